@@ -1,0 +1,1 @@
+"""The gateway: Envoy, configured, watched and supervised, and the directory of the mesh."""

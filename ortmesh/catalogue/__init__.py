@@ -1,0 +1,1 @@
+"""What is served by default: cards and the recipes that make their files."""

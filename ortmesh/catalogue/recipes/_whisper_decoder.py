@@ -1,0 +1,138 @@
+"""Whisper's decoder: one step of a beam search over several items at once."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ortmesh.catalogue.recipes._graph import Array, Graph, float32, int64
+from ortmesh.catalogue.recipes._whisper import Layers, Sizes, read_sizes
+
+CANDIDATES = 12  # 2 × beams + 2 for five beams: a search needs twice its beams, one ends at most
+MASKED = -1e9
+
+
+def build_decoder(weights: Mapping[str, Array]) -> Graph:
+    """One step: the best next tokens of every row; a row is one beam of one item.
+
+    `ids` [rows, tokens]: what each row appends. `beam` [rows]: the row of the step before that each
+    row continues. `past_k`, `past_v` [layers, was, heads, past, head]: that step's `new_k`, `new_v`
+    (past is 0 at first). `cross_k`, `cross_v`: the encoder's, for items of which each has
+    rows / items rows in a run; cross-attention has no order, so beams are its query positions and
+    share one copy. `suppress` [masks, vocabulary], masks 1 or rows: added to the logits. `probe`
+    [probes]: tokens whose log-probability is wanted whatever their rank.
+
+    → `scores` (log-probabilities) and `tokens` [rows, 12], best first; `probe_scores`
+    [rows, probes]; `new_k`, `new_v` [layers, rows, heads, past + tokens, head].
+    """
+    return _Decoder(weights).build()
+
+
+class _Decoder:
+    def __init__(self, weights: Mapping[str, Array]) -> None:
+        self.sizes = read_sizes(weights)
+        self.graph = Graph("whisper_decoder")
+        self.layers = Layers(self.graph, weights, self.sizes)
+
+    def build(self) -> Graph:
+        graph, sizes = self.graph, self.sizes
+        _inputs(graph, sizes)
+        embeddings = graph.constant(self.layers.weight("decoder/embeddings/weight"), "embeddings")
+        past = graph.op("Shape", "past_k", start=3, end=4)
+        total = graph.op("Add", past, graph.op("Shape", "ids", start=1, end=2))
+        x = self._embed(embeddings, past, total)
+        x, keys, values = self._layers(x, self._causal_mask(past, total))
+        last = graph.op("Gather", self.layers.norm(x, "decoder/layer_norm"), _scalar(-1), axis=1)
+        self._rank(graph.op("Gemm", last, embeddings, transB=1))
+        shape = (sizes.decoder_layers, "rows", sizes.heads, "total", sizes.head_width)
+        graph.output("new_k", self.layers.stack(keys), np.float32, shape)
+        graph.output("new_v", self.layers.stack(values), np.float32, shape)
+        return graph
+
+    def _embed(self, embeddings: str, past: str, total: str) -> str:
+        graph = self.graph
+        words = graph.op("Gather", embeddings, "ids", axis=0)
+        table = self.layers.weight("decoder/position_encodings/encodings")
+        return graph.op("Add", words, graph.op("Slice", table, past, total, int64(0)))
+
+    def _causal_mask(self, past: str, total: str) -> str:
+        """[tokens, total]: a token sees itself and those before it."""
+        graph = self.graph
+        start, end = (graph.op("Squeeze", value, int64(0)) for value in (past, total))
+        rows = graph.op("Unsqueeze", graph.op("Range", start, end, _scalar(1)), int64(1))
+        columns = graph.op("Unsqueeze", graph.op("Range", _scalar(0), end, _scalar(1)), int64(0))
+        hidden = graph.op("Greater", columns, rows)
+        return graph.op("Where", hidden, float32(MASKED), float32(0))
+
+    def _layers(self, x: str, mask: str) -> tuple[str, list[str], list[str]]:
+        graph = self.graph
+        past_keys, past_values = (
+            graph.op("Gather", p, "beam", axis=1) for p in ("past_k", "past_v")
+        )
+        keys, values = [], []
+        for i in range(self.sizes.decoder_layers):
+            name, layer = f"decoder/layer_{i}", _scalar(i)
+            past = [graph.op("Gather", p, layer, axis=0) for p in (past_keys, past_values)]
+            x, key, value = self._self_attention(x, name, past, mask)
+            x = self._cross_attention(x, name, layer)
+            x = self.layers.feed_forward(x, f"{name}/ffn")
+            keys.append(key)
+            values.append(value)
+        return x, keys, values
+
+    def _self_attention(
+        self, x: str, name: str, past: list[str], mask: str
+    ) -> tuple[str, str, str]:
+        graph, layers, attention = self.graph, self.layers, f"{name}/self_attention"
+        normed = layers.norm(x, f"{attention}/layer_norm")
+        parts = layers.linears(normed, f"{attention}/linear_0", parts=3)
+        queries, key, value = (layers.split_heads(part) for part in parts)
+        key = graph.op("Concat", past[0], key, axis=2)
+        value = graph.op("Concat", past[1], value, axis=2)
+        transposed = graph.op("Transpose", key, perm=[0, 1, 3, 2])
+        context = layers.attend(queries, transposed, value, mask)
+        return graph.op("Add", x, layers.linear(context, f"{attention}/linear_1")), key, value
+
+    def _cross_attention(self, x: str, name: str, layer: Array) -> str:
+        """Attend to the audio with all rows (and tokens) of an item as its query positions."""
+        graph, layers, attention = self.graph, self.layers, f"{name}/attention"
+        width = self.sizes.width
+        normed = self._regroup(layers.norm(x, f"{attention}/layer_norm"), "cross_k", 1)
+        queries = layers.split_heads(layers.linear(normed, f"{attention}/linear_0"))
+        keys = graph.op("Gather", "cross_k", layer, axis=0)
+        values = graph.op("Gather", "cross_v", layer, axis=0)
+        context = layers.linear(layers.attend(queries, keys, values), f"{attention}/linear_2")
+        return graph.op("Add", x, self._regroup(context, "ids", 0))
+
+    def _regroup(self, x: str, like: str, axis: int) -> str:
+        """Reshape x so that its first axis is as long as that axis of `like`."""
+        graph = self.graph
+        first = graph.op("Shape", like, start=axis, end=axis + 1)
+        shape = graph.op("Concat", first, int64(-1, self.sizes.width), axis=0)
+        return graph.op("Reshape", x, shape)
+
+    def _rank(self, logits: str) -> None:
+        """Suppress, normalise and keep the best: 51,864 logits a row never leave the graph."""
+        graph = self.graph
+        allowed = graph.op("Add", logits, "suppress")
+        scores = graph.op("LogSoftmax", allowed, axis=-1)
+        best, tokens = graph.ops("TopK", scores, int64(CANDIDATES), outputs=2, axis=-1)
+        graph.output("scores", best, np.float32, ["rows", CANDIDATES])
+        graph.output("tokens", tokens, np.int64, ["rows", CANDIDATES])
+        probed = graph.op("Gather", scores, "probe", axis=1)
+        graph.output("probe_scores", probed, np.float32, ["rows", "probes"])
+
+
+def _inputs(graph: Graph, sizes: Sizes) -> None:
+    layers, heads, head = sizes.decoder_layers, sizes.heads, sizes.head_width
+    graph.input("ids", np.int64, ["rows", "tokens"])
+    graph.input("beam", np.int64, ["rows"])
+    graph.input("past_k", np.float32, [layers, "was", heads, "past", head])
+    graph.input("past_v", np.float32, [layers, "was", heads, "past", head])
+    graph.input("cross_k", np.float32, [layers, "items", heads, head, "audio"])
+    graph.input("cross_v", np.float32, [layers, "items", heads, "audio", head])
+    graph.input("suppress", np.float32, ["masks", sizes.vocabulary])
+    graph.input("probe", np.int64, ["probes"])
+
+
+def _scalar(value: int) -> Array:
+    return np.array(value, np.int64)

@@ -1,0 +1,1 @@
+"""The gRPC front: the table of methods, two adapters, admission, health, drain."""

@@ -1,0 +1,112 @@
+"""Call: the one value that travels with a request, and the pool in which its pure functions run. Stage: front."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from ortmesh.errors import Cancelled, Expired
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from ortmesh.front.pool import Pool
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Call:
+    """What a function needs to know of the request it works for. All times are `time.monotonic()` seconds.
+
+    The front makes one for every call and ends it after the answer was sent: then what was borrowed for the
+    call (leases of models) is given back.
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "_on_end",
+        "arrival",
+        "caller",
+        "deadline",
+        "metadata",
+        "method",
+        "pool",
+        "priority",
+        "span",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        *,
+        pool: Pool,
+        deadline: float = math.inf,
+        caller: str = "",
+        priority: int = 0,
+        metadata: Mapping[str, str | bytes] | None = None,
+        span: Span | None = None,
+        arrival: float | None = None,
+    ) -> None:
+        self.method = method
+        """The full path, e.g. `/ortmesh.nlp.v1.NlpService/Embed`."""
+        self.pool = pool
+        self.arrival = time.monotonic() if arrival is None else arrival
+        self.deadline = deadline
+        self.caller = caller
+        """Who calls, as the gateway says; empty without identity. Only for fairness and permission."""
+        self.priority = priority
+        """Higher goes first; 0 is normal."""
+        self.metadata = metadata or {}
+        self.span = span
+        """The span of the service's part of a sampled trace, or None."""
+        self._cancelled = False
+        self._on_end: list[Callable[[], None]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the caller left or the call ended: its queued work must not run."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Marks the call as left by its caller. Called by the front, from any thread."""
+        self._cancelled = True
+
+    def remaining(self) -> float:
+        """Seconds to the deadline; infinite without one, negative past it."""
+        return self.deadline - time.monotonic()
+
+    def check(self) -> None:
+        """Raises Cancelled or Expired when the call is worth no more work."""
+        if self._cancelled:
+            raise Cancelled("the caller left")
+        if self.remaining() <= 0:
+            raise Expired("the deadline passed")
+
+    async def in_pool(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs a pure function in the pool's threads; drops it if the call expires while it waits there."""
+        return await self.pool.run(self, function, *args, **kwargs)
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Registers what to give back when the call ends."""
+        self._on_end.append(callback)
+
+    def end(self) -> None:
+        """Gives back what was borrowed. Called once by the front, after the answer was handed over."""
+        self._cancelled = True
+        while self._on_end:
+            self._on_end.pop()()
+
+
+async def until_deadline(call: Call, awaitable: asyncio.Future[R]) -> R:
+    """Awaits a future no longer than the call's deadline; Expired past it. Cancels the future then."""
+    if call.deadline == math.inf:
+        return await awaitable
+    try:
+        async with asyncio.timeout(max(call.remaining(), 0.0)):
+            return await awaitable
+    except TimeoutError:
+        raise Expired("the deadline passed") from None

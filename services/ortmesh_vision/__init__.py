@@ -1,0 +1,1 @@
+"""VisionService: tasks on pictures."""
