@@ -8,6 +8,7 @@
     ③    BadInput, OutOfRange, NotFound (the request's own fields, found by the task)
     ④    NotFound (model), NotReady, ModelFailed, Overloaded (the model's queue), Expired, Cancelled
     ⑤    BadInput (the graph refuses a shape), ExecutorFailed
+    answer  ReaderStalled
 
 Each error carries the name of its canonical gRPC code; `ortmesh.front.status` turns it into a status with
 google.rpc details. This module must not import grpc: the batcher raises these errors too.
@@ -126,6 +127,13 @@ class Overloaded(OrtmeshError):
 
     code = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
+
+
+class ReaderStalled(OrtmeshError):
+    """The caller of a stream took no message for too long."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "READER_STALLED"
 
 
 class Expired(OrtmeshError):

@@ -1,1 +1,34 @@
-"""What is served by default: cards and the recipes that make their files."""
+"""The catalogue: what is served by default, as cards and the recipes that make their files."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from pathlib import Path
+
+from ortmesh.errors import NotFound
+from ortmesh.serving.cards import Card, read_card
+
+CARDS = Path(__file__).with_name("cards")
+
+
+@cache
+def _by_name() -> dict[str, Card]:
+    cards = [read_card(path) for path in sorted(CARDS.glob("*.yaml"))]
+    return {card.name: card for card in cards}
+
+
+def cards() -> list[Card]:
+    """All cards of the catalogue, ordered by name; `optional` ones are not fetched by default."""
+    return list(_by_name().values())
+
+
+def card(name: str) -> Card:
+    """The card of a model; NotFound with the names that are close to it."""
+    found = _by_name().get(name)
+    if found is None:
+        near = difflib.get_close_matches(name, _by_name(), cutoff=0.4) or list(_by_name())
+        raise NotFound(
+            f"the catalogue has no model {name!r}; did you mean {', '.join(near)}?", resource=("model", name)
+        )
+    return found

@@ -35,6 +35,7 @@ class Call:
         "metadata",
         "method",
         "pool",
+        "pooled",
         "priority",
         "span",
     )
@@ -54,6 +55,8 @@ class Call:
         self.method = method
         """The full path, e.g. `/ortmesh.nlp.v1.NlpService/Embed`."""
         self.pool = pool
+        self.pooled = False
+        """True once the pool took work of this call: its later stages are never refused."""
         self.arrival = time.monotonic() if arrival is None else arrival
         self.deadline = deadline
         self.caller = caller
@@ -88,7 +91,7 @@ class Call:
 
     async def in_pool(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs a pure function in the pool's threads; drops it if the call expires while it waits there."""
-        return await self.pool.run(self, function, *args, **kwargs)
+        return await self.pool.run(self, function, *args, **kwargs)  # type: ignore[arg-type]  # `nbytes` is the pool's own
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Registers what to give back when the call ends."""

@@ -46,6 +46,8 @@ class Method:
     handler: UnaryHandler | StreamHandler
     streams: bool = False
     """True when the handler answers with many messages."""
+    watch: bool = False
+    """True for streams that tell of changes until their callers leave: a drain ends them instead of waiting."""
     direct: DirectHandler | None = None
     max_request_bytes: int = descriptors.DEFAULT_MAX_REQUEST_BYTES
     default_timeout_seconds: float = descriptors.DEFAULT_TIMEOUT_SECONDS
@@ -86,6 +88,7 @@ def _row(
         request_type=messages(method.input_type.full_name),
         handler=handler,
         streams=method.server_streaming,
+        watch=method.server_streaming and method.name.startswith("Watch"),
         direct=direct,
         max_request_bytes=max_request_bytes,
         default_timeout_seconds=timeout,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -43,6 +43,7 @@ class Item:
         "caller",
         "deadline",
         "done",
+        "group",
         "nbytes",
         "owner",
         "priority",
@@ -62,6 +63,7 @@ class Item:
         deadline: float,
         rows: int = 1,
         size: int = 0,
+        group: Hashable = None,
         solo: bool = False,
         priority: int = 0,
         caller: str = "",
@@ -71,6 +73,8 @@ class Item:
         """How many rows it has along the batch axis."""
         self.size = size
         """Its padded length or resolution: what makes an item costly. Items of one size stack without padding."""
+        self.group = group
+        """Only items of one group share a batch: equal shapes where nothing may be padded."""
         self.solo = solo
         """True when it must run alone (BYTES tensors, unknown axes)."""
         self.nbytes = sum(array.nbytes for array in tensors.values())

@@ -63,16 +63,12 @@ class Graph:
         """Add a node with one output and return that output's name."""
         return self.ops(kind, *operands, outputs=1, domain=domain, **attributes)[0]
 
-    def ops(
-        self, kind: str, *operands: Operand, outputs: int, domain: str = "", **attributes: Any
-    ) -> tuple[str, ...]:
+    def ops(self, kind: str, *operands: Operand, outputs: int, domain: str = "", **attributes: Any) -> tuple[str, ...]:
         """Add a node and return the names of its outputs; an operand "" is one left out."""
         node = f"{kind}_{len(self._nodes)}"
         results = (node,) if outputs == 1 else tuple(f"{node}_{i}" for i in range(outputs))
         names = [o if isinstance(o, str) else self.constant(o) for o in operands]
-        self._nodes.append(
-            helper.make_node(kind, names, results, name=node, domain=domain, **attributes)
-        )
+        self._nodes.append(helper.make_node(kind, names, results, name=node, domain=domain, **attributes))
         return results
 
     def model(self) -> onnx.ModelProto:
@@ -86,9 +82,7 @@ class Graph:
         opsets = [helper.make_opsetid("", OPSET)]
         if CONTRIB in domains:
             opsets.append(helper.make_opsetid(CONTRIB, 1))
-        model = helper.make_model(
-            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ortmesh"
-        )
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ortmesh")
         onnx.checker.check_model(model, full_check=True)
         return model
 

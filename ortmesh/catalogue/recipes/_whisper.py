@@ -60,9 +60,7 @@ class Layers:
 
     def norm(self, x: str, name: str) -> str:
         gamma, beta = self.weight(f"{name}/gamma"), self.weight(f"{name}/beta")
-        return self.graph.op(
-            "LayerNormalization", x, gamma, beta, axis=-1, epsilon=LAYER_NORM_EPSILON
-        )
+        return self.graph.op("LayerNormalization", x, gamma, beta, axis=-1, epsilon=LAYER_NORM_EPSILON)
 
     def linear(self, x: str, name: str) -> str:
         return self.linears(x, name, parts=1)[0]
@@ -95,9 +93,7 @@ class Layers:
 
     def feed_forward(self, x: str, name: str) -> str:
         hidden = self.linear(self.norm(x, f"{name}/layer_norm"), f"{name}/linear_0")
-        return self.graph.op(
-            "Add", x, self.linear(self.graph.op("Gelu", hidden), f"{name}/linear_1")
-        )
+        return self.graph.op("Add", x, self.linear(self.graph.op("Gelu", hidden), f"{name}/linear_1"))
 
     def stack(self, values: list[str]) -> str:
         """The layers' values under a new first axis."""
@@ -106,7 +102,4 @@ class Layers:
 
 
 def _count_layers(weights: Mapping[str, Array], side: str) -> int:
-    return sum(
-        name.startswith(f"{side}/layer_") and name.endswith("/ffn/layer_norm/gamma")
-        for name in weights
-    )
+    return sum(name.startswith(f"{side}/layer_") and name.endswith("/ffn/layer_norm/gamma") for name in weights)

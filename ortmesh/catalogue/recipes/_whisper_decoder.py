@@ -7,7 +7,7 @@ import numpy as np
 from ortmesh.catalogue.recipes._graph import Array, Graph, float32, int64
 from ortmesh.catalogue.recipes._whisper import Layers, Sizes, read_sizes
 
-CANDIDATES = 12  # 2 × beams + 2 for five beams: a search needs twice its beams, one ends at most
+CANDIDATES = 12  # of each row: a search with five beams looks at the best ten
 MASKED = -1e9
 
 
@@ -16,9 +16,9 @@ def build_decoder(weights: Mapping[str, Array]) -> Graph:
 
     `ids` [rows, tokens]: what each row appends. `beam` [rows]: the row of the step before that each
     row continues. `past_k`, `past_v` [layers, was, heads, past, head]: that step's `new_k`, `new_v`
-    (past is 0 at first). `cross_k`, `cross_v`: the encoder's, for items of which each has
-    rows / items rows in a run; cross-attention has no order, so beams are its query positions and
-    share one copy. `suppress` [masks, vocabulary], masks 1 or rows: added to the logits. `probe`
+    (past is 0 at first). `cross_k`, `cross_v`: the encoder's, item by item; rows of one item stand
+    together, equally many for each. Cross-attention has no order, so they are its query positions
+    and share one copy. `suppress` [masks, vocabulary], masks 1 or rows: added to the logits. `probe`
     [probes]: tokens whose log-probability is wanted whatever their rank.
 
     → `scores` (log-probabilities) and `tokens` [rows, 12], best first; `probe_scores`
@@ -65,9 +65,7 @@ class _Decoder:
 
     def _layers(self, x: str, mask: str) -> tuple[str, list[str], list[str]]:
         graph = self.graph
-        past_keys, past_values = (
-            graph.op("Gather", p, "beam", axis=1) for p in ("past_k", "past_v")
-        )
+        past_keys, past_values = (graph.op("Gather", p, "beam", axis=1) for p in ("past_k", "past_v"))
         keys, values = [], []
         for i in range(self.sizes.decoder_layers):
             name, layer = f"decoder/layer_{i}", _scalar(i)
@@ -79,9 +77,7 @@ class _Decoder:
             values.append(value)
         return x, keys, values
 
-    def _self_attention(
-        self, x: str, name: str, past: list[str], mask: str
-    ) -> tuple[str, str, str]:
+    def _self_attention(self, x: str, name: str, past: list[str], mask: str) -> tuple[str, str, str]:
         graph, layers, attention = self.graph, self.layers, f"{name}/self_attention"
         normed = layers.norm(x, f"{attention}/layer_norm")
         parts = layers.linears(normed, f"{attention}/linear_0", parts=3)
@@ -95,7 +91,6 @@ class _Decoder:
     def _cross_attention(self, x: str, name: str, layer: Array) -> str:
         """Attend to the audio with all rows (and tokens) of an item as its query positions."""
         graph, layers, attention = self.graph, self.layers, f"{name}/attention"
-        width = self.sizes.width
         normed = self._regroup(layers.norm(x, f"{attention}/layer_norm"), "cross_k", 1)
         queries = layers.split_heads(layers.linear(normed, f"{attention}/linear_0"))
         keys = graph.op("Gather", "cross_k", layer, axis=0)

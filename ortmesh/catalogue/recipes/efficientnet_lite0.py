@@ -37,7 +37,7 @@ STAGES = (
 def convert(sources: Mapping[str, Path], out: Path) -> None:
     """Write `model.onnx` and `labels.txt` (one class a line)."""
     _EfficientNet(read_weights(sources[WEIGHTS])).build().save(out / "model.onnx")
-    labels = _labels(sources[CLEAN_NAMES], sources[WORDNET_NAMES])
+    labels = read_labels(sources[CLEAN_NAMES], sources[WORDNET_NAMES])
     (out / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8", newline="\n")
 
 
@@ -71,9 +71,7 @@ class _EfficientNet:
                 channels, block = wider, block + 1
         return x
 
-    def _inverted_residual(
-        self, x: str, block: str, channels: int, expansion: int, stride: int
-    ) -> str:
+    def _inverted_residual(self, x: str, block: str, channels: int, expansion: int, stride: int) -> str:
         """Widen, filter each channel alone, narrow (Sandler et al., arXiv:1801.04381)."""
         if expansion != 1:
             x = self._relu6(self._conv(x, f"{block}_expand_conv", f"{block}_bn0"))
@@ -109,14 +107,12 @@ class _EfficientNet:
         return self.graph.op("Clip", x, float32(0), float32(6))
 
 
-def _labels(clean_names: Path, wordnet_names: Path) -> list[str]:
+def read_labels(clean_names: Path, wordnet_names: Path) -> list[str]:
     """The 1,000 readable names; where two classes share one, each takes its first WordNet name."""
     names: list[str] = json.loads(clean_names.read_text(encoding="utf-8"))
     wordnet: dict[str, str] = json.loads(wordnet_names.read_text(encoding="utf-8"))
     uses = Counter(names)
-    labels = [
-        name if uses[name] == 1 else wordnet[str(i)].split(",")[0] for i, name in enumerate(names)
-    ]
+    labels = [name if uses[name] == 1 else wordnet[str(i)].split(",")[0] for i, name in enumerate(names)]
     if len(labels) != 1000 or len(set(labels)) != 1000:
         raise ValueError("the labels are not 1,000 distinct names")
     return labels

@@ -56,10 +56,7 @@ class _MiniLM:
         graph, weights = self.graph, self.weights
         words = graph.op("Gather", weights["embeddings.word_embeddings.weight"], ids, axis=0)
         tokens = graph.op("Shape", ids, start=1, end=2)
-        table = (
-            weights["embeddings.position_embeddings.weight"]
-            + weights["embeddings.token_type_embeddings.weight"][0]
-        )
+        table = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
         places = graph.op("Slice", table, int64(0), tokens, int64(0))
         return self._layer_norm(graph.op("Add", words, places), "embeddings.LayerNorm")
 
@@ -80,9 +77,7 @@ class _MiniLM:
         parts = ("query", "key", "value")
         weight = np.concatenate([self.weights[f"{name}.{part}.weight"].T for part in parts], axis=1)
         bias = np.concatenate([self.weights[f"{name}.{part}.bias"] for part in parts])
-        return self.graph.op(
-            "Attention", x, weight, bias, attended, domain=CONTRIB, num_heads=HEADS
-        )
+        return self.graph.op("Attention", x, weight, bias, attended, domain=CONTRIB, num_heads=HEADS)
 
     def _pool(self, x: str, mask: str) -> str:
         """The mean over attended tokens, at length 1: [batch, 384]."""
@@ -99,9 +94,7 @@ class _MiniLM:
 
     def _layer_norm(self, x: str, name: str) -> str:
         gamma, beta = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
-        return self.graph.op(
-            "LayerNormalization", x, gamma, beta, axis=-1, epsilon=LAYER_NORM_EPSILON
-        )
+        return self.graph.op("LayerNormalization", x, gamma, beta, axis=-1, epsilon=LAYER_NORM_EPSILON)
 
 
 def _write_tokenizer(source: Path, target: Path) -> None:

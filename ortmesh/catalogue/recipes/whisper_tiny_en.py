@@ -1,7 +1,7 @@
-"""Whisper tiny.en, English speech recognition, from CTranslate2 weights (Systran/faster-whisper-tiny.en).
+"""Whisper tiny.en, English speech recognition, from CTranslate2 weights.
 
 The encoder runs once a window, the decoder once a token; `whisper.json` holds what a search needs
-to know about the tokens.
+to know about the tokens. Weights: huggingface.co/Systran/faster-whisper-tiny.en.
 """
 
 import json
@@ -56,7 +56,6 @@ def _facts(sizes: Sizes, config: Any, tokenizer: Any) -> dict[str, object]:
         "tokens": {**tokens, "first_timestamp": tokens["no_timestamps"] + 1},
         "suppress": config["suppress_ids"],
         "suppress_at_begin": config["suppress_ids_begin"],
-        "alignment_heads": config["alignment_heads"],
     }
 
 

@@ -1,0 +1,59 @@
+"""Address: where something listens, `host:port` or a Unix socket, as Envoy and gRPC write it. Stage: gateway."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ortmesh.config import check_address, check_backend
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Either `host` and `port`, or `path`."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Reads `host:port`, `[::1]:port` or `unix:/path`. ValueError says what was expected."""
+        check_address(text)
+        if text.startswith("unix:"):
+            return cls(path=text.removeprefix("unix:"))
+        host, _, port = text.rpartition(":")
+        return cls(host=host.removeprefix("[").removesuffix("]"), port=int(port))
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_name(self) -> bool:
+        """True for a host that must be resolved."""
+        if self.path:
+            return False
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return True
+        return False
+
+    def for_envoy(self) -> dict[str, Any]:
+        """Envoy's `core.v3.Address`."""
+        if self.path:
+            return {"pipe": {"path": self.path}}
+        return {"socket_address": {"address": self.host, "port_value": self.port}}
+
+
+def by_family(backends: Iterable[str]) -> dict[str, tuple[Address, ...]]:
+    """Groups `family=address` pairs by family, in their order. ValueError names the pair that is none."""
+    found: dict[str, tuple[Address, ...]] = {}
+    for backend in backends:
+        family, _, address = check_backend(backend).partition("=")
+        found[family] = (*found.get(family, ()), Address.parse(address))
+    return found

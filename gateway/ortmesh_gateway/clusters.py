@@ -1,0 +1,114 @@
+"""One cluster: a family's replicas as Envoy sees them, how they are checked, balanced and spared. Stage: gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ortmesh.config import MIB
+from ortmesh_gateway.addresses import Address
+
+Json = dict[str, Any]
+
+
+def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) -> Json:
+    """A cluster of replicas; `checked` is False for the directory, which lives and dies with the gateway."""
+    made: Json = {
+        "name": name,
+        "type": "STRICT_DNS" if any(address.is_name for address in addresses) else "STATIC",
+        "connect_timeout": "0.5s",
+        "per_connection_buffer_limit_bytes": MIB,
+        "load_balancing_policy": {"policies": [{"typed_extension_config": _least_request()}]},
+        # Without a healthy replica calls fail at once as UNAVAILABLE; Envoy would else try the dead ones.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "circuit_breakers": {"thresholds": [_thresholds()]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _protocol(addresses)
+        },
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [_endpoint(address) for address in addresses]}],
+        },
+    }
+    if checked:
+        made |= {
+            "health_checks": [_health_check()],
+            "ignore_health_on_host_removal": True,
+            "outlier_detection": _outliers(),
+        }
+    if made["type"] == "STRICT_DNS":
+        made |= {"dns_lookup_family": "V4_PREFERRED", "respect_dns_ttl": True, "dns_refresh_rate": "5s"}
+    return made
+
+
+def _endpoint(address: Address) -> Json:
+    return {"endpoint": {"address": address.for_envoy()}}
+
+
+def _least_request() -> Json:
+    """All replicas are compared, not two at random: they are few, and a call costs far more than the scan."""
+    return {
+        "name": "envoy.load_balancing_policies.least_request",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+            "selection_method": "FULL_SCAN",
+        },
+    }
+
+
+def _thresholds() -> Json:
+    return {
+        "max_connections": 64,
+        "max_requests": 1024,
+        "max_pending_requests": 256,
+        "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 16},
+        "track_remaining": True,
+    }
+
+
+def _health_check() -> Json:
+    return {
+        "timeout": "0.5s",
+        "interval": "1s",
+        "no_traffic_interval": "1s",
+        "unhealthy_interval": "0.25s",
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        "grpc_health_check": {},
+    }
+
+
+def _outliers() -> Json:
+    """Only what the connection says ejects a replica.
+
+    Not its answers: one model that loads answers UNAVAILABLE and one caller may provoke INTERNAL, while every other
+    call on that replica goes well.
+    """
+    return {
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": 5,
+        "enforcing_consecutive_local_origin_failure": 100,
+        "enforcing_local_origin_success_rate": 0,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_consecutive_gateway_failure": 0,
+        "enforcing_success_rate": 0,
+        "interval": "0.5s",
+        "base_ejection_time": "1s",
+        "max_ejection_time": "10s",
+        "max_ejection_percent": 50,
+    }
+
+
+def _protocol(addresses: Sequence[Address]) -> Json:
+    http2: Json = {
+        "max_concurrent_streams": 100,
+        "initial_stream_window_size": 256 * 1024,
+        "initial_connection_window_size": 32 * MIB,
+    }
+    if not all(address.path for address in addresses):
+        # A machine may vanish without a word; the other end of a socket cannot.
+        http2["connection_keepalive"] = {"interval": "10s", "timeout": "2s"}
+    return {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": http2},
+    }

@@ -1,0 +1,60 @@
+"""follow: one replica's models, watched for as long as the gateway runs. Stage: gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import grpc
+
+from ortmesh.models.v1 import models_pb2, models_pb2_grpc
+from ortmesh_gateway.mesh import Mesh, Replica
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_SECONDS = 0.1
+LONGEST_DELAY_SECONDS = 2.0
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""All models of a service with their cards."""
+RENEWED = (grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED)
+"""How a watch ends that went well: the service bounds its length."""
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # One process holds a channel a replica: sockets must not be shared between those of one address.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+async def follow(replica: Replica, mesh: Mesh) -> None:
+    """Reports the replica's models to the mesh until it is cancelled; a lost replica is tried again for ever."""
+    delay = FIRST_DELAY_SECONDS
+    async with grpc.aio.insecure_channel(str(replica.address), options=OPTIONS) as channel:
+        while True:
+            heard = await _watch(channel, replica, mesh)
+            delay = FIRST_DELAY_SECONDS if heard else min(2 * delay, LONGEST_DELAY_SECONDS)
+            await asyncio.sleep(delay)
+
+
+async def _watch(channel: grpc.aio.Channel, replica: Replica, mesh: Mesh) -> bool:
+    """Follows one stream to its end; True when it brought anything."""
+    stub = models_pb2_grpc.ModelServiceStub(channel)
+    heard = False
+    # Waits for a replica that is not up yet: that is no failure, and the channel connects when it comes.
+    stream = stub.WatchModels(models_pb2.WatchModelsRequest(), wait_for_ready=True)
+    try:
+        async for answer in stream:
+            if not heard:
+                log.info("%s is there with %d models", replica, len(answer.models))
+            heard = True
+            mesh.report(replica, answer.models)
+        code, details = await stream.code(), ""
+    except grpc.aio.AioRpcError as error:
+        code, details = error.code(), error.details() or ""
+    if code not in RENEWED:
+        mesh.lose(replica)
+        log.warning("%s is lost: %s %s", replica, code.name, details)
+    return heard

@@ -1,0 +1,188 @@
+"""Gateway: the directory and Envoy, started together and ended in order. Stage: gateway.
+
+services ─► directory ─► routes (a file) ─► Envoy ◄─ callers
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+from ortmesh.config import GatewaySettings
+from ortmesh.telemetry import Telemetry
+from ortmesh_gateway.addresses import Address, by_family
+from ortmesh_gateway.admin import Admin, AdminError
+from ortmesh_gateway.binary import find_envoy
+from ortmesh_gateway.directory import Directory
+from ortmesh_gateway.envoy import bootstrap, watched
+from ortmesh_gateway.files import RouteFile, RoutesRejected, write_atomically
+from ortmesh_gateway.mesh import Replica
+from ortmesh_gateway.process import EnvoyProcess, arguments
+from ortmesh_gateway.routes import route_configuration
+
+log = logging.getLogger(__name__)
+
+DIRECTORY_GRACE_SECONDS = 1.0
+"""Envoy is gone when the directory stops: what still runs there has no caller."""
+
+
+class Gateway:
+    """One gateway: `start`, then `stop`; `failed` tells when it can't go on."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._envoy = find_envoy(settings.envoy)
+        self._backends = by_family(settings.backends)
+        self._listen = Address.parse(settings.address)
+        self._folder = settings.runtime or Path(tempfile.mkdtemp(prefix="om-gateway-"))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory_address = Address.parse(f"unix:{self._folder / 'directory.sock'}")
+        self._admin = Admin(self._folder / "admin.sock")
+        self._routes = RouteFile(self._folder / "routes.json", self._admin)
+        self._process = EnvoyProcess(
+            self._envoy,
+            arguments(self._bootstrap_path, workers=settings.workers, drain_seconds=settings.grace_seconds),
+            self._admin,
+        )
+        self.telemetry = Telemetry(settings.telemetry, "ortmesh-gateway")
+        replicas = [Replica(family, each) for family, addresses in self._backends.items() for each in addresses]
+        self.directory = Directory(replicas, self._directory_address, self.telemetry)
+        self._updater: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where callers connect: `host:port` or `unix:/path`; the actual port after `start`."""
+        return str(self._listen)
+
+    @property
+    def envoy_pid(self) -> int | None:
+        """Of the Envoy that runs; None while there is none."""
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Returns once calls are taken. OSError when the address is taken, EnvoyFailed with what Envoy said."""
+        claim(self._listen)
+        await self.directory.start()
+        try:
+            self._routes.write(self._configuration())
+            self._write_bootstrap()
+            await self._process.start()
+        except BaseException:
+            await self.directory.stop(0.0)
+            raise
+        await self._learn_port()
+        self._updater = asyncio.create_task(self._keep_routes(), name="routes")
+
+    async def stop(self) -> None:
+        """Health says NOT_SERVING for `drain_seconds`, calls then have `grace_seconds`, then all ends."""
+        self.directory.health.drain()
+        await asyncio.sleep(self._settings.drain_seconds)
+        if self._updater is not None:
+            self._updater.cancel()
+            await asyncio.wait([self._updater])
+        await self._process.stop(self._settings.grace_seconds)
+        await self.directory.stop(DIRECTORY_GRACE_SECONDS)
+        await asyncio.to_thread(self.telemetry.shutdown)
+        if self._settings.runtime is None:
+            shutil.rmtree(self._folder)
+
+    async def failed(self) -> None:
+        """Returns never, or raises what ended a task that must go on: a bug."""
+        tasks = [*self.directory.tasks, *([self._updater] if self._updater else [])]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    @property
+    def _bootstrap_path(self) -> Path:
+        return self._folder / "envoy.json"
+
+    def _write_bootstrap(self) -> None:
+        made = bootstrap(
+            self._settings,
+            listen=self._listen,
+            directory=self._directory_address,
+            admin=self._folder / "admin.sock",
+            routes=watched(self._folder / "routes.json"),
+        )
+        write_atomically(self._bootstrap_path, json.dumps(made, indent=1))
+
+    async def _learn_port(self) -> None:
+        """An Envoy that is started anew must listen where the first one did."""
+        if not self._listen.path and self._listen.port == 0:
+            self._listen = Address(host=self._listen.host, port=await self._admin.listening_port())
+            self._write_bootstrap()
+
+    def _configuration(self) -> dict[str, object]:
+        return route_configuration(self.directory.mesh.clusters(), self._backends)
+
+    async def _keep_routes(self) -> None:
+        """New models get their routes, whatever happened to the last ones."""
+        changed = asyncio.Event()
+        changed.set()
+        unsubscribe = self.directory.mesh.watch(changed.set)
+        try:
+            while True:
+                await changed.wait()
+                changed.clear()
+                await self._publish()
+        finally:
+            unsubscribe()
+
+    async def _publish(self) -> None:
+        configuration = self._configuration()
+        try:
+            if await self._routes.publish(configuration):
+                log.info("routes to %d models are live", len(self.directory.mesh.names()))
+        except RoutesRejected as error:
+            log.error("%s", error)
+        except AdminError as error:
+            self._routes.write(configuration)
+            log.warning("Envoy is not there to take the new routes, it reads them when it starts: %s", error)
+
+
+async def run(settings: GatewaySettings) -> None:
+    """Serves until SIGTERM or SIGINT. OSError, EnvoyMissing or EnvoyFailed when it can't start."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    gateway = Gateway(settings)
+    await gateway.start()
+    log.info("the gateway listens on %s", gateway.address)
+    waiting = [asyncio.create_task(stop.wait()), asyncio.create_task(gateway.failed())]
+    try:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in waiting:
+            task.cancel()
+        log.info("the gateway is draining")
+        await gateway.stop()
+
+
+def claim(address: Address) -> None:
+    """Makes sure that Envoy can listen there; a socket file that nobody listens on is removed. OSError when not."""
+    if address.path:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(address.path) == 0:
+                raise OSError(f"{address} is in use by another process")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address.path)
+        return
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as error:
+            raise OSError(f"cannot listen on {address}: {error.strerror}") from None

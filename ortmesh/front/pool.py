@@ -1,0 +1,165 @@
+"""Pool: named threads for the tasks' pure functions, bounded in bytes; dead work is dropped. Stage: front."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from ortmesh.errors import Draining, OrtmeshError, Overloaded
+from ortmesh.front.call import Call
+
+R = TypeVar("R")
+
+RETRY_SECONDS = 0.2
+"""When a refused caller may come again: the functions are short (decoding a picture takes 5-50 ms)."""
+
+
+class Pool:
+    """Threads that run functions for calls, first come first served.
+
+    What a call's function needs is in its arguments: context variables are not carried over. A call that
+    expired or was cancelled while its function waited costs nothing more.
+    """
+
+    def __init__(self, threads: int, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        """Bytes of the arguments that wait or are worked on."""
+        self._jobs: deque[_Job] = deque()
+        self._idle = threading.Condition(threading.Lock())
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"ortmesh-pool-{number}", daemon=True)
+            for number in range(max(threads, 1))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def run(self, call: Call, function: Callable[..., R], *args: Any, nbytes: int = 0, **kwargs: Any) -> R:
+        """Runs a function in a thread and returns what it returns, or raises what it raises.
+
+        Its weight is `nbytes` plus what the arguments themselves hold. Overloaded when a call's first function
+        would exceed the bound; later ones of an admitted call always get in. Expired or Cancelled when the call
+        was over before a thread was free.
+        """
+        call.check()
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        weight = nbytes + sum(map(_weight, args)) + sum(map(_weight, kwargs.values()))
+        self._submit(_Job(call, future, function, args, kwargs, weight))
+        return await future
+
+    def close(self) -> None:
+        """Ends the threads after the functions that they are running; what still waits fails with Draining."""
+        with self._idle:
+            self._closed = True
+            waiting = list(self._jobs)
+            self._jobs.clear()
+            self._idle.notify_all()
+        for job in waiting:
+            job.tell(None, Draining("the service is shutting down"))
+        for thread in self._threads:
+            thread.join()
+
+    def _submit(self, job: _Job) -> None:
+        with self._idle:
+            if self._closed:
+                raise Draining("the service is shutting down")
+            # One function alone may exceed the bound: the message's own limit has already let it pass.
+            if self.bytes and self.bytes + job.nbytes > self.max_bytes and not job.call.pooled:
+                raise Overloaded("too many bytes are being decoded", retry_after_seconds=RETRY_SECONDS)
+            job.call.pooled = True
+            self.bytes += job.nbytes
+            self._jobs.append(job)
+            self._idle.notify()
+
+    def _take(self) -> _Job | None:
+        with self._idle:
+            while not self._jobs:
+                if self._closed:
+                    return None
+                self._idle.wait()
+            return self._jobs.popleft()
+
+    def _work(self) -> None:
+        while (job := self._take()) is not None:
+            job.run()
+            with self._idle:
+                self.bytes -= job.nbytes
+            # Else the thread would hold a picture until its next job comes.
+            del job
+
+
+class _Job:
+    """One function to run for one call."""
+
+    __slots__ = ("args", "call", "function", "future", "kwargs", "loop", "nbytes")
+
+    def __init__(
+        self,
+        call: Call,
+        future: asyncio.Future[Any],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        nbytes: int,
+    ) -> None:
+        self.call = call
+        self.future = future
+        self.loop = future.get_loop()
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.nbytes = nbytes
+
+    def run(self) -> None:
+        """Runs the function unless its call is over, and tells the loop."""
+        try:
+            if self.future.cancelled():
+                return
+            self.call.check()
+            result = self.function(*self.args, **self.kwargs)
+        except BaseException as error:
+            self.tell(None, error)
+        else:
+            self.tell(result, None)
+
+    def tell(self, result: Any, error: BaseException | None) -> None:
+        """Hands the outcome to the loop; a loop that is gone has nobody who waits."""
+        try:
+            self.loop.call_soon_threadsafe(_settle, self.future, result, error)
+        except RuntimeError:
+            if not self.loop.is_closed():
+                raise
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(_raisable(error))
+
+
+def _raisable(error: BaseException) -> BaseException:
+    """A future refuses StopIteration, and SystemExit from a worker's function must not stop the loop."""
+    if isinstance(error, OrtmeshError) or (isinstance(error, Exception) and not isinstance(error, StopIteration)):
+        return error
+    wrapped = RuntimeError(f"the function raised {type(error).__name__}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _weight(argument: Any) -> int:
+    """Bytes that an argument holds: encoded bytes, messages, arrays; 0 for what is small or unknown."""
+    if isinstance(argument, (bytes, bytearray, str)):
+        return len(argument)
+    if isinstance(argument, Message):
+        return argument.ByteSize()
+    size = getattr(argument, "nbytes", 0)
+    return size if isinstance(size, int) else 0

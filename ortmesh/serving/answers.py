@@ -1,0 +1,70 @@
+"""Answers of executors to coroutines: all of a batch brought to the loop in one wake-up. Stage: batcher to task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from ortmesh.serving.types import Tensors
+
+
+class Outbox:
+    """Brings results from the executors' threads to one event loop.
+
+    Appending to a deque is atomic, so a result costs no lock; only the first after a wake-up wakes the loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ready: deque[FutureAnswer] = deque()
+        self._woken = False
+
+    def put(self, answer: FutureAnswer) -> None:
+        """Delivers an answer that has its result; from any thread."""
+        self._ready.append(answer)
+        if not self._woken:
+            self._woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                self._ready.clear()
+
+    def _deliver(self) -> None:
+        self._woken = False
+        while self._ready:
+            self._ready.popleft().deliver()
+
+
+class FutureAnswer:
+    """The answer of one item as a future's result. `future` must be awaited on the outbox's loop."""
+
+    __slots__ = ("_error", "_outbox", "_outputs", "future")
+
+    def __init__(self, outbox: Outbox, future: asyncio.Future[Tensors]) -> None:
+        self._outbox = outbox
+        self.future = future
+        self._outputs: Tensors = {}
+        self._error: BaseException | None = None
+
+    def emit(self, outputs: Tensors) -> None:
+        """A call of one answer takes no pieces: programs that emit are called through streams."""
+        raise TypeError("this model answers in pieces")
+
+    def finish(self, outputs: Tensors) -> None:
+        """Keeps the outputs and sends them on their way."""
+        self._outputs = outputs
+        self._outbox.put(self)
+
+    def fail(self, error: BaseException) -> None:
+        """Keeps the error and sends it on its way."""
+        self._error = error
+        self._outbox.put(self)
+
+    def deliver(self) -> None:
+        """Wakes whoever awaits the future; on the loop."""
+        if self.future.done():
+            return
+        if self._error is not None:
+            self.future.set_exception(self._error)
+        else:
+            self.future.set_result(self._outputs)

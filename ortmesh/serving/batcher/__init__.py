@@ -1,0 +1,9 @@
+"""The batcher: a pile of prepared items a model, and the policy that chooses the next batch.
+
+It knows neither asyncio, gRPC nor ONNX Runtime.
+"""
+
+from ortmesh.serving.batcher.pile import Pile
+from ortmesh.serving.batcher.policy import Policy, arrival_order
+
+__all__ = ["Pile", "Policy", "arrival_order"]

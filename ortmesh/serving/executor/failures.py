@@ -1,0 +1,40 @@
+"""What an exception of ONNX Runtime means: a wrong item, a failed item or a broken executor. Stage: executor."""
+
+from __future__ import annotations
+
+import re
+
+from ortmesh.errors import BadInput, ExecutorFailed, OrtmeshError
+
+_DEVICE = re.compile(r"CUDA|CUBLAS|CUDNN|TensorRT|device-side|illegal memory access", re.IGNORECASE)
+_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory", re.IGNORECASE)
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_PLACE = re.compile(r"\S*/onnxruntime/\S+|\b0x[0-9a-fA-F]+\b")
+
+
+class ExecutorBroken(Exception):
+    """The executor can't go on: its model becomes not ready and it is made anew."""
+
+
+def failure_of(error: Exception) -> OrtmeshError:
+    """The error that the caller of the one item gets, after it failed alone.
+
+    A graph's own refusal of a shape or value arrives as a plain FAIL or RUNTIME_EXCEPTION: what failed alone on a
+    healthy device was sent wrongly. ExecutorBroken is raised when the device failed.
+    """
+    if isinstance(error, OrtmeshError):
+        return error
+    text = str(error)
+    if _MEMORY.search(text) or isinstance(error, MemoryError):
+        return ExecutorFailed("the model ran out of memory on this request")
+    if _DEVICE.search(text):
+        raise ExecutorBroken(readable(error)) from error
+    if type(error).__module__.startswith("onnxruntime"):
+        return BadInput("inputs", f"the model's graph refuses these tensors: {readable(error)}")
+    return ExecutorFailed("the model failed on this request")
+
+
+def readable(error: BaseException) -> str:
+    """The first line of a runtime's error, without its prefix, source paths and addresses."""
+    text = str(error).strip() or type(error).__name__
+    return _PLACE.sub("", _PREFIX.sub("", text.splitlines()[0])).strip()[:500]

@@ -1,0 +1,110 @@
+"""The session executor: take, stack, one run, split, finish. Stage: executor."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from ortmesh.errors import ExecutorFailed
+from ortmesh.serving.executor.failures import ExecutorBroken, failure_of, readable
+from ortmesh.serving.executor.stack import split, stack
+from ortmesh.serving.signature import Signature
+from ortmesh.serving.types import Array, Item, Meter, Pile, Tensors
+
+log = logging.getLogger(__name__)
+
+
+class SessionExecutor:
+    """Runs one `InferenceSession`. `serve` belongs in a thread of its own."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, signature: Signature, *, limit: int, meter: Meter
+    ) -> None:
+        self._session = session
+        self._signature = signature
+        self._outputs = list(signature.outputs)
+        self._limit = limit
+        self._meter = meter
+        self._bound = _needs_binding(session, signature)
+
+    def serve(self, pile: Pile) -> None:
+        """Runs batches until the pile closes. ExecutorBroken when the device failed; then its items have ended too."""
+        while (items := pile.take(self._limit)) is not None:
+            if not items:
+                continue
+            try:
+                self.run(items)
+            finally:
+                for item in items:
+                    item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
+
+    def run(self, items: Sequence[Item]) -> None:
+        """Runs items as one batch and ends each. A batch that fails is run again one by one: only the culprit fails."""
+        try:
+            pieces = self._compute(items)
+        except Exception as error:
+            if len(items) == 1:
+                items[0].fail(self._judge(error))
+                return
+            log.warning("a batch of %d failed and is run one by one: %s", len(items), readable(error))
+            for item in items:
+                self.run([item])
+            return
+        for item, outputs in zip(items, pieces, strict=True):
+            item.finish(outputs)
+
+    def _judge(self, error: Exception) -> Exception:
+        try:
+            return failure_of(error)
+        except ExecutorBroken:
+            raise
+        finally:
+            log.info("an item failed: %s", readable(error))
+
+    def _compute(self, items: Sequence[Item]) -> list[Tensors]:
+        started = time.perf_counter()
+        feeds, padded = stack(items, self._signature)
+        outputs = self._run_bound(feeds) if self._bound else self._run(feeds)
+        self._meter.batch(sum(item.rows for item in items), padded, time.perf_counter() - started)
+        return split(outputs, items, self._signature)
+
+    def _run(self, feeds: dict[str, Array]) -> Tensors:
+        return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+
+    def _run_bound(self, feeds: dict[str, Array]) -> Tensors:
+        """With bound inputs and outputs: for CUDA (one copy each way) and for BF16, which `run` can't return."""
+        binding = self._session.io_binding()
+        kept = [_value(array, self._signature.inputs[name].datatype) for name, array in feeds.items()]
+        for name, value in zip(feeds, kept, strict=True):
+            binding.bind_ortvalue_input(name, value)
+        for name in self._outputs:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding)
+        return dict(zip(self._outputs, map(_array, binding.get_outputs()), strict=True))
+
+
+def _needs_binding(session: onnxruntime.InferenceSession, signature: Signature) -> bool:
+    infos = [*signature.inputs.values(), *signature.outputs.values()]
+    if any(info.datatype == "BYTES" for info in infos):
+        return False
+    return session.get_providers()[0] != "CPUExecutionProvider" or any(info.datatype == "BF16" for info in infos)
+
+
+def _value(array: Array, datatype: str) -> Any:
+    contiguous = np.ascontiguousarray(array)
+    if datatype == "BF16":
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(contiguous, 16)
+    return onnxruntime.OrtValue.ortvalue_from_numpy(contiguous)
+
+
+def _array(value: Any) -> Array:
+    if value.data_type() == "tensor(bfloat16)":  # NumPy has no such type and `numpy()` refuses: copied as its bits
+        raw = (ctypes.c_char * value.tensor_size_in_bytes()).from_address(value.data_ptr())
+        return np.frombuffer(raw, np.uint16).reshape(value.shape()).copy()
+    return np.asarray(value.numpy())

@@ -1,0 +1,86 @@
+"""Items into one batch and its outputs back into items: pure functions. Stage: executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ortmesh.errors import BadInput
+from ortmesh.serving.signature import Signature, TensorInfo
+from ortmesh.serving.types import Array, Item, Tensors
+
+
+def stack(items: Sequence[Item], signature: Signature) -> tuple[dict[str, Array], float]:
+    """(feeds, share of the batch's cells that is padding). One item's arrays are passed on as they are.
+
+    BadInput when a shared tensor differs between items: the executor then runs them one by one.
+    """
+    if len(items) == 1:
+        return dict(items[0].tensors), 0.0
+    feeds: dict[str, Array] = {}
+    cells = used = 0
+    for name in items[0].tensors:
+        arrays = [item.tensors[name] for item in items]
+        feeds[name] = _join(arrays, signature.inputs[name])
+        if signature.inputs[name].pad_axis is not None:
+            cells += feeds[name].size
+            used += sum(array.size for array in arrays)
+    return feeds, 1 - used / cells if cells else 0.0
+
+
+def _join(arrays: Sequence[Array], info: TensorInfo) -> Array:
+    if info.shared or info.batch_axis is None:
+        if any(not np.array_equal(array, arrays[0]) for array in arrays[1:]):
+            raise BadInput(info.name, "a shared tensor must be equal in all requests of a batch")
+        return arrays[0]
+    if info.pad_axis is None:
+        return np.concatenate(arrays, axis=info.batch_axis)
+    longest = max(array.shape[info.pad_axis] for array in arrays)
+    if all(array.shape[info.pad_axis] == longest for array in arrays):
+        return np.concatenate(arrays, axis=info.batch_axis)
+    return _pad_and_join(arrays, info, longest)
+
+
+def _pad_and_join(arrays: Sequence[Array], info: TensorInfo, longest: int) -> Array:
+    """Writes each array into its place of one padded array."""
+    batch_axis, pad_axis = info.batch_axis, info.pad_axis
+    assert batch_axis is not None
+    assert pad_axis is not None
+    shape = list(arrays[0].shape)
+    shape[batch_axis] = sum(array.shape[batch_axis] for array in arrays)
+    shape[pad_axis] = longest
+    joined = np.full(shape, info.pad_value, dtype=arrays[0].dtype)
+    at = 0
+    for array in arrays:
+        place = [slice(None)] * len(shape)
+        place[batch_axis] = slice(at, at + array.shape[batch_axis])
+        place[pad_axis] = slice(0, array.shape[pad_axis])
+        joined[tuple(place)] = array
+        at += array.shape[batch_axis]
+    return joined
+
+
+def split(outputs: Mapping[str, Array], items: Sequence[Item], signature: Signature) -> list[Tensors]:
+    """Each item's rows of a batch's outputs, cut back to its own length along the padded axis.
+
+    The pieces are views; what outlives the batch must copy (the answers do when they serialize).
+    """
+    if len(items) == 1:
+        return [outputs]
+    pieces: list[Tensors] = []
+    at = 0
+    for item in items:
+        pieces.append({name: _cut(array, signature.outputs[name], at, item) for name, array in outputs.items()})
+        at += item.rows
+    return pieces
+
+
+def _cut(array: Array, info: TensorInfo, at: int, item: Item) -> Array:
+    if info.batch_axis is None:
+        return array
+    place = [slice(None)] * array.ndim
+    place[info.batch_axis] = slice(at, at + item.rows)
+    if info.pad_axis is not None and item.size and array.shape[info.pad_axis] > item.size:
+        place[info.pad_axis] = slice(0, item.size)
+    return array[tuple(place)]

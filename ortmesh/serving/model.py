@@ -1,0 +1,230 @@
+"""Model: one version of a model, with its pile, its executors' threads and its leases. Stage: task to batcher."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from ortmesh.errors import ExecutorFailed, ModelFailed, NotReady
+from ortmesh.front.call import Call
+from ortmesh.serving.answers import FutureAnswer, Outbox
+from ortmesh.serving.batcher import Pile
+from ortmesh.serving.cards import Card
+from ortmesh.serving.executor.failures import readable
+from ortmesh.serving.loaded import Loaded, length_of, rows_of
+from ortmesh.serving.signature import Signature, TensorInfo
+from ortmesh.serving.types import Answer, Executor, Item, Meter, Tensors
+from ortmesh.serving.warmup import Mode
+
+T = TypeVar("T")
+State = Literal["LOADING", "READY", "FAILED", "UNLOADING"]
+log = logging.getLogger(__name__)
+
+NOTHING = Signature({}, {})
+
+
+class Model:
+    """One version of a model. Tasks await it: `outputs = await model(tensors, call)`."""
+
+    def __init__(self, card: Card, folder: Path, *, outbox: Outbox, meter: Meter) -> None:
+        self.card = card
+        self.name = card.name
+        self.version = card.version
+        self.folder = folder
+        self.state: State = "LOADING"
+        self.state_reason = ""
+        self.provider = ""
+        self.is_default = False
+        """True for the version that a name without a version picks."""
+        self.restarting = False
+        """True while a FAILED model's executor is being made anew."""
+        self.meter = meter
+        self.mode = Mode.TOGETHER
+        self._signature = NOTHING
+        self._outbox = outbox
+        self._pile: Pile | None = None
+        self._threads: list[threading.Thread] = []
+        self._assets: dict[tuple[Any, str], Any] = {}
+        self._lock = threading.Lock()
+        self._leases = 0
+        self._unused: Callable[[], object] | None = None
+
+    @property
+    def inputs(self) -> Mapping[str, TensorInfo]:
+        """What it takes, in the graph's order; empty before it is loaded."""
+        return self._signature.inputs
+
+    @property
+    def outputs(self) -> Mapping[str, TensorInfo]:
+        """What it gives, in the graph's order; empty before it is loaded."""
+        return self._signature.outputs
+
+    @functools.cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of its classes, by index; empty when the card names no file of labels."""
+        if self.card.labels is None:
+            return ()
+        return tuple((self.folder / self.card.labels).read_text(encoding="utf-8").splitlines())
+
+    def asset(self, load: Callable[[Path], T], file: str) -> T:
+        """A file of the model as the named function `load` reads it, once for this version, e.g. its tokenizer."""
+        key = (load, file)
+        with self._lock:
+            if key not in self._assets:
+                self._assets[key] = load(self.folder / file)
+            made: T = self._assets[key]
+        return made
+
+    async def __call__(self, tensors: Tensors, call: Call, *, pad: bool = True) -> Tensors:
+        """The model's outputs for these tensors, through its batcher. Each has its batch axis, also for one row.
+
+        With `pad` False they share a batch only with tensors of equal shapes.
+        Errors: Overloaded, NotReady (unloading), Expired, Cancelled, ExecutorFailed; BadInput from the graph.
+        """
+        answer = self._future()
+        self.submit(self.make_item(tensors, answer=answer, call=call, pad=pad))
+        return await answer.future
+
+    async def many(self, many: Sequence[Tensors], call: Call) -> list[Tensors]:
+        """The outputs for several items, in their order: all are admitted or none; the first error is raised."""
+        answers = [self._future() for _ in many]
+        items = [self.make_item(each, answer=answer, call=call) for each, answer in zip(many, answers, strict=True)]
+        self._open_pile().submit_many(items)
+        return list(await asyncio.gather(*(answer.future for answer in answers)))
+
+    def submit(self, item: Item) -> None:
+        """Puts a prepared item on the pile; never blocks, from any thread. Overloaded or NotReady."""
+        self._open_pile().submit(item)
+
+    def make_item(self, tensors: Tensors, *, answer: Answer, call: Call, pad: bool = True) -> Item:
+        """An item of this model for a call. With `pad` False it shares a batch only with items of equal shapes."""
+        return Item(
+            tensors,
+            answer=answer,
+            owner=call,
+            deadline=call.deadline,
+            rows=rows_of(tensors, self._signature),
+            size=length_of(tensors, self._signature),
+            group=self._group(tensors, pad),
+            solo=self.mode is Mode.ALONE,
+            priority=call.priority,
+            caller=call.caller,
+        )
+
+    def lease(self, call: Call) -> None:
+        """Keeps the version loaded until the call ends. NotReady or ModelFailed when it can't answer."""
+        with self._lock:
+            if self.state != "READY":
+                self._refuse()
+            self._leases += 1
+        call.on_end(self._release)
+
+    def start(self, loaded: Loaded, died: Callable[[Model, BaseException], None]) -> None:
+        """Takes what was loaded into service. `died(model, error)` is called in an executor's thread when it breaks."""
+        self._signature = loaded.signature
+        self.provider = loaded.provider
+        self.mode = loaded.finding.mode
+        batching = self.card.batching
+        if self._pile is None:
+            self._pile = Pile(
+                max_items=batching.max_items,
+                max_bytes=batching.max_bytes,
+                max_wait_seconds=batching.max_wait_ms / 1000,
+                meter=self.meter,
+            )
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        for number, executor in enumerate(loaded.executors[len(self._threads) :], len(self._threads)):
+            self._run_in_thread(executor, number, died)
+        self.state_reason = self._explain(loaded)
+        self.restarting = False
+        self.state = "READY"
+
+    def failed(self, reason: str, *, restarting: bool = False) -> None:
+        """Marks it as not ready, and why."""
+        self.state, self.state_reason, self.restarting = "FAILED", reason, restarting
+
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Waits for the leases (unless `at_once`), then ends the executors. Waiting items end with NotReady."""
+        self.state = "UNLOADING"
+        if not at_once:
+            await self._until_unused()
+        if self._pile is not None:
+            self._pile.close(NotReady("the model was unloaded"))
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+
+    def _future(self) -> FutureAnswer:
+        return FutureAnswer(self._outbox, asyncio.get_running_loop().create_future())
+
+    def _open_pile(self) -> Pile:
+        if self._pile is None:
+            self._refuse()
+            raise NotReady(f"{self.card.key} is being loaded")
+        return self._pile
+
+    def _group(self, tensors: Tensors, pad: bool) -> Hashable:
+        if pad and self._signature.padded:
+            return length_of(tensors, self._signature) if self.mode is Mode.EQUAL_SIZES else None
+        return tuple(
+            [_shape_without_batch(array.shape, self.inputs[name].batch_axis) for name, array in tensors.items()]
+        )
+
+    def _refuse(self) -> None:
+        if self.state == "FAILED" and not self.restarting:
+            raise ModelFailed(
+                f"{self.card.key} can't be served: {self.state_reason}", resource=("model", self.card.key)
+            )
+        word = {"LOADING": "is being loaded", "UNLOADING": "is being unloaded"}.get(self.state, "is being restarted")
+        raise NotReady(f"{self.card.key} {word}", retry_after_seconds=1.0, resource=("model", self.card.key))
+
+    def _release(self) -> None:
+        with self._lock:
+            self._leases -= 1
+            unused = self._unused if self._leases == 0 else None
+        if unused is not None:
+            unused()
+
+    async def _until_unused(self) -> None:
+        loop, free = asyncio.get_running_loop(), asyncio.Event()
+        with self._lock:
+            if self._leases == 0:
+                return
+            self._unused = lambda: loop.call_soon_threadsafe(free.set)
+        await free.wait()
+
+    def _run_in_thread(self, executor: Executor, number: int, died: Callable[[Model, BaseException], None]) -> None:
+        pile = self._open_pile()
+
+        def serve() -> None:
+            try:
+                executor.serve(pile)
+            except BaseException as error:
+                log.exception("the executor of %s died", self.card.key)
+                died(self, error)
+
+        thread = threading.Thread(target=serve, name=f"executor-{self.card.key}-{number}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _explain(self, loaded: Loaded) -> str:
+        if loaded.finding.mode is Mode.TOGETHER:
+            return ""
+        return f"served {loaded.finding.mode.value}: {loaded.finding.reason}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a model can't be served, for its state: one line, without places in source files."""
+    if isinstance(error, ExecutorFailed):
+        return error.message
+    return readable(error)
+
+
+def _shape_without_batch(shape: tuple[int, ...], batch_axis: int | None) -> tuple[int, ...]:
+    if batch_axis is None:
+        return shape
+    return shape[:batch_axis] + shape[batch_axis + 1 :]

@@ -1,0 +1,250 @@
+"""Store: the folder of models, one sub-folder a version, shared by every process of a mesh. Stage: store.
+
+    <root>/<name>/<version>/card.yaml and the model's files
+    <root>/defaults.json        name -> version that a name without "@version" picks
+    <root>/.tmp .locks .cache   half-made versions, locks between processes, downloaded archives
+
+A version appears and disappears by one rename, so that no reader ever sees half of it, and never changes.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ortmesh.serving.cards import CARD_FILE, Card, read_card, write_card
+from ortmesh.serving.digests import sync, sync_tree
+from ortmesh.serving.faults import AlreadyInstalled, UnknownVersion, disk_errors
+from ortmesh.serving.watch import watch_tree
+
+DEFAULTS_FILE = "defaults.json"
+# Half-made versions of processes that were killed are removed after this time.
+ABANDONED_SECONDS = 24 * 3600.0
+
+
+class Store:
+    """The models that are installed at `root`, which is made when something is first written there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.problems: dict[Path, str] = {}
+        """What the last `cards()` could not use, and why. Never fatal: the other models are served."""
+
+    def folder(self, name: str, version: str) -> Path:
+        """Where a version lies, or would lie."""
+        return self.root / name / version
+
+    @property
+    def cache(self) -> Path:
+        """Where archives are kept that several models, or a later pull, need again."""
+        return self.root / ".cache"
+
+    # What is there
+
+    def cards(self) -> list[tuple[Card, Path]]:
+        """Every usable version with its folder, ordered by name and version; the others go to `problems`."""
+        found: list[tuple[Card, Path]] = []
+        problems: dict[Path, str] = {}
+        for folder in self._version_folders():
+            try:
+                found.append((_checked_card(folder), folder))
+            except (ValueError, OSError) as error:
+                problems[folder] = str(error)
+        self.problems = problems
+        self.defaults()
+        return sorted(found, key=lambda pair: (pair[0].name, _version_order(pair[0].version)))
+
+    def versions(self, name: str) -> list[str]:
+        """The usable versions of a model, oldest first."""
+        return [card.version for card, _ in self.cards() if card.name == name]
+
+    def has(self, name: str, version: str) -> bool:
+        """True when the version is installed, whether usable or not."""
+        return self.folder(name, version).is_dir()
+
+    def _version_folders(self) -> Iterator[Path]:
+        if not self.root.is_dir():
+            return
+        for model in sorted(self.root.iterdir()):
+            if model.is_dir() and not model.name.startswith("."):
+                yield from (path for path in sorted(model.iterdir()) if path.is_dir() and path.name[0] != ".")
+
+    # The default versions: the desired state that every replica follows
+
+    def default_of(self, name: str) -> str | None:
+        """The version that `name` alone means: the one that was set, else the newest. None without any."""
+        versions = self.versions(name)
+        chosen = self.defaults().get(name)
+        if chosen in versions:
+            return chosen
+        return versions[-1] if versions else None
+
+    def defaults(self) -> dict[str, str]:
+        """The versions that were set by `set_default`; a damaged file counts as empty and is a problem."""
+        path = self.root / DEFAULTS_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict) or not all(isinstance(version, str) for version in content.values()):
+                raise ValueError("expected a JSON object of names and versions")
+        except FileNotFoundError:
+            return {}
+        except (ValueError, OSError) as error:
+            self.problems[path] = str(error)
+            return {}
+        return content
+
+    def set_default(self, name: str, version: str) -> None:
+        """Makes `version` what `name` alone means, for every process that watches the store."""
+        self._must_have(name, version)
+        with self.lock("defaults"):
+            self._write_defaults({**self.defaults(), name: version})
+
+    def _write_defaults(self, defaults: dict[str, str]) -> None:
+        with self.staging() as folder, disk_errors(self.root):
+            draft = folder / DEFAULTS_FILE
+            draft.write_text(json.dumps(defaults, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            sync(draft)
+            draft.replace(self.root / DEFAULTS_FILE)
+
+    # Coming and going
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """An empty folder on the store's own disk, gone afterwards unless it was installed."""
+        with disk_errors(self.root):
+            parent = self.root / ".tmp"
+            parent.mkdir(parents=True, exist_ok=True)
+            _sweep(parent)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+            # mkdtemp keeps others out; a store is often filled by one user and read by another.
+            folder.chmod(0o755)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def install(self, card: Card, files_from: Path, *, replace: bool = False) -> Path:
+        """Publishes a folder from `staging()` as a version, with its card, and returns where it lies.
+
+        AlreadyInstalled when the version is there, unless `replace` is set.
+        """
+        target = self.folder(card.name, card.version)
+        with disk_errors(self.root):
+            write_card(card, files_from / CARD_FILE)
+            _checked_files(card, files_from)
+            sync_tree(files_from)
+            with self.lock("install"), self.staging() as attic:
+                if not self.has(card.name, card.version):
+                    _publish(files_from, target)
+                elif replace:
+                    _exchange(files_from, target, attic / "old")
+                else:
+                    raise AlreadyInstalled(f"{card.key} is in the store already ({target})")
+        return target
+
+    def remove(self, name: str, version: str) -> None:
+        """Takes a version out of the store at once; services unload it as soon as their calls have ended."""
+        self._must_have(name, version)
+        with disk_errors(self.root), self.lock("install"), self.staging() as attic:
+            self.folder(name, version).rename(attic / "old")
+            try:
+                (self.root / name).rmdir()
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+        with self.lock("defaults"):
+            defaults = self.defaults()
+            if defaults.get(name) == version:
+                self._write_defaults({key: value for key, value in defaults.items() if key != name})
+
+    def _must_have(self, name: str, version: str) -> None:
+        if not self.has(name, version):
+            there = ", ".join(self.versions(name)) or "none"
+            raise UnknownVersion(f"{name}@{version} is not in the store {self.root} (versions there: {there})")
+
+    # Other processes
+
+    @contextmanager
+    def lock(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Keeps other processes (and threads) out of `name`; calls `waiting` when it has to wait for one."""
+        with disk_errors(self.root):
+            folder = self.root / ".locks"
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"{name}.lock", mode=0o666)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                waiting()
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def watch(self) -> AsyncIterator[None]:
+        """Yields whenever something changed after this call; look at `cards()` and `defaults()` again then.
+
+        Call it before the first `cards()`, so that nothing falls between the two. Changes that come together
+        are told once.
+        """
+        with disk_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+        return watch_tree(self.root)
+
+
+def _publish(folder: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(target)
+    sync(target.parent)
+
+
+def _exchange(folder: Path, target: Path, attic: Path) -> None:
+    target.rename(attic)
+    try:
+        _publish(folder, target)
+    except OSError:
+        attic.rename(target)
+        raise
+
+
+def _sweep(parent: Path) -> None:
+    for path in parent.iterdir():
+        try:
+            abandoned = time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+        except FileNotFoundError:  # its owner was quicker
+            continue
+        if abandoned:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _checked_card(folder: Path) -> Card:
+    """The card of a version folder; ValueError when the folder is not what the card says."""
+    path = folder / CARD_FILE
+    if not path.is_file():
+        raise ValueError(f"there is no {CARD_FILE}")
+    card = read_card(path)
+    if (card.name, card.version) != (folder.parent.name, folder.name):
+        raise ValueError(f"the card is for {card.key}, the folder for {folder.parent.name}@{folder.name}")
+    _checked_files(card, folder)
+    return card
+
+
+def _checked_files(card: Card, folder: Path) -> None:
+    missing = [name for name in card.files if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"files of {card.key} are missing: {', '.join(missing)}")
+
+
+def _version_order(version: str) -> list[tuple[int, Any]]:
+    """So that 10 comes after 9 and 1.10 after 1.9."""
+    return [(1, int(part)) if part.isdigit() else (0, part) for part in re.split(r"(\d+)", version) if part]

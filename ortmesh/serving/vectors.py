@@ -1,0 +1,32 @@
+"""Vectors as the APIs answer them: numbers, or bytes when the request asks for them. Stage: task."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ortmesh.common.v1 import common_pb2
+from ortmesh.errors import BadInput
+from ortmesh.serving.types import Array
+
+FLOATS = (common_pb2.VECTOR_ENCODING_UNSPECIFIED, common_pb2.VECTOR_ENCODING_FLOATS)
+PACKED = {
+    common_pb2.VECTOR_ENCODING_FLOAT32_BYTES: np.dtype("<f4"),
+    common_pb2.VECTOR_ENCODING_FLOAT16_BYTES: np.dtype("<f2"),
+}
+
+
+def check_encoding(encoding: int) -> None:
+    """BadInput when a request names no VectorEncoding. Tasks call it before they work."""
+    if encoding not in FLOATS and encoding not in PACKED:
+        raise BadInput("encoding", f"{encoding} is no VectorEncoding")
+
+
+def embedding(vector: Array, encoding: int, normalized: bool) -> common_pb2.Embedding:
+    """One vector [dimension] as a message. BadInput for an unknown encoding."""
+    check_encoding(encoding)
+    message = common_pb2.Embedding(dimension=vector.shape[0], normalized=normalized)
+    if encoding in FLOATS:
+        message.values.extend(vector.astype(np.float32, copy=False).tolist())
+    else:
+        message.packed = vector.astype(PACKED[encoding], copy=False).tobytes()
+    return message

@@ -1,0 +1,41 @@
+"""Every metric of a process, in one list. Stage: shared.
+
+`rpc.server.*` follow OpenTelemetry's conventions for RPC with the attributes `rpc.system`, `rpc.service`,
+`rpc.method` and `rpc.grpc.status_code`; those of models carry `model` and `version`.
+"""
+
+from __future__ import annotations
+
+from ortmesh.telemetry.series import Instrument
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+MILLISECONDS = tuple(round(bound * 1000, 3) for bound in (*SECONDS, 300, 600))
+BYTES = tuple(float(4**power) for power in range(3, 14))  # 64 B to 64 MiB
+ROWS = tuple(float(2**power) for power in range(11))  # 1 to 1,024
+SHARES = (0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75)
+
+RPC_DURATION = Instrument(
+    "rpc.server.duration", "ms", "Time from a call's arrival to its end", "histogram", MILLISECONDS
+)
+RPC_REQUEST_SIZE = Instrument("rpc.server.request.size", "By", "Size of request messages", "histogram", BYTES)
+RPC_RESPONSE_SIZE = Instrument(
+    "rpc.server.response.size", "By", "Size of answers, all of a stream's", "histogram", BYTES
+)
+IN_FLIGHT = Instrument("ortmesh.calls.in_flight", "{call}", "Calls that were admitted and have not ended", "updown")
+QUEUE = Instrument("ortmesh.queue.duration", "s", "Time an item waited for an executor", "histogram", SECONDS)
+COMPUTE = Instrument("ortmesh.compute.duration", "s", "Time a batch took in the executor", "histogram", SECONDS)
+BATCH_SIZE = Instrument("ortmesh.batch.size", "{row}", "Rows of a batch", "histogram", ROWS)
+BATCH_PADDING = Instrument("ortmesh.batch.padding", "1", "Share of a batch that was padding", "histogram", SHARES)
+DROPPED = Instrument("ortmesh.items.dropped", "{item}", "Items dropped before they were computed", "counter")
+MODEL_STATE = Instrument("ortmesh.model.state", "", "1 for the state in which a model version is, else 0", "gauge")
+
+STATES = ("LOADING", "READY", "FAILED", "UNLOADING")
+"""The values of MODEL_STATE's attribute `state`."""
+
+CODES = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
+    *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+)
+"""The canonical codes in the order of their numbers."""
+NUMBER_OF_CODE = {name: number for number, name in enumerate(CODES)}

@@ -1,0 +1,16 @@
+"""What NlpService answers: one line binds a task to its method."""
+
+from __future__ import annotations
+
+from ortmesh.front.methods import Method, bind, generated
+from ortmesh.nlp.v1 import nlp_pb2
+from ortmesh.serving.models import Models
+from ortmesh_nlp.embed import Embed
+
+FAMILY = "nlp"
+SERVICE = "ortmesh.nlp.v1.NlpService"
+
+
+def methods(models: Models) -> list[Method]:
+    """The service's rows of the table of methods."""
+    return bind(SERVICE, {"Embed": Embed(models)}, messages=generated(nlp_pb2))

@@ -1,0 +1,215 @@
+"""Recordings: from ortmesh.speech.v1.Audio to mono samples at 16 kHz, block by block. Stage: task.
+
+A recording is never held decoded as a whole: an hour of silence in FLAC is 180 kB and would become 230 MB. The
+header is judged before anything is decoded, and the samples are counted while they are read, so that neither a
+tiny file that expands nor a header that lies costs more than a block.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from ortmesh.errors import BadInput, OutOfRange
+from ortmesh.speech.v1 import speech_pb2
+
+Samples: TypeAlias = npt.NDArray[np.float32]
+
+SAMPLE_RATE = 16_000
+MAX_SECONDS = 3600
+MIN_RATE, MAX_RATE = 1_000, 384_000
+MAX_CHANNELS = 16
+BLOCK_FRAMES = 65_536
+UNKNOWN_FRAMES = 2**62
+"""libsndfile says 2^63 - 1 frames where a streaming encoder left the length open."""
+
+CONTAINERS = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF")
+"""What is read of the many formats that libsndfile knows: those that the API names."""
+
+_RAW_FORMATS: dict[int, npt.DTypeLike] = {
+    speech_pb2.SAMPLE_FORMAT_S16LE: "<i2",
+    speech_pb2.SAMPLE_FORMAT_F32LE: "<f4",
+}
+_FULL_SCALE_S16 = np.float32(1 / 32768)
+
+
+class Recording:
+    """Audio whose header was found good, to be read once, from front to back.
+
+    Samples that are not numbers are the caller's error, as they would silence everything around them. What was cut
+    off without a trace (WAV, MP3, Ogg) is read as far as it goes, and `seconds` tells; a decoder's own complaint
+    (a damaged FLAC) is an error.
+    """
+
+    def __init__(self, audio: speech_pb2.Audio, field: str = "audio") -> None:
+        """BadInput for what is not audio, OutOfRange for more than an hour, both naming the field."""
+        kind = audio.WhichOneof("content")
+        if kind is None:
+            raise BadInput(field, "no content is set: encoded or raw is required")
+        self._field = f"{field}.{kind}"
+        self._source = _File(audio.encoded, self._field) if kind == "encoded" else _Raw(audio.raw, self._field)
+        self._frames = 0
+
+    @property
+    def seconds(self) -> float:
+        """How much was read so far."""
+        return self._frames / self._source.rate
+
+    def __iter__(self) -> Iterator[Samples]:
+        """Blocks of mono samples at 16 kHz. BadInput when there are none or the file is damaged; OutOfRange."""
+        resampler = _Resampler(self._source.rate)
+        for block in self._source.blocks():
+            self._frames += len(block)
+            _check_length(self._frames, self._source.rate, self._field)
+            mono = block.mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else block[:, 0]
+            if not np.isfinite(mono).all():
+                raise BadInput(self._field, "contains samples that are not finite numbers")
+            yield resampler.push(mono)
+        if not self._frames:
+            raise BadInput(self._field, "has no samples")
+        yield resampler.rest()
+
+
+class _File:
+    """An audio file in memory."""
+
+    def __init__(self, content: bytes, field: str) -> None:
+        self._field = field
+        if not content:
+            raise BadInput(field, "is empty")
+        self._file = self._open(_with_open_length(content))
+        self.rate: int = self._file.samplerate
+        if self._file.format not in CONTAINERS:
+            raise self._not_audio(f"it is {self._file.format_info}")
+        _check_shape(self.rate, self._file.channels, field, field)
+        if self._file.frames < UNKNOWN_FRAMES:
+            _check_length(self._file.frames, self.rate, field)
+
+    def blocks(self) -> Iterator[Samples]:
+        """Float32 [frames, channels]."""
+        read = 0
+        while True:
+            try:
+                block = self._file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                reason = f"is damaged or cut off after {read / self.rate:.2f} s: {error.error_string}"
+                raise BadInput(self._field, reason) from None
+            if not len(block):
+                return
+            read += len(block)
+            yield block
+
+    def _open(self, content: bytes) -> _Forward:
+        try:
+            return _Forward(io.BytesIO(content))
+        except soundfile.LibsndfileError as error:
+            raise self._not_audio(error.error_string) from None
+
+    def _not_audio(self, reason: str) -> BadInput:
+        expected = "expected WAV, FLAC, Ogg (Vorbis or Opus), MP3, AIFF, AU or CAF"
+        return BadInput(self._field, f"can't be read as audio, {expected}: {reason}")
+
+
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # the library has no types
+    """A file that is only read forward: soundfile would seek after each read, which a cut FLAC refuses."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _Raw:
+    """Samples without a file around them."""
+
+    def __init__(self, raw: speech_pb2.RawAudio, field: str) -> None:
+        if raw.format not in _RAW_FORMATS:
+            raise BadInput(f"{field}.format", "must be SAMPLE_FORMAT_S16LE or SAMPLE_FORMAT_F32LE")
+        self._dtype = np.dtype(_RAW_FORMATS[raw.format])
+        self._channels = raw.channels or 1
+        self.rate: int = raw.sample_rate_hertz
+        _check_shape(self.rate, self._channels, f"{field}.sample_rate_hertz", f"{field}.channels")
+        self._samples = raw.samples
+        self._frame_bytes = self._channels * self._dtype.itemsize
+        if len(self._samples) % self._frame_bytes:
+            reason = f"{len(self._samples)} bytes are no whole number of frames of {self._frame_bytes} bytes"
+            raise BadInput(f"{field}.samples", reason)
+        _check_length(len(self._samples) // self._frame_bytes, self.rate, field)
+
+    def blocks(self) -> Iterator[Samples]:
+        """Float32 [frames, channels]."""
+        step = BLOCK_FRAMES * self._frame_bytes
+        for start in range(0, len(self._samples), step):
+            flat = np.frombuffer(self._samples[start : start + step], self._dtype)
+            block = flat.astype(np.float32).reshape(-1, self._channels)
+            yield block * _FULL_SCALE_S16 if self._dtype.kind == "i" else block
+
+
+class _Resampler:
+    """Mono samples of any rate, block by block, to 16 kHz."""
+
+    def __init__(self, rate: int) -> None:
+        self._stream: Any = None
+        if rate != SAMPLE_RATE:
+            self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, num_channels=1, dtype="float32", quality="HQ")
+
+    def push(self, block: Samples) -> Samples:
+        """What a block gives; the resampler keeps its last samples back."""
+        return block if self._stream is None else self._stream.resample_chunk(block)
+
+    def rest(self) -> Samples:
+        """What was kept back."""
+        nothing = np.empty(0, np.float32)
+        return nothing if self._stream is None else self._stream.resample_chunk(nothing, last=True)
+
+
+def _check_shape(rate: int, channels: int, rate_field: str, channels_field: str) -> None:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise BadInput(rate_field, f"{rate} samples a second: expected {MIN_RATE:,} to {MAX_RATE:,}")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise BadInput(channels_field, f"{channels} channels: expected 1 to {MAX_CHANNELS}")
+
+
+def _check_length(frames: int, rate: int, field: str) -> None:
+    if frames > MAX_SECONDS * rate:
+        raise OutOfRange(field, f"is longer than {MAX_SECONDS // 3600} hour")
+
+
+def _with_open_length(content: bytes) -> bytes:
+    """WAV as programs write it that never learn its length: a data chunk of size 0, which goes to the end.
+
+    libsndfile reads the other placeholders (0xFFFFFFFF, 0x7FFFFFFF) that way, but believes the 0. A file that is
+    truly empty has nothing or further whole chunks behind it.
+    """
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return content
+    at = _find_chunk(content, b"data", 12)
+    if at is None or content[at + 4 : at + 8] != bytes(4) or _chunks_end(content, at + 8) == len(content):
+        return content
+    return content[: at + 4] + b"\xff\xff\xff\xff" + content[at + 8 :]
+
+
+def _find_chunk(content: bytes, name: bytes, at: int) -> int | None:
+    """Where a RIFF chunk begins, from `at` on."""
+    while at + 8 <= len(content):
+        if content[at : at + 4] == name:
+            return at
+        at = _next_chunk(content, at)
+    return None
+
+
+def _chunks_end(content: bytes, at: int) -> int:
+    """Where the chunks from `at` on end; the content's own end when they are whole."""
+    while at + 8 <= len(content):
+        at = _next_chunk(content, at)
+    return at
+
+
+def _next_chunk(content: bytes, at: int) -> int:
+    size = struct.unpack_from("<I", content, at + 4)[0]
+    return int(at + 8 + size + size % 2)

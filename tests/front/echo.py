@@ -1,0 +1,100 @@
+"""A small service for the front's tests: what each method does with the text that it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.protobuf.wrappers_pb2 import StringValue
+
+from ortmesh.errors import BadInput
+from ortmesh.front.call import Call
+from ortmesh.front.methods import Method, Reply
+
+SERVICE = "ortmesh.test.v1.Echo"
+
+
+class Echo:
+    """Handlers whose calls can be held, seen and let go by a test."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.entered = asyncio.Event()
+        self.release = asyncio.Event()
+        self.ended: list[str] = []
+        self.held: list[tuple[StringValue, Call, Reply]] = []
+        self.direct_entered = threading.Event()
+
+    async def say(self, request: StringValue, call: Call) -> StringValue:
+        """Echoes; `bad` is a wrong field, `bug` an exception with a secret."""
+        self.calls.append(call)
+        if request.value == "bad":
+            raise BadInput("value", "must not be bad")
+        if request.value == "bug":
+            raise RuntimeError("secret of the house")
+        if request.value == "pool":
+            return StringValue(value=await call.in_pool(_thread_name))
+        return request
+
+    async def hold(self, request: StringValue, call: Call) -> StringValue:
+        """Answers once the test releases it."""
+        self.calls.append(call)
+        call.on_end(lambda: self.ended.append(request.value))
+        self.entered.set()
+        await self.release.wait()
+        return request
+
+    async def count(self, request: StringValue, call: Call) -> AsyncIterator[StringValue]:
+        """`3` sends three messages, `flood` sends 64 KiB for ever, `hold` sends one and waits."""
+        self.calls.append(call)
+        call.on_end(lambda: self.ended.append(request.value))
+        if request.value == "bad":
+            yield StringValue(value="one")
+            raise BadInput("value", "became bad")
+        if request.value == "hold":
+            yield StringValue(value="held")
+            self.entered.set()
+            await self.release.wait()
+            return
+        size = 65536 if request.value == "flood" else 0
+        for number in range(10**9 if size else int(request.value)):
+            yield StringValue(value="x" * size or str(number))
+
+    def direct(self, request: StringValue, call: Call, reply: Reply) -> bool:
+        """`direct` answers from another thread, `later` is kept for the test, `no` is left to the coroutine."""
+        if request.value == "no":
+            return False
+        if request.value == "bad":
+            raise BadInput("value", "must not be bad")
+        if request.value == "bug":
+            raise RuntimeError("secret of the house")
+        if request.value.startswith("later"):
+            call.on_end(lambda: self.ended.append(request.value))
+            self.held.append((request, call, reply))
+            self.direct_entered.set()
+            return True
+        answer = StringValue(value=f"{request.value}, from another thread").SerializeToString()
+        threading.Thread(target=reply.finish, args=(answer,)).start()
+        return True
+
+    def methods(self) -> list[Method]:
+        """The table's rows."""
+        return [
+            self._row("Say", self.say, max_request_bytes=1000),
+            self._row("Hold", self.hold),
+            self._row("Quick", self.hold, default_timeout_seconds=0.15),
+            self._row("Count", self.count, streams=True),
+            self._row("Watch", self.count, streams=True, watch=True, default_timeout_seconds=math.inf),
+            self._row("Direct", self.say, direct=self.direct),
+            self._row("QuickDirect", self.say, direct=self.direct, default_timeout_seconds=0.15),
+        ]
+
+    def _row(self, name: str, handler: Any, **limits: Any) -> Method:
+        return Method(path=f"/{SERVICE}/{name}", request_type=StringValue, handler=handler, **limits)
+
+
+def _thread_name() -> str:
+    return threading.current_thread().name

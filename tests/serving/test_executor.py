@@ -1,0 +1,190 @@
+"""Executors: batches that agree with single runs, and failures that stay with the culprit."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ortmesh.errors import BadInput, ExecutorFailed
+from ortmesh.serving.batcher import Pile
+from ortmesh.serving.cards import Card, Runtime
+from ortmesh.serving.executor.failures import ExecutorBroken, failure_of
+from ortmesh.serving.executor.session import SessionExecutor
+from ortmesh.serving.executor.sessions import ProviderMissing, Sessions, choose_providers
+from ortmesh.serving.executor.stack import stack
+from ortmesh.serving.loaded import length_of, load, rows_of
+from ortmesh.serving.signature import Signature, signature_of
+from ortmesh.serving.types import Item, NoMeter, Tensors
+from ortmesh.serving.warmup import Capture, Mode
+from tests.serving import graphs
+
+
+def card(**kwargs: object) -> Card:
+    return Card.model_validate({"name": "test", "family": "nlp", **kwargs})
+
+
+def executor_for(path: Path, made: Card) -> tuple[SessionExecutor, Signature]:
+    session = Sessions(made.runtime, threads=1).open(path)
+    signature = signature_of(session.get_inputs(), session.get_outputs(), made)
+    return SessionExecutor(session, signature, limit=8, meter=NoMeter()), signature
+
+
+def items_of(many: Sequence[Tensors], signature: Signature) -> list[Item]:
+    captures = [Capture() for _ in many]
+    return [
+        Item(
+            tensors,
+            answer=capture,
+            owner=capture,
+            deadline=math.inf,
+            rows=rows_of(tensors, signature),
+            size=length_of(tensors, signature),
+        )
+        for tensors, capture in zip(many, captures, strict=True)
+    ]
+
+
+def outputs_of(item: Item) -> Tensors:
+    assert isinstance(item.answer, Capture)
+    assert item.answer.error is None
+    assert item.answer.outputs is not None
+    return item.answer.outputs
+
+
+def test_each_item_gets_its_own_rows_of_a_batch(tmp_path: Path) -> None:
+    executor, signature = executor_for(graphs.double(tmp_path), card())
+    many = [{"x": np.full((rows, 4), rows, np.float32)} for rows in (1, 3, 2)]
+    items = items_of(many, signature)
+    executor.run(items)
+    for item, tensors in zip(items, many, strict=True):
+        np.testing.assert_array_equal(outputs_of(item)["y"], tensors["x"] * 2)
+
+
+PADDED = {"inputs": {"x": {"pad_axis": 1}, "mask": {"pad_axis": 1}}}
+
+
+def test_items_of_unequal_lengths_are_padded_and_do_not_notice(tmp_path: Path) -> None:
+    executor, signature = executor_for(graphs.masked_sum(tmp_path), card(**PADDED))
+    many = [{"x": np.ones((1, n), np.float32), "mask": np.ones((1, n), np.float32)} for n in (3, 7, 1)]
+    items = items_of(many, signature)
+    executor.run(items)
+    assert [float(outputs_of(item)["y"][0]) for item in items] == [3, 7, 1]
+
+
+def test_the_share_of_padding_is_measured(tmp_path: Path) -> None:
+    _, signature = executor_for(graphs.masked_sum(tmp_path), card(**PADDED))
+    many = [{"x": np.ones((1, n), np.float32), "mask": np.ones((1, n), np.float32)} for n in (2, 8)]
+    _, padded = stack(items_of(many, signature), signature)
+    assert padded == pytest.approx(6 / 16)
+
+
+def test_only_the_culprit_of_a_failed_batch_gets_an_error(tmp_path: Path) -> None:
+    executor, signature = executor_for(graphs.lookup(tmp_path), card())
+    items = items_of([{"ids": np.array([[n]], np.int64)} for n in (1, 99, 2)], signature)
+    executor.run(items)
+    assert outputs_of(items[0])["y"].tolist() == [[[2, 3]]]
+    assert outputs_of(items[2])["y"].tolist() == [[[4, 5]]]
+    culprit = items[1].answer
+    assert isinstance(culprit, Capture)
+    assert isinstance(culprit.error, BadInput)
+    assert str(tmp_path) not in culprit.error.message
+
+
+def test_a_broken_device_ends_the_items_and_then_the_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, signature = executor_for(graphs.double(tmp_path), card())
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
+
+    monkeypatch.setattr(executor, "_compute", fail)
+    pile, items = Pile(), items_of([{"x": np.zeros((1, 4), np.float32)}] * 2, signature)
+    pile.submit_many(items)
+    with pytest.raises(ExecutorBroken):
+        executor.serve(pile)
+    assert all(isinstance(item.answer.error, ExecutorFailed) for item in items)  # type: ignore[attr-defined]
+
+
+def test_a_bug_tells_the_caller_nothing_of_its_text() -> None:
+    assert failure_of(KeyError("/secret/path")).message == "the model failed on this request"
+
+
+def test_an_executor_ends_when_its_pile_closes(tmp_path: Path) -> None:
+    executor, _ = executor_for(graphs.double(tmp_path), card())
+    pile = Pile()
+    thread = threading.Thread(target=executor.serve, args=[pile])
+    thread.start()
+    pile.close()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_card_that_demands_cuda_fails_where_it_is_missing() -> None:
+    with pytest.raises(ProviderMissing, match="requires cuda"):
+        choose_providers(Runtime(require="cuda"), ["CPUExecutionProvider"])
+
+
+def test_what_a_machine_lacks_is_passed_over() -> None:
+    assert choose_providers(Runtime(providers=["tensorrt", "cuda", "cpu"]), ["CPUExecutionProvider"]) == [
+        "CPUExecutionProvider"
+    ]
+
+
+def test_cpu_is_always_the_last_resort() -> None:
+    available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert choose_providers(Runtime(), available) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def found(folder: Path, made: Card) -> tuple[Mode, str]:
+    finding = load(made, folder, 1, NoMeter()).finding
+    return finding.mode, finding.reason
+
+
+def test_independent_rows_are_batched(tmp_path: Path) -> None:
+    graphs.double(tmp_path)
+    assert found(tmp_path, card()) == (Mode.TOGETHER, "")
+
+
+def test_a_graph_that_subtracts_the_batch_mean_is_served_one_at_a_time(tmp_path: Path) -> None:
+    graphs.batch_mean(tmp_path)
+    mode, reason = found(tmp_path, card())
+    assert mode is Mode.ALONE
+    assert "depended on the rest of the batch" in reason
+
+
+def test_an_honest_mask_allows_padding(tmp_path: Path) -> None:
+    graphs.masked_sum(tmp_path)
+    assert found(tmp_path, card(**PADDED)) == (Mode.TOGETHER, "")
+
+
+def test_a_graph_that_sees_its_padding_is_batched_by_equal_sizes_only(tmp_path: Path) -> None:
+    graphs.masked_sum(tmp_path, honest=False)
+    assert found(tmp_path, card(**PADDED)) == (Mode.EQUAL_SIZES, "results depended on padding")
+
+
+def test_a_range_on_the_card_keeps_samples_inside_a_vocabulary(tmp_path: Path) -> None:
+    graphs.lookup(tmp_path)
+    made = card(inputs={"ids": {"sample_range": [0, 10], "sample_shape": [1, 4]}})
+    assert found(tmp_path, made) == (Mode.TOGETHER, "")
+
+
+def test_a_model_that_no_sample_satisfies_is_served_unbatched(tmp_path: Path) -> None:
+    graphs.lookup(tmp_path)
+    made = card(inputs={"ids": {"sample_range": [50, 60]}})
+    assert found(tmp_path, made)[0] is Mode.ALONE
+
+
+def test_a_corrupt_file_says_why_it_cannot_be_loaded(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(Exception, match=r"(?i)protobuf"):
+        load(card(), tmp_path, 1, NoMeter())
+
+
+def test_a_card_that_names_a_missing_tensor_is_refused(tmp_path: Path) -> None:
+    graphs.double(tmp_path)
+    with pytest.raises(ValueError, match="the graph does not have"):
+        load(card(inputs={"pixels": {}}), tmp_path, 1, NoMeter())

@@ -1,0 +1,225 @@
+"""Models follow the store: versions side by side, defaults, leases, failures that stay their own."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ortmesh.errors import BadInput, ModelFailed, NotFound, NotReady
+from ortmesh.front.call import Call
+from ortmesh.serving.cards import Card
+from ortmesh.serving.model import Model
+from ortmesh.serving.models import Models
+from ortmesh.serving.store import Store
+from ortmesh.serving.types import NoMeter
+from tests.serving import graphs
+
+ONES = {"x": np.ones((1, 4), np.float32)}
+
+
+def install(store: Store, folder: Path, name: str = "double", version: str = "1", **kwargs: object) -> None:
+    """Installs a copy of `folder/model.onnx` as a model of the nlp family."""
+    with store.staging() as draft:
+        shutil.copy(folder / "model.onnx", draft)
+        store.install(Card.model_validate({"name": name, "version": version, "family": "nlp", **kwargs}), draft)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "store")
+    graphs.double(tmp_path / "double")
+    install(store, tmp_path / "double", tasks=["embed"], default_for=["embed"])
+    return store
+
+
+@pytest.fixture
+async def models(shelf: Store) -> AsyncIterator[Models]:
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as loaded:
+        await loaded.until_loaded()
+        yield loaded
+
+
+async def until(models: Models, holds: Callable[[], bool]) -> None:
+    """Returns when `holds()`; looks after every change."""
+    changed = asyncio.Event()
+    unsubscribe = models.watch(changed.set)
+    async with asyncio.timeout(20):
+        while not holds():
+            await changed.wait()
+            changed.clear()
+    unsubscribe()
+
+
+def new_call(call: Call) -> Call:
+    return Call("/test.Test/Other", pool=call.pool)
+
+
+async def test_a_model_answers(models: Models, call: Call) -> None:
+    outputs = await models.choose("embed", "", call)(ONES, call)
+    assert outputs["y"].tolist() == [[2, 2, 2, 2]]
+
+
+async def test_many_items_come_back_in_their_order(models: Models, call: Call) -> None:
+    many = [{"x": np.full((1, 4), n, np.float32)} for n in range(100)]
+    results = await models.choose("embed", "double@1", call).many(many, call)
+    assert [int(outputs["y"][0, 0]) for outputs in results] == [2 * n for n in range(100)]
+
+
+async def test_an_unknown_model_is_not_found_and_near_names_are_listed(models: Models, call: Call) -> None:
+    with pytest.raises(NotFound, match="near it: double"):
+        models.choose("embed", "dubble", call)
+
+
+async def test_an_unknown_version_is_not_found_and_the_versions_are_listed(models: Models, call: Call) -> None:
+    with pytest.raises(NotFound, match="it has 1"):
+        models.choose("embed", "double@7", call)
+
+
+async def test_a_model_of_another_task_is_the_callers_mistake(models: Models, call: Call) -> None:
+    with pytest.raises(BadInput, match="does not rerank"):
+        models.choose("rerank", "double", call)
+
+
+async def test_a_task_without_a_model_is_not_found(models: Models, call: Call) -> None:
+    with pytest.raises(NotFound, match="no model of this service does rerank"):
+        models.choose("rerank", "", call)
+
+
+async def test_a_model_added_to_the_store_is_served_without_a_restart(
+    models: Models, shelf: Store, tmp_path: Path, call: Call
+) -> None:
+    install(shelf, tmp_path / "double", name="late")
+    await until(models, lambda: any(model.name == "late" and model.state == "READY" for model in models.list()))
+    assert (await models.named("late", "", call)(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
+
+
+async def test_a_corrupt_model_fails_with_its_reason_and_the_others_serve(
+    models: Models, shelf: Store, tmp_path: Path, call: Call
+) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "model.onnx").write_bytes(b"no graph")
+    install(shelf, tmp_path / "bad", name="bad")
+    await until(models, lambda: any(model.name == "bad" and model.state == "FAILED" for model in models.list()))
+    with pytest.raises(ModelFailed, match=r"(?i)protobuf"):
+        models.named("bad", "", call)
+    assert (await models.named("double", "", call)(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
+
+
+async def test_a_new_version_takes_traffic_when_it_is_ready_and_the_old_one_stays_by_name(
+    models: Models, shelf: Store, tmp_path: Path, call: Call
+) -> None:
+    install(shelf, tmp_path / "double", version="2", tasks=["embed"])
+    await until(models, lambda: models.find("double").version == "2")
+    assert models.find("double").state == "READY"
+    assert models.named("double", "1", call).version == "1"
+    assert [model.is_default for model in models.list()] == [False, True]
+
+
+async def test_a_new_version_that_fails_leaves_the_old_one_in_service(
+    models: Models, shelf: Store, tmp_path: Path, call: Call
+) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "model.onnx").write_bytes(b"no graph")
+    install(shelf, tmp_path / "bad", version="2", tasks=["embed"])
+    await until(models, lambda: any(model.version == "2" and model.state == "FAILED" for model in models.list()))
+    assert models.choose("embed", "", call).version == "1"
+
+
+async def test_the_default_version_can_be_set_back(models: Models, shelf: Store, tmp_path: Path) -> None:
+    install(shelf, tmp_path / "double", version="2", tasks=["embed"])
+    await until(models, lambda: models.find("double").version == "2")
+    shelf.set_default("double", "1")
+    await until(models, lambda: models.find("double").version == "1")
+
+
+async def test_a_removed_model_is_gone_after_its_last_lease(models: Models, shelf: Store, call: Call) -> None:
+    other = new_call(call)
+    model = models.choose("embed", "", other)
+    shelf.remove("double", "1")
+    await until(models, lambda: not models.list())
+    with pytest.raises(NotFound):
+        models.named("double", "1", call)
+    assert (await model(ONES, other))["y"].tolist() == [[2, 2, 2, 2]], "a leased model still answers"
+    other.end()
+    await until(models, lambda: _stopped(model))
+
+
+def _stopped(model: Model) -> bool:
+    return not any(thread.is_alive() for thread in model._threads)
+
+
+async def test_an_executor_that_dies_makes_its_model_not_ready_and_is_restarted(models: Models, call: Call) -> None:
+    model = models.find("double")
+    states: list[str] = []
+    models.watch(lambda: states.append(model.state))
+    models._died(model, RuntimeError("CUDA failure 700"))
+    await until(models, lambda: model.state == "FAILED")
+    assert "CUDA failure 700" in model.state_reason
+    with pytest.raises(NotReady):
+        models.choose("embed", "", call)
+    await until(models, lambda: model.state == "READY")
+    assert (await models.choose("embed", "", call)(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
+    assert states[0] == "FAILED"
+
+
+async def test_a_broken_executor_thread_is_replaced(
+    models: Models, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way: the run raises a device's error, the thread dies, a new one answers."""
+    from ortmesh.serving.executor.session import SessionExecutor
+
+    model, broken = models.find("double"), [True]
+    compute = SessionExecutor._compute
+
+    def fail_once(self: SessionExecutor, items: object) -> object:
+        if broken.pop() if broken else False:
+            raise RuntimeError("CUDNN failure 8")
+        return compute(self, items)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SessionExecutor, "_compute", fail_once)
+    with pytest.raises(Exception, match="executor broke"):
+        await model(ONES, call)
+    await until(models, lambda: model.state == "FAILED")
+    await until(models, lambda: model.state == "READY")
+    assert (await model(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
+
+
+async def test_a_cancelled_callers_item_never_runs(models: Models, call: Call) -> None:
+    model, other = models.find("double"), new_call(call)
+    other.cancel()
+    with pytest.raises(Exception, match="the caller left"):
+        await model(ONES, other)
+
+
+async def test_a_model_that_loads_is_not_ready_yet(shelf: Store, call: Call) -> None:
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as loading:
+        with pytest.raises(NotReady, match="is being loaded"):
+            loading.choose("embed", "", call)
+
+
+async def test_a_service_can_be_told_to_serve_some_models_only(shelf: Store, tmp_path: Path) -> None:
+    install(shelf, tmp_path / "double", name="other")
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter(), only=["other"]) as models:
+        assert [model.name for model in models.list()] == ["other"]
+
+
+async def test_models_of_other_families_are_left_to_their_services(shelf: Store) -> None:
+    async with Models(shelf, "vision", threads=1, meter=lambda *_: NoMeter()) as models:
+        assert models.list() == []
+
+
+async def test_the_batch_mean_graph_answers_right_under_load(shelf: Store, tmp_path: Path, call: Call) -> None:
+    graphs.batch_mean(tmp_path / "mean")
+    install(shelf, tmp_path / "mean", name="mean")
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+        await models.until_loaded()
+        model = models.find("mean")
+        assert model.state_reason.startswith("served one at a time")
+        many = [{"x": np.full((1, 4), n, np.float32)} for n in range(200)]
+        results = await model.many(many, call)
+        assert all(not outputs["y"].any() for outputs in results)

@@ -1,0 +1,178 @@
+"""The pile: bounded, fair to the order of arrival, and never wasting work on who has left."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ortmesh.errors import Cancelled, Expired, NotReady, Overloaded
+from ortmesh.serving.batcher import Pile, arrival_order
+from ortmesh.serving.types import Item
+from ortmesh.serving.warmup import Capture
+
+
+def item(rows: int = 1, *, nbytes: int = 4, deadline: float = math.inf, **kwargs: object) -> Item:
+    owner = SimpleNamespace(cancelled=False)
+    tensors = {"x": np.zeros((rows, nbytes // 4), np.float32)}
+    return Item(tensors, answer=Capture(), owner=owner, deadline=deadline, rows=rows, **kwargs)
+
+
+def error_of(dropped: Item) -> BaseException | None:
+    assert isinstance(dropped.answer, Capture)
+    return dropped.answer.error
+
+
+def test_an_idle_executor_gets_a_lone_item_at_once() -> None:
+    pile, one = Pile(), item()
+    pile.submit(one)
+    assert pile.take(8) == [one]
+    assert len(pile) == 0
+
+
+def test_a_batch_is_what_piled_up_in_the_order_of_arrival() -> None:
+    pile, items = Pile(), [item() for _ in range(10)]
+    pile.submit_many(items)
+    assert pile.take(4) == items[:4]
+    assert pile.take(100) == items[4:]
+
+
+def test_an_item_of_more_rows_than_the_limit_runs_alone() -> None:
+    pile, large, small = Pile(), item(rows=9), item()
+    pile.submit_many([large, small])
+    assert pile.take(8) == [large]
+    assert pile.take(8) == [small]
+
+
+def test_items_of_different_groups_never_share_a_batch() -> None:
+    pile = Pile()
+    a, b, c = item(group="a"), item(group="b"), item(group="a")
+    pile.submit_many([a, b, c])
+    assert pile.take(8) == [a, c]
+    assert pile.take(8) == [b]
+
+
+def test_a_solo_item_runs_alone() -> None:
+    pile, first, solo, last = Pile(), item(), item(solo=True), item()
+    pile.submit_many([first, solo, last])
+    assert pile.take(8) == [first, last]
+    assert pile.take(8) == [solo]
+
+
+def test_higher_priority_goes_first() -> None:
+    pile, normal, urgent = Pile(), item(), item(priority=1)
+    pile.submit_many([normal, urgent])
+    assert pile.take(1) == [urgent]
+
+
+def test_cancelled_and_expired_items_are_dropped_before_they_cost() -> None:
+    pile, gone, late, good = Pile(), item(), item(deadline=time.monotonic() - 1), item()
+    gone.owner.cancelled = True  # type: ignore[misc]
+    pile.submit_many([gone, late, good])
+    assert pile.take(8) == [good]
+    assert isinstance(error_of(gone), Cancelled)
+    assert isinstance(error_of(late), Expired)
+    assert len(pile) == 0
+
+
+def test_over_a_bound_in_items_the_error_says_when_to_come_back() -> None:
+    pile = Pile(max_items=2)
+    pile.submit_many([item(), item()])
+    with pytest.raises(Overloaded) as refused:
+        pile.submit(item())
+    assert refused.value.retry_after_seconds is not None
+    assert len(pile) == 2
+
+
+def test_submit_many_admits_all_or_nothing() -> None:
+    pile = Pile(max_items=3)
+    pile.submit_many([item(), item()])
+    with pytest.raises(Overloaded):
+        pile.submit_many([item(), item()])
+    assert len(pile) == 2
+
+
+def test_bytes_are_bounded_and_freed_when_items_leave() -> None:
+    pile = Pile(max_bytes=100)
+    pile.submit(item(nbytes=80))
+    with pytest.raises(Overloaded):
+        pile.submit(item(nbytes=40))
+    pile.take(1)
+    pile.submit(item(nbytes=40))
+
+
+def test_a_single_item_over_the_bound_in_bytes_still_runs() -> None:
+    pile = Pile(max_bytes=100)
+    pile.submit(item(nbytes=400))
+    assert pile.take(1)
+
+
+def test_take_waits_for_work_and_returns_none_once_closed() -> None:
+    pile, taken = Pile(), []
+    executor = threading.Thread(target=lambda: taken.extend([pile.take(8), pile.take(8)]))
+    executor.start()
+    one = item()
+    pile.submit(one)
+    pile.close()
+    executor.join(5)
+    assert taken == [[one], None]
+
+
+def test_take_gives_up_after_its_wait() -> None:
+    assert Pile().take(8, wait=0.01) == []
+
+
+def test_a_closed_pile_takes_nothing_more() -> None:
+    pile = Pile()
+    pile.close()
+    with pytest.raises(NotReady):
+        pile.submit(item())
+
+
+def test_closing_with_an_error_ends_what_waits() -> None:
+    pile, waiting = Pile(), item()
+    pile.submit(waiting)
+    pile.close(NotReady("unloaded"))
+    assert isinstance(error_of(waiting), NotReady)
+    assert pile.take(8) is None
+
+
+def test_a_maximum_wait_gathers_more() -> None:
+    pile, first, second = Pile(max_wait_seconds=5), item(), item()
+    pile.submit(first)
+    later = threading.Timer(0.05, pile.submit, [second])
+    later.start()
+    assert pile.take(2) == [first, second]
+
+
+shapes = st.tuples(st.integers(1, 6), st.sampled_from("abc"), st.booleans(), st.integers(0, 2))
+
+
+@given(st.lists(shapes, min_size=1, max_size=40), st.integers(1, 8))
+def test_every_item_is_taken_exactly_once_within_the_limit(
+    described: list[tuple[int, str, bool, int]], limit: int
+) -> None:
+    items = [item(rows, group=group, solo=solo, priority=priority) for rows, group, solo, priority in described]
+    pile, seen = Pile(), []
+    pile.submit_many(items)
+    while len(pile):
+        batch = pile.take(limit)
+        assert batch
+        assert len(batch) == 1 or sum(each.rows for each in batch) <= limit
+        assert len({each.group for each in batch}) == 1
+        assert len(batch) == 1 or not any(each.solo for each in batch)
+        seen += batch
+    assert sorted(map(id, seen)) == sorted(map(id, items))
+
+
+@given(st.lists(shapes, min_size=1, max_size=40), st.integers(1, 8))
+def test_within_a_batch_the_order_of_arrival_is_kept(described: list[tuple[int, str, bool, int]], limit: int) -> None:
+    items = [item(rows, group=group, solo=solo, priority=priority) for rows, group, solo, priority in described]
+    chosen = arrival_order(items, limit, 0.0)
+    assert chosen == sorted(set(chosen))
