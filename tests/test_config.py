@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import ValidationError
@@ -49,9 +49,13 @@ TABLE: list[tuple[type[Settings], str, str, str, Any]] = [
     ),
     (GatewaySettings, "envoy", "ORTMESH_GATEWAY_ENVOY", "/usr/bin/envoy", Path("/usr/bin/envoy")),
     (GatewaySettings, "runtime", "ORTMESH_GATEWAY_RUNTIME", "/run/ortmesh", Path("/run/ortmesh")),
-    (GatewaySettings, "store", "ORTMESH_GATEWAY_STORE", "/srv/models", Path("/srv/models")),
     (GatewaySettings, "drain_seconds", "ORTMESH_GATEWAY_DRAIN_SECONDS", "0", 0.0),
     (GatewaySettings, "grace_seconds", "ORTMESH_GATEWAY_GRACE_SECONDS", "5", 5.0),
+    (GatewaySettings, "workers", "ORTMESH_GATEWAY_WORKERS", "3", 3),
+    (GatewaySettings, "access_log", "ORTMESH_GATEWAY_ACCESS_LOG", "true", True),
+    (GatewaySettings, "max_connections", "ORTMESH_GATEWAY_MAX_CONNECTIONS", "7", 7),
+    (GatewaySettings, "max_streams", "ORTMESH_GATEWAY_MAX_STREAMS", "8", 8),
+    (GatewaySettings, "max_heap_bytes", "ORTMESH_GATEWAY_MAX_HEAP_BYTES", "100000000", 100_000_000),
     (GatewaySettings, "workers", "ORTMESH_GATEWAY_WORKERS", "3", 3),
     (GatewaySettings, "access_log", "ORTMESH_GATEWAY_ACCESS_LOG", "true", True),
     (GatewaySettings, "max_connections", "ORTMESH_GATEWAY_MAX_CONNECTIONS", "50", 50),
@@ -99,9 +103,14 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert ServiceSettings(family="nlp", max_calls=5).max_calls == 5
 
 
-def test_the_store_moves_for_services_and_gateway_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_moves_for_all_services_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORTMESH_MODELS", "/srv/models")
-    assert ServiceSettings(family="nlp").store == GatewaySettings().store == Path("/srv/models")
+    assert ServiceSettings(family="nlp").store == StoreSettings().models == Path("/srv/models")
+
+
+@pytest.mark.parametrize(("said", "json"), [("auto", None), ("json", True), ("text", False)])
+def test_the_format_of_logs_is_what_configure_logging_takes(said: Literal["auto"], json: bool | None) -> None:
+    assert TelemetrySettings(log_format=said).log_json is json
 
 
 def test_the_store_lies_in_the_users_cache_by_default(monkeypatch: pytest.MonkeyPatch) -> None:

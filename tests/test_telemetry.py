@@ -25,7 +25,7 @@ from ortmesh.config import TelemetrySettings
 from ortmesh.serving.types import Meter
 from ortmesh.telemetry import Telemetry, configure_logging, instruments
 from ortmesh.telemetry.prometheus import prometheus_name
-from ortmesh.telemetry.series import Buckets, Distribution
+from ortmesh.telemetry.series import Buckets, Distribution, Instrument
 
 EMBED = "/ortmesh.nlp.v1.NlpService/Embed"
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -67,8 +67,9 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer, metrics_service_pb2
         self.metrics: dict[str, Any] = {}
         self.resource: dict[str, str] = {}
         self._server = grpc.server(ThreadPoolExecutor(2))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
-        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(self, self._server)
+        traces, metrics = trace_service_pb2_grpc, metrics_service_pb2_grpc
+        traces.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
+        metrics.add_MetricsServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
@@ -235,7 +236,7 @@ def test_counts_from_many_threads_add_up(telemetry: Telemetry) -> None:
 
 
 def test_a_call_costs_a_few_microseconds(telemetry: Telemetry) -> None:
-    """Measured: 2 to 3 µs on a quiet machine; OpenTelemetry's own instruments take 26 for the same numbers."""
+    """Measured: 1.0 to 1.4 µs on a quiet machine; OpenTelemetry's own instruments take 26 for the same numbers."""
     rpc, metadata = telemetry.rpc(EMBED), {"user-agent": "x", **UNSAMPLED}
 
     def microseconds(calls: int = 5000) -> float:
@@ -417,7 +418,7 @@ def test_without_an_exporter_a_span_only_carries_the_callers_ids(telemetry: Tele
 
 
 def test_every_instrument_has_a_name_of_its_own_in_prometheus() -> None:
-    every = [value for value in vars(instruments).values() if isinstance(value, instruments.Instrument)]
+    every = [value for value in vars(instruments).values() if isinstance(value, Instrument)]
     names = {prometheus_name(instrument) for instrument in every}
     assert len(names) == len(every) == 10
     assert all(re.fullmatch(r"[a-z_]+", name) for name in names)

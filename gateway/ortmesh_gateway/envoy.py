@@ -18,8 +18,9 @@ from ortmesh_gateway.routes import ROUTES_NAME, seconds
 
 Json = dict[str, Any]
 
-OURS = ("x-ortmesh-model", "x-ortmesh-caller", "x-ortmesh-claims")
-"""Headers that only the gateway sets; what a caller sends under these names is removed before routing."""
+NOT_FROM_CALLERS = ("x-ortmesh-", "x-envoy-")
+"""Headers that begin so are removed before routing: by ours services know caller and model, by Envoy's a caller would
+set retries and timeouts of its own."""
 CONNECTION_WINDOW = MIB
 STREAM_WINDOW = 256 * 1024
 GRPC_CODES = {400: 3, 408: 4, 413: 8}
@@ -98,10 +99,10 @@ def _connection_manager(settings: GatewaySettings, routes: Json) -> Json:
         path_with_escaped_slashes_action="REJECT_REQUEST",
         normalize_path=True,
         merge_slashes=False,
-        # Every caller is external: Envoy then drops the x-envoy-* headers by which a caller would set retries
-        # and timeouts of its own.
+        # The peer is the caller, whatever x-forwarded-for says, and no caller is internal.
         use_remote_address=True,
-        internal_address_config={"cidr_ranges": []},
+        skip_xff_append=True,
+        internal_address_config={"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         generate_request_id=False,
         server_header_transformation="PASS_THROUGH",
         early_header_mutation_extensions=[
@@ -109,7 +110,7 @@ def _connection_manager(settings: GatewaySettings, routes: Json) -> Json:
                 "name": "envoy.http.early_header_mutation.header_mutation",
                 "typed_config": _typed(
                     "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                    mutations=[{"remove": header} for header in OURS],
+                    mutations=[{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in NOT_FROM_CALLERS],
                 ),
             }
         ],
@@ -133,7 +134,7 @@ def _local_reply(status: int, code: int) -> Json:
 
 
 def _http_filters() -> list[Json]:
-    """Buffer before Lua: alone, Lua fails at the connection's buffer limit. Lua costs 28 µs: it runs where routes ask."""
+    """Buffer before Lua: alone, Lua fails at the connection's buffer limit. It costs 28 µs: only where a route asks."""
     default_limit = _typed("extensions.filters.http.buffer.v3.Buffer", max_request_bytes=4 * MIB)
     script = _typed("extensions.filters.http.lua.v3.Lua", default_source_code={"inline_string": model_name_script()})
     router = _typed("extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)

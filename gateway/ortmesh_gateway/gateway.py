@@ -56,6 +56,8 @@ class Gateway:
         replicas = [Replica(family, each) for family, addresses in self._backends.items() for each in addresses]
         self.directory = Directory(replicas, self._directory_address, self.telemetry)
         self._updater: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
 
     @property
     def address(self) -> str:
@@ -94,6 +96,10 @@ class Gateway:
         if self._settings.runtime is None:
             shutil.rmtree(self._folder)
 
+    async def settled(self) -> None:
+        """Returns once the routes follow from all that the mesh knows of its models."""
+        await self._settled.wait()
+
     async def failed(self) -> None:
         """Returns never, or raises what ended a task that must go on: a bug."""
         tasks = [*self.directory.tasks, *([self._updater] if self._updater else [])]
@@ -126,16 +132,21 @@ class Gateway:
 
     async def _keep_routes(self) -> None:
         """New models get their routes, whatever happened to the last ones."""
-        changed = asyncio.Event()
-        changed.set()
-        unsubscribe = self.directory.mesh.watch(changed.set)
+        unsubscribe = self.directory.mesh.watch(self._unsettle)
+        self._unsettle()
         try:
             while True:
-                await changed.wait()
-                changed.clear()
+                await self._changed.wait()
+                self._changed.clear()
                 await self._publish()
+                if not self._changed.is_set():
+                    self._settled.set()
         finally:
             unsubscribe()
+
+    def _unsettle(self) -> None:
+        self._settled.clear()
+        self._changed.set()
 
     async def _publish(self) -> None:
         configuration = self._configuration()

@@ -43,6 +43,7 @@ class EnvoyProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._readers: set[asyncio.Task[None]] = set()
         self._supervisor: asyncio.Task[None] | None = None
+        self._ending = False
         self.starts = 0
         """How often it was started."""
 
@@ -123,6 +124,7 @@ class EnvoyProcess:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
+        self._ending = True
         if process.returncode is None:
             process.terminate()
             try:
@@ -142,7 +144,7 @@ class EnvoyProcess:
             name, _, text = line.partition(" ")
             level, line = (LEVELS[name], text) if name in LEVELS else (level, line)
             self._lines.append(line)
-            log.log(level, "envoy: %s", line)
+            log.log(logging.DEBUG if self._ending else level, "envoy: %s", line)
 
     def _said(self) -> str:
         return " | ".join(self._lines) or "nothing"

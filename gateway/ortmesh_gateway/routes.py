@@ -31,7 +31,7 @@ NOT_SERVED = 404
 
 def route_configuration(models: Mapping[str, str], clusters: Collection[str]) -> Json:
     """Envoy's RouteConfiguration. `models` gives each known model's cluster, `clusters` the families with a backend."""
-    served = [route for method in _busiest_first() for route in _method(method, models, clusters)]
+    served = [route for method in _busiest_first() for route in routes_of(method, models, clusters)]
     return {
         "name": ROUTES_NAME,
         "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [*_refusals(), *served, _unknown()]}],
@@ -87,7 +87,8 @@ def _unknown() -> Json:
     return {"match": {"prefix": "/"}, "direct_response": {"status": NOT_SERVED, "body": body}}
 
 
-def _method(method: MethodRoute, models: Mapping[str, str], clusters: Collection[str]) -> Iterator[Json]:
+def routes_of(method: MethodRoute, models: Mapping[str, str], clusters: Collection[str]) -> Iterator[Json]:
+    """A method's routes: one a model where the model chooses, then the one for all other calls."""
     match = {"path": method.path, "grpc": {}}
     if method.cluster != DIRECTORY and method.cluster not in clusters:
         body = {"inline_string": f"this mesh runs no {method.cluster} service"}

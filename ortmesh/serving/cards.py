@@ -167,7 +167,6 @@ def read_card(path: Path) -> Card:
 
 
 def write_card(card: Card, path: Path) -> None:
-    """Writes a card so that a person can edit it; keys that hold the default are left out."""
-    path.write_text(
-        yaml.safe_dump(card.model_dump(mode="json", exclude_defaults=True), sort_keys=False), encoding="utf-8"
-    )
+    """Writes a card so that a person can edit it: only the keys that were set, in the card's order."""
+    content = card.model_dump(mode="json", exclude_unset=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ortmesh.common.v1 import common_pb2
 from ortmesh.errors import BadInput
 from ortmesh.serving.types import Array
 
 FLOATS = (common_pb2.VECTOR_ENCODING_UNSPECIFIED, common_pb2.VECTOR_ENCODING_FLOATS)
-PACKED = {
-    common_pb2.VECTOR_ENCODING_FLOAT32_BYTES: np.dtype("<f4"),
-    common_pb2.VECTOR_ENCODING_FLOAT16_BYTES: np.dtype("<f2"),
+PACKED: dict[int, npt.DTypeLike] = {
+    common_pb2.VECTOR_ENCODING_FLOAT32_BYTES: "<f4",
+    common_pb2.VECTOR_ENCODING_FLOAT16_BYTES: "<f2",  # NumPy rounds to nearest even
 }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Rpc:
-    """Made once a method, used by every call of it from any thread: about 2 µs a call without a span."""
+    """Made once a method, used by every call of it from any thread: about 1 µs a call without a span."""
 
     __slots__ = ("_by_code", "_lock", "_name", "_traces")
 

@@ -10,6 +10,8 @@ from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.pictures import Picture, read_picture
 from ortmesh_vision.settings import Centre
 
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
 
 def prepare(
     image: vision_pb2.Image, field: str, centre: Centre
@@ -22,7 +24,7 @@ def prepare(
 def centre_of(picture: Picture, centre: Centre) -> npt.NDArray[np.float32]:
     """A square [1, 3, crop, crop] from the centre of the picture, its shorter side resized to `resize`."""
     size = (centre.crop, centre.crop)
-    square = picture.image.resize(size, Image.Resampling.BICUBIC, box=_box(picture.image.size, centre))
+    square = picture.image.resize(size, FILTERS[centre.interpolation], box=_box(picture.image.size, centre))
     planes = np.empty((1, 3, *size), np.float32)
     centre.write(np.asarray(square), planes[0])
     return planes

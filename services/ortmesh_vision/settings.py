@@ -16,21 +16,21 @@ Triple = tuple[float, float, float]
 
 
 class Settings(BaseModel):
-    """Every set of constants: a key that no task reads is an error, so that a typo is seen."""
+    """Every set of constants. A card may say more than a task reads (the dimension of a vector)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Planes(Settings):
     """How a model wants its pixels: (value - mean) / std of 0 to 255, channel by channel in the given order."""
 
-    channels: Literal["rgb", "bgr"] = "rgb"
-    mean: Triple = (127.5, 127.5, 127.5)
-    std: Triple = (127.5, 127.5, 127.5)
+    channels: Literal["RGB", "BGR"] = "RGB"
+    mean: Triple
+    std: Triple
 
     def write(self, rgb: Pixels, out: npt.NDArray[np.float32]) -> None:
         """Writes pixels [height, width, 3] into planes [3, height, width]."""
-        for plane, channel in enumerate((0, 1, 2) if self.channels == "rgb" else (2, 1, 0)):
+        for plane, channel in enumerate((0, 1, 2) if self.channels == "RGB" else (2, 1, 0)):
             np.subtract(rgb[:, :, channel], self.mean[plane], out=out[plane], dtype=np.float32)
             out[plane] /= self.std[plane]
 
@@ -39,11 +39,10 @@ class Centre(Planes):
     """For models that look at the centre of a picture: Classify and Embed."""
 
     resize: int = Field(default=256, ge=1, le=4096)
-    """What the shorter side becomes, in pixels (bicubic)."""
+    """What the shorter side becomes, in pixels."""
     crop: int = Field(default=224, ge=1, le=4096)
     """The side of the square that is cut from the centre then, in pixels."""
-    mean: Triple = (127.0, 127.0, 127.0)
-    std: Triple = (128.0, 128.0, 128.0)
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
 
 class LineFinder(Planes):
@@ -53,43 +52,48 @@ class LineFinder(Planes):
     """The name of the model that reads a line."""
     orienter: str
     """The name of the model that tells whether a line stands on its head."""
-    channels: Literal["rgb", "bgr"] = "bgr"
     min_side: int = Field(default=736, ge=32)
     """A page whose shorter side is below this is enlarged to it."""
     max_side: int = Field(default=2560, ge=32)
     """A page whose longer side would be over this is reduced to it."""
     multiple: int = Field(default=32, ge=1)
     """The graph takes sides that are multiples of this."""
-    threshold: float = Field(default=0.3, gt=0, lt=1)
+    pixel_threshold: float = Field(default=0.3, gt=0, lt=1)
     """A pixel whose probability is over this belongs to text."""
     box_threshold: float = Field(default=0.5, ge=0, le=1)
     """A box whose mean probability is below this is none."""
-    unclip: float = Field(default=1.6, ge=0)
-    """How much a box grows: the graph finds the core of a line, smaller than its letters."""
-    max_lines: int = Field(default=2000, ge=1)
+    unclip_ratio: float = Field(default=1.6, ge=0)
+    """How much a box grows, for each unit of area by perimeter: the graph finds the core of a line."""
+    dilation: int = Field(default=2, ge=1)
+    """Groups of pixels that are this close are one."""
+    max_boxes: int = Field(default=1000, ge=1)
+    """The largest boxes are read when there are more."""
 
 
 class Orienter(Planes):
     """For a model that tells whether a line stands on its head."""
 
-    channels: Literal["rgb", "bgr"] = "bgr"
     height: int = Field(default=48, ge=1)
     width: int = Field(default=192, ge=1)
-    threshold: float = Field(default=0.9, ge=0.5, le=1)
+    pad_value: float = 0
+    """Behind a line that is shorter than the width, after normalization."""
+    turned_threshold: float = Field(default=0.9, ge=0.5, le=1)
     """The probability from which a long line is believed against the rest of its page."""
 
 
 class Recognizer(Planes):
     """For a model that reads a line."""
 
-    channels: Literal["rgb", "bgr"] = "bgr"
     characters: str = "characters.txt"
     """A file with the text of a class a line; the first is CTC's blank."""
     height: int = Field(default=48, ge=1)
+    min_width: int = Field(default=64, ge=1)
     width_multiple: int = Field(default=64, ge=1)
     """Lines are padded to a multiple of this width, so that lines of a width class share a batch unpadded."""
     max_width: int = Field(default=8192, ge=1)
     """A line that would be longer is squeezed to it."""
+    pad_value: float = 0
+    """Behind a line that is shorter than its class, after normalization."""
 
 
 S = TypeVar("S", bound=Settings)

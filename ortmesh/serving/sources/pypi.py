@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from ortmesh.serving.cards import Source
@@ -35,24 +35,23 @@ def fetch(source: Source, folder: Path, progress: Progress) -> Archive:
 
 
 def _download(requirement: str, source: Source, folder: Path, progress: Progress) -> Path:
-    arriving = folder / "arriving"
-    shutil.rmtree(arriving, ignore_errors=True)
-
     def tell(line: str) -> None:
         if found := PROGRESS.fullmatch(line.strip()):
             done, total = (int(number) for number in found.groups())
             progress(Step("downloading", requirement, done, total or None))
 
     progress(Step("downloading", requirement))
-    status, log = run([sys.executable, "-P", "-m", "pip", "download", *_arguments(source, arriving), requirement], tell)
-    if status != 0:
-        raise _reason(requirement, log)
-    (wheel,) = arriving.glob("*.whl")
-    return wheel.replace(folder / wheel.name)
+    with tempfile.TemporaryDirectory(dir=folder) as arriving:
+        command = [sys.executable, "-P", "-m", "pip", "download", *_arguments(source, arriving), requirement]
+        status, log = run(command, tell)
+        if status != 0:
+            raise _reason(requirement, log)
+        (wheel,) = Path(arriving).glob("*.whl")
+        return wheel.replace(folder / wheel.name)
 
 
-def _arguments(source: Source, target: Path) -> list[str]:
-    arguments = [*OPTIONS, *RETRIES, "--dest", str(target)]
+def _arguments(source: Source, target: str) -> list[str]:
+    arguments = [*OPTIONS, *RETRIES, "--dest", target]
     if source.platform is not None:
         arguments += ["--platform", source.platform]
     if source.python_version is not None:

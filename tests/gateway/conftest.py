@@ -1,0 +1,117 @@
+"""What the gateway's tests share: a folder for sockets, backends, and a gateway with a real Envoy in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from ortmesh import descriptors
+from ortmesh.config import GatewaySettings
+from ortmesh.nlp.v1.nlp_pb2_grpc import NlpServiceAsyncStub, NlpServiceStub
+from ortmesh.vision.v1.vision_pb2_grpc import VisionServiceAsyncStub, VisionServiceStub
+from ortmesh_gateway.gateway import Gateway
+from tests.gateway.backend import Backend
+
+MIB = 1024 * 1024
+UNLIMITED = [("grpc.max_send_message_length", -1)]
+
+
+@dataclass
+class Caller:
+    """A gateway and a channel to it."""
+
+    gateway: Gateway
+    channel: grpc.aio.Channel
+
+    @property
+    def nlp(self) -> NlpServiceAsyncStub:
+        return NlpServiceStub(self.channel)
+
+    @property
+    def vision(self) -> VisionServiceAsyncStub:
+        return VisionServiceStub(self.channel)
+
+    async def oip(self, method: str, request: Any = None, **options: Any) -> Any:
+        """Calls a method of the Open Inference Protocol; `request` is a message, or its bytes."""
+        described = descriptors.service(descriptors.OIP_SERVICE).methods_by_name[method]
+        call = self.channel.unary_unary(
+            f"/{descriptors.OIP_SERVICE}/{method}",
+            request_serializer=lambda each: each if isinstance(each, bytes) else each.SerializeToString(),
+            response_deserializer=descriptors.oip(described.output_type.name).FromString,
+        )
+        return await call(descriptors.oip(described.input_type.name)() if request is None else request, **options)
+
+    async def infer(self, model: str, **options: Any) -> Any:
+        return await self.oip("ModelInfer", descriptors.oip("ModelInferRequest")(model_name=model), **options)
+
+    async def until_known(self, *names: str) -> None:
+        """Waits until the mesh has exactly these models and their routes are live."""
+        await until_known(self.gateway, *names)
+
+
+async def until_known(gateway: Gateway, *names: str) -> None:
+    changed = asyncio.Event()
+    unsubscribe = gateway.directory.mesh.watch(changed.set)
+    while set(gateway.directory.mesh.names()) != set(names):
+        changed.clear()
+        await changed.wait()
+    unsubscribe()
+    await gateway.settled()
+
+
+Mesh = Callable[..., AbstractAsyncContextManager[Caller]]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for sockets."""
+    made = Path(tempfile.mkdtemp(prefix="om-", dir="/tmp"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    """`async with mesh(backend, …) as caller`: a gateway before them whose routes know all their models."""
+
+    @asynccontextmanager
+    async def running(*backends: Backend, **settings: Any) -> AsyncIterator[Caller]:
+        settings = {"address": "127.0.0.1:0", "drain_seconds": 0, "workers": 1} | settings
+        arguments = tuple(backend.argument for backend in backends)
+        gateway = Gateway(GatewaySettings(backends=arguments, **settings))
+        await gateway.start()
+        try:
+            await until_known(gateway, *(each.name for backend in backends for each in backend.models))
+            async with grpc.aio.insecure_channel(gateway.address, options=UNLIMITED) as channel:
+                yield Caller(gateway, channel)
+        finally:
+            await gateway.stop()
+
+    return running
+
+
+@pytest.fixture
+async def nlp(folder: Path) -> AsyncIterator[Backend]:
+    """An nlp service with the model `minilm`."""
+    backend = Backend("nlp", f"unix:{folder}/nlp", ["minilm"])
+    await backend.start()
+    yield backend
+    await backend.stop()
+
+
+@pytest.fixture
+async def vision(folder: Path) -> AsyncIterator[Backend]:
+    """A vision service with the model `efficientnet`."""
+    backend = Backend("vision", f"unix:{folder}/vision", ["efficientnet"])
+    await backend.start()
+    yield backend
+    await backend.stop()
