@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable
 
-from ortmesh.serving.types import Tensors
+from ortmesh.serving.types import Answer, Item, Tensors
+
+TellSpans = Callable[[float, float, float], None]
+"""(arrival, taken, done) of an item, in `time.monotonic()` seconds."""
 
 
 class Outbox:
@@ -68,3 +73,33 @@ class FutureAnswer:
             self.future.set_exception(self._error)
         else:
             self.future.set_result(self._outputs)
+
+
+class TracedAnswer:
+    """An answer of a sampled trace: tells how long its item waited and how long it was computed."""
+
+    __slots__ = ("_inner", "_tell", "item")
+
+    def __init__(self, inner: Answer, tell: TellSpans) -> None:
+        self._inner = inner
+        self._tell = tell
+        self.item: Item | None = None
+
+    def emit(self, outputs: Tensors) -> None:
+        """Passes a piece on."""
+        self._inner.emit(outputs)
+
+    def finish(self, outputs: Tensors) -> None:
+        """Tells and passes the outputs on."""
+        self._told()
+        self._inner.finish(outputs)
+
+    def fail(self, error: BaseException) -> None:
+        """Tells and passes the error on."""
+        self._told()
+        self._inner.fail(error)
+
+    def _told(self) -> None:
+        item, now = self.item, time.monotonic()
+        if item is not None:
+            self._tell(item.arrival, item.taken or now, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 import sys
@@ -13,27 +14,53 @@ from pathlib import Path, PurePosixPath
 from ortmesh.serving.cards import CARD_FILE, Card, Source
 from ortmesh.serving.child import run
 from ortmesh.serving.digests import sha256_of, verify
-from ortmesh.serving.faults import ConversionFailed, PullError, SourceMissing, WrongChecksum, disk_errors
+from ortmesh.serving.faults import (
+    ConversionFailed,
+    PullError,
+    SourceMissing,
+    SourceUnreachable,
+    WrongChecksum,
+    disk_errors,
+)
+from ortmesh.serving.origin import note, standing
 from ortmesh.serving.sources import FETCHES
 from ortmesh.serving.sources.archive import extract
 from ortmesh.serving.sources.fetching import Archive, Files, Progress, Step, silent
 from ortmesh.serving.store import Store
 
+log = logging.getLogger(__name__)
+
 
 def pull(card: Card, store: Store, progress: Progress = silent, *, again: bool = False) -> Path:
-    """Installs the card's model into the store and returns its folder; a version that is there is left alone.
+    """Installs the card's model into the store and returns its folder. Raises a StoreError.
 
-    `again` makes it anew even then. Two processes that pull the same version do it once. Raises a StoreError.
+    A version that is there is made anew only when the card or its recipe changed since, and only if nobody edited
+    the installed card; `again` makes it anew in any case. Two processes that pull the same version do it once.
     """
+    folder = store.folder(card.name, card.version)
     with store.lock(card.key, lambda: progress(Step("waiting", f"{card.key}: another process is installing it"))):
-        if store.has(card.name, card.version) and not again:
-            return store.folder(card.name, card.version)
-        with store.staging() as work, store.staging() as made:
-            taken = _take(card, store, work, progress)
-            with disk_errors(store.root):
-                _make(card, taken, made, progress)
-            progress(Step("installing", card.key))
-            return store.install(_with_sums(card, made), made, replace=again)
+        if not store.has(card.name, card.version) or again:
+            return _install(card, store, progress)
+        if (stands := standing(folder, card)) == "edited":
+            log.warning("%s was edited in the store and stays as it is, though its source has changed", card.key)
+        if stands != "outdated":
+            return folder
+        try:
+            return _install(card, store, progress)
+        except SourceUnreachable as error:
+            log.warning("%s is outdated, but its source can't be reached: %s", card.key, error)
+            return folder
+
+
+def _install(card: Card, store: Store, progress: Progress) -> Path:
+    with store.staging() as work, store.staging() as made:
+        taken = _take(card, store, work, progress)
+        with disk_errors(store.root):
+            _make(card, taken, made, progress)
+            installed = _with_sums(card, made)
+            note(made, card, installed)
+        progress(Step("installing", card.key))
+        return store.install(installed, made, replace=True)
 
 
 def _take(card: Card, store: Store, work: Path, progress: Progress) -> Mapping[str, Path]:

@@ -30,6 +30,7 @@ from ortmesh.telemetry import Telemetry, configure_logging
 log = logging.getLogger(__name__)
 
 Tasks = Callable[[Models], list[Method]]
+LOG_FORMATS = {"auto": None, "json": True, "text": False}
 SWITCH_INTERVAL_SECONDS = 0.0005
 """A thread that returns from a run waits this long for a busy one, not Python's 5 ms; it costs nothing measurable."""
 
@@ -48,6 +49,7 @@ class Host:
             threads=settings.threads,
             meter=self.telemetry.meter,
             only=settings.only,
+            spans=self.telemetry.spans,
         )
         self._front = Front(
             [
@@ -111,7 +113,7 @@ def main(family: Family, service: str, tasks: Tasks) -> None:
     """The command line of `python -m ortmesh_<family>`: serves until SIGTERM or SIGINT. Exits 1 when it can't start."""
     settings = _settings(family, service)
     telemetry = settings.telemetry
-    configure_logging(json=_as_json(telemetry.log_format), level=telemetry.log_level, service=f"ortmesh-{family}")
+    configure_logging(json=LOG_FORMATS[telemetry.log_format], level=telemetry.log_level, service=f"ortmesh-{family}")
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
         _runner()(_serve(settings, service, tasks))
@@ -165,10 +167,6 @@ def _front_limits(settings: ServiceSettings) -> FrontLimits:
         pool_max_bytes=settings.pool_max_bytes,
         drain_seconds=settings.drain_seconds,
     )
-
-
-def _as_json(log_format: str) -> bool:
-    return log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
 
 
 def _runner() -> Callable[..., Any]:

@@ -8,11 +8,11 @@ import logging
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ortmesh.errors import ExecutorFailed, ModelFailed, NotReady
 from ortmesh.front.call import Call
-from ortmesh.serving.answers import FutureAnswer, Outbox
+from ortmesh.serving.answers import FutureAnswer, Outbox, TracedAnswer
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import Card
 from ortmesh.serving.executor.failures import readable
@@ -21,9 +21,22 @@ from ortmesh.serving.signature import Signature, TensorInfo
 from ortmesh.serving.types import Answer, Executor, Item, Meter, Tensors
 from ortmesh.serving.warmup import Mode
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
 T = TypeVar("T")
 State = Literal["LOADING", "READY", "FAILED", "UNLOADING"]
 log = logging.getLogger(__name__)
+
+
+class Spans(Protocol):
+    """Where the spans of a sampled call go: `Telemetry.spans`."""
+
+    def __call__(
+        self, span: Span | None, queue_start: float, start: float, end: float, *, model: str, version: str
+    ) -> None:
+        """Children `queue` and `compute` of a call's span."""
+
 
 NOTHING = Signature({}, {})
 
@@ -31,7 +44,7 @@ NOTHING = Signature({}, {})
 class Model:
     """One version of a model. Tasks await it: `outputs = await model(tensors, call)`."""
 
-    def __init__(self, card: Card, folder: Path, *, outbox: Outbox, meter: Meter) -> None:
+    def __init__(self, card: Card, folder: Path, *, outbox: Outbox, meter: Meter, spans: Spans | None = None) -> None:
         self.card = card
         self.name = card.name
         self.version = card.version
@@ -44,6 +57,7 @@ class Model:
         self.restarting = False
         """True while a FAILED model's executor is being made anew."""
         self.meter = meter
+        self._spans = spans
         self.mode = Mode.TOGETHER
         self._signature = NOTHING
         self._outbox = outbox
@@ -103,18 +117,11 @@ class Model:
 
     def make_item(self, tensors: Tensors, *, answer: Answer, call: Call, pad: bool = True) -> Item:
         """An item of this model for a call. With `pad` False it shares a batch only with items of equal shapes."""
-        return Item(
-            tensors,
-            answer=answer,
-            owner=call,
-            deadline=call.deadline,
-            rows=rows_of(tensors, self._signature),
-            size=length_of(tensors, self._signature),
-            group=self._group(tensors, pad),
-            solo=self.mode is Mode.ALONE,
-            priority=call.priority,
-            caller=call.caller,
-        )
+        if call.span is None or self._spans is None:
+            return self._item(tensors, answer, call, pad)
+        traced = TracedAnswer(answer, functools.partial(self._tell_spans, call.span))
+        traced.item = self._item(tensors, traced, call, pad)
+        return traced.item
 
     def lease(self, call: Call) -> None:
         """Keeps the version loaded until the call ends. NotReady or ModelFailed when it can't answer."""
@@ -166,6 +173,24 @@ class Model:
             self._refuse()
             raise NotReady(f"{self.card.key} is being loaded")
         return self._pile
+
+    def _item(self, tensors: Tensors, answer: Answer, call: Call, pad: bool) -> Item:
+        return Item(
+            tensors,
+            answer=answer,
+            owner=call,
+            deadline=call.deadline,
+            rows=rows_of(tensors, self._signature),
+            size=length_of(tensors, self._signature),
+            group=self._group(tensors, pad),
+            solo=self.mode is Mode.ALONE,
+            priority=call.priority,
+            caller=call.caller,
+        )
+
+    def _tell_spans(self, span: Span, arrival: float, taken: float, done: float) -> None:
+        assert self._spans is not None
+        self._spans(span, arrival, taken, done, model=self.name, version=self.version)
 
     def _group(self, tensors: Tensors, pad: bool) -> Hashable:
         if pad and self._signature.padded:

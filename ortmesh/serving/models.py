@@ -16,8 +16,8 @@ from ortmesh.front.call import Call
 from ortmesh.serving.answers import Outbox
 from ortmesh.serving.cards import CARD_FILE, Card
 from ortmesh.serving.loaded import Loaded, load
-from ortmesh.serving.model import Model, reason_of
-from ortmesh.serving.store import Store
+from ortmesh.serving.model import Model, Spans, reason_of
+from ortmesh.serving.store import Store, version_order
 from ortmesh.serving.types import Meter
 
 log = logging.getLogger(__name__)
@@ -38,12 +38,14 @@ class Models:
         threads: int,
         meter: Callable[[str, str], Meter],
         only: Iterable[str] = (),
+        spans: Spans | None = None,
     ) -> None:
         self._store = store
         self.family = family
         self._threads = threads
         self._meter = meter
         self._only = frozenset(only)
+        self._spans = spans
         self._models: dict[tuple[str, str], Model] = {}
         self._identities: dict[tuple[str, str], Identity] = {}
         self._defaults: dict[str, Model] = {}
@@ -117,7 +119,7 @@ class Models:
 
     def list(self) -> list[Model]:
         """Every version, ordered by name and version."""
-        return [self._models[key] for key in sorted(self._models)]
+        return [self._models[key] for key in sorted(self._models, key=lambda key: (key[0], version_order(key[1])))]
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Has `callback` called on the loop after every change of a model; returns how to end that."""
@@ -208,7 +210,7 @@ class Models:
         """Loads a version beside whatever serves under its name, and puts it in its place when it is ready."""
         assert self._outbox is not None
         key = (card.name, card.version)
-        model = Model(card, folder, outbox=self._outbox, meter=self._meter(card.name, card.version))
+        model = Model(card, folder, outbox=self._outbox, meter=self._meter(*key), spans=self._spans)
         before = self._models.get(key)
         if before is None:
             self._models[key] = model

@@ -4,7 +4,7 @@
     <root>/defaults.json        name -> version that a name without "@version" picks
     <root>/.tmp .locks .cache   half-made versions, locks between processes, downloaded archives
 
-A version appears and disappears by one rename, so that no reader ever sees half of it, and never changes.
+A version appears and disappears by one rename, so that no reader ever sees half of it.
 """
 
 from __future__ import annotations
@@ -53,31 +53,26 @@ class Store:
 
     def cards(self) -> list[tuple[Card, Path]]:
         """Every usable version with its folder, ordered by name and version; the others go to `problems`."""
-        found: list[tuple[Card, Path]] = []
-        problems: dict[Path, str] = {}
-        for folder in self._version_folders():
-            try:
-                found.append((_checked_card(folder), folder))
-            except (ValueError, OSError) as error:
-                problems[folder] = str(error)
-        self.problems = problems
+        self.problems = {}
         self.defaults()
-        return sorted(found, key=lambda pair: (pair[0].name, _version_order(pair[0].version)))
+        return [pair for model in _folders(self.root) for pair in self._usable(model)]
 
     def versions(self, name: str) -> list[str]:
         """The usable versions of a model, oldest first."""
-        return [card.version for card, _ in self.cards() if card.name == name]
+        return [card.version for card, _ in self._usable(self.root / name)]
+
+    def _usable(self, model: Path) -> list[tuple[Card, Path]]:
+        found: list[tuple[Card, Path]] = []
+        for folder in _folders(model):
+            try:
+                found.append((_checked_card(folder), folder))
+            except (ValueError, OSError) as error:
+                self.problems[folder] = str(error)
+        return sorted(found, key=lambda pair: version_order(pair[0].version))
 
     def has(self, name: str, version: str) -> bool:
         """True when the version is installed, whether usable or not."""
         return self.folder(name, version).is_dir()
-
-    def _version_folders(self) -> Iterator[Path]:
-        if not self.root.is_dir():
-            return
-        for model in sorted(self.root.iterdir()):
-            if model.is_dir() and not model.name.startswith("."):
-                yield from (path for path in sorted(model.iterdir()) if path.is_dir() and path.name[0] != ".")
 
     # The default versions: the desired state that every replica follows
 
@@ -202,6 +197,13 @@ class Store:
         return watch_tree(self.root)
 
 
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def _publish(folder: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     folder.rename(target)
@@ -245,6 +247,6 @@ def _checked_files(card: Card, folder: Path) -> None:
         raise ValueError(f"files of {card.key} are missing: {', '.join(missing)}")
 
 
-def _version_order(version: str) -> list[tuple[int, Any]]:
+def version_order(version: str) -> list[tuple[int, Any]]:
     """So that 10 comes after 9 and 1.10 after 1.9."""
     return [(1, int(part)) if part.isdigit() else (0, part) for part in re.split(r"(\d+)", version) if part]

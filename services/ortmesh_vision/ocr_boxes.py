@@ -117,5 +117,5 @@ def corners(rectangle: Rectangle, axis: float) -> Corners:
         along = -along
     down = np.array([-along[1], along[0]])
     right, below = along * length / 2, down * thickness / 2
-    centre = np.array([rectangle.x, rectangle.y])
-    return np.array(centre + [-right - below, right - below, right + below, below - right], np.float32)
+    around = np.array([-right - below, right - below, right + below, below - right], np.float32)
+    return around + np.array([rectangle.x, rectangle.y], np.float32)

@@ -74,5 +74,5 @@ def _recognizer_input(crop: Pixels, recognizer: Recognizer) -> npt.NDArray[np.fl
 
 def _width_at(crop: Pixels, height: int) -> int:
     """The width that keeps the crop's proportions at another height."""
-    across, along, _ = crop.shape
+    across, along = int(crop.shape[0]), int(crop.shape[1])
     return max(1, math.ceil(along * height / across))

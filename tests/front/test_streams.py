@@ -54,8 +54,8 @@ async def test_a_reader_that_stalls_is_dropped(serve: Serve) -> None:
     await service.ended("Count", "RESOURCE_EXHAUSTED")
     assert 0.2 < time.monotonic() - started < 3
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async for _ in stalled:
-            pass
+        while True:
+            await stalled.read()
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 

@@ -25,7 +25,9 @@ READY = models_pb2.MODEL_STATE_READY
 LIMITS = FrontLimits(drain_seconds=0.0, pool_threads=1)
 
 
-def model(name: str, family: str, *, version: str = "1", state: int = READY, **fields: Any) -> models_pb2.Model:
+def model(
+    name: str, family: str, *, version: str = "1", state: models_pb2.ModelState.ValueType = READY, **fields: Any
+) -> models_pb2.Model:
     """A model as a service reports it."""
     fields.setdefault("default_version", True)
     return models_pb2.Model(name=name, version=version, family=family, state=state, **fields)

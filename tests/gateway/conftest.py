@@ -9,17 +9,21 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from ortmesh_gateway.gateway import Gateway
 
 from ortmesh import descriptors
 from ortmesh.config import GatewaySettings
-from ortmesh.nlp.v1.nlp_pb2_grpc import NlpServiceAsyncStub, NlpServiceStub
-from ortmesh.vision.v1.vision_pb2_grpc import VisionServiceAsyncStub, VisionServiceStub
-from ortmesh_gateway.gateway import Gateway
+from ortmesh.nlp.v1.nlp_pb2_grpc import NlpServiceStub
+from ortmesh.vision.v1.vision_pb2_grpc import VisionServiceStub
 from tests.gateway.backend import Backend
+
+if TYPE_CHECKING:
+    from ortmesh.nlp.v1.nlp_pb2_grpc import NlpServiceAsyncStub
+    from ortmesh.vision.v1.vision_pb2_grpc import VisionServiceAsyncStub
 
 MIB = 1024 * 1024
 UNLIMITED = [("grpc.max_send_message_length", -1)]
@@ -85,9 +89,9 @@ def mesh() -> Mesh:
 
     @asynccontextmanager
     async def running(*backends: Backend, **settings: Any) -> AsyncIterator[Caller]:
-        settings = {"address": "127.0.0.1:0", "drain_seconds": 0, "workers": 1} | settings
-        arguments = tuple(backend.argument for backend in backends)
-        gateway = Gateway(GatewaySettings(backends=arguments, **settings))
+        chosen: dict[str, Any] = {"address": "127.0.0.1:0", "drain_seconds": 0, "workers": 1, **settings}
+        chosen["backends"] = tuple(backend.argument for backend in backends)
+        gateway = Gateway(GatewaySettings(**chosen))
         await gateway.start()
         try:
             await until_known(gateway, *(each.name for backend in backends for each in backend.models))

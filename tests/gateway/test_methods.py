@@ -1,0 +1,67 @@
+"""What the gateway reads from the protos about each method."""
+
+from __future__ import annotations
+
+import pytest
+from ortmesh_gateway.methods import DIRECTORY, MESH_SERVICES, families, method_routes
+
+from ortmesh import descriptors
+
+ROUTES = {method.path: method for method in method_routes()}
+OIP = f"/{descriptors.OIP_SERVICE}"
+MIB = 1024 * 1024
+
+
+def test_every_method_of_every_proto_has_its_row() -> None:
+    """A new rpc needs no change here, and none can be forgotten."""
+    names = (*descriptors.service_names(), *MESH_SERVICES)
+    assert set(ROUTES) == {f"/{name}/{method.name}" for name in names for method in descriptors.service(name).methods}
+
+
+def test_size_limits_and_deadlines_are_those_of_the_protos() -> None:
+    for name in descriptors.service_names():
+        for method in descriptors.service(name).methods:
+            row = ROUTES[f"/{name}/{method.name}"]
+            assert (row.max_request_bytes, row.default_seconds) == descriptors.limits(method)
+
+
+@pytest.mark.parametrize(
+    ("path", "cluster", "max_bytes", "seconds"),
+    [
+        ("/ortmesh.nlp.v1.NlpService/Embed", "nlp", 4 * MIB, 60),
+        ("/ortmesh.vision.v1.VisionService/Classify", "vision", 32 * MIB, 60),
+        ("/ortmesh.speech.v1.SpeechService/Recognize", "speech", 32 * MIB, 600),
+        ("/ortmesh.models.v1.ModelService/ListModels", DIRECTORY, 65536, 10),
+        (f"{OIP}/ModelInfer", DIRECTORY, 32 * MIB, 60),
+        ("/grpc.health.v1.Health/Check", DIRECTORY, 65536, 60),
+    ],
+)
+def test_a_family_answers_its_methods_and_the_directory_the_rest(
+    path: str, cluster: str, max_bytes: int, seconds: float
+) -> None:
+    row = ROUTES[path]
+    assert (row.cluster, row.max_request_bytes, row.default_seconds) == (cluster, max_bytes, seconds)
+
+
+def test_only_oip_methods_that_name_a_model_are_routed_by_it() -> None:
+    """RepositoryIndex has the repository's name in the same field, and typed methods go to their family."""
+    by_model = {path for path, row in ROUTES.items() if row.by_model}
+    assert by_model == {f"{OIP}/{name}" for name in ("ModelInfer", "ModelReady", "ModelMetadata")}
+
+
+def test_a_unary_call_may_compute_in_silence_for_its_whole_deadline() -> None:
+    assert all(row.idle_seconds >= row.default_seconds for row in ROUTES.values() if row.buffered)
+
+
+def test_watches_may_be_silent_as_long_as_nothing_changes() -> None:
+    for path in ("/ortmesh.models.v1.ModelService/WatchModels", "/grpc.health.v1.Health/Watch"):
+        assert ROUTES[path].idle_seconds == 12 * 3600
+
+
+def test_streams_from_the_caller_are_not_buffered() -> None:
+    unbuffered = {path for path, row in ROUTES.items() if not row.buffered}
+    assert unbuffered == {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}
+
+
+def test_the_families_are_those_of_the_protos() -> None:
+    assert families() == ("nlp", "speech", "vision")
