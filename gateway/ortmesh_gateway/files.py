@@ -25,7 +25,7 @@ class RouteFile:
     """The file that Envoy watches. It sees a rename; a write in place goes unseen."""
 
     def __init__(self, path: Path, admin: Admin) -> None:
-        self._path = path
+        self.path = path
         self._admin = admin
         self._text = ""
 
@@ -34,7 +34,7 @@ class RouteFile:
         text = json.dumps(discovery_file(configuration), indent=1)
         if text == self._text:
             return False
-        write_atomically(self._path, text)
+        write_atomically(self.path, text)
         self._text = text
         return True
 
@@ -50,7 +50,7 @@ class RouteFile:
         try:
             await self._until_taken(before)
         except RoutesRejected:
-            write_atomically(self._path, old)
+            write_atomically(self.path, old)
             self._text = old
             raise
         return True

@@ -46,7 +46,7 @@ class Gateway:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory_address = Address.parse(f"unix:{self._folder / 'directory.sock'}")
         self._admin = Admin(self._folder / "admin.sock")
-        self._routes = RouteFile(self._folder / "routes.json", self._admin)
+        self.routes = RouteFile(self._folder / "routes.json", self._admin)
         self._process = EnvoyProcess(
             self._envoy,
             arguments(self._bootstrap_path, workers=settings.workers, drain_seconds=settings.grace_seconds),
@@ -74,7 +74,7 @@ class Gateway:
         claim(self._listen)
         await self.directory.start()
         try:
-            self._routes.write(self._configuration())
+            self.routes.write(self._configuration())
             self._write_bootstrap()
             await self._process.start()
         except BaseException:
@@ -151,12 +151,12 @@ class Gateway:
     async def _publish(self) -> None:
         configuration = self._configuration()
         try:
-            if await self._routes.publish(configuration):
+            if await self.routes.publish(configuration):
                 log.info("routes to %d models are live", len(self.directory.mesh.names()))
         except RoutesRejected as error:
             log.error("%s", error)
         except AdminError as error:
-            self._routes.write(configuration)
+            self.routes.write(configuration)
             log.warning("Envoy is not there to take the new routes, it reads them when it starts: %s", error)
 
 

@@ -92,8 +92,7 @@ class GrpcioAdapter:
             if isinstance(outcome, bytes):
                 exchange.end("OK", len(outcome))
                 return outcome
-            exchange.end(outcome.name)
-            await _abort(context, outcome)
+            await _abort(context, exchange, outcome)
 
         return serve
 
@@ -113,8 +112,7 @@ class GrpcioAdapter:
             if isinstance(outcome, int):
                 exchange.end("OK", outcome)
             else:
-                exchange.end(outcome.name)
-                await _abort(context, outcome)
+                await _abort(context, exchange, outcome)
 
         return serve
 
@@ -123,7 +121,7 @@ class GrpcioAdapter:
         try:
             call = self._dispatcher.admit(route, len(payload), metadata, context.time_remaining())
         except OrtmeshError as error:
-            await _abort(context, Failure.of(error))
+            await _send(context, Failure.of(error))
         return Exchange(route, call, len(payload))
 
 
@@ -148,5 +146,18 @@ def _ended(exchange: Exchange) -> Iterator[None]:
         raise
 
 
-async def _abort(context: Context, failure: Failure) -> NoReturn:
+async def _abort(context: Context, exchange: Exchange, failure: Failure) -> NoReturn:
+    """Ends a call with a status. Its leases go back at once, its permit when the status was taken.
+
+    `grpc.aio` can't reset a stream: one whose reader stalls stays until the reader goes. Were its permit free,
+    such streams would pile up without a bound.
+    """
+    exchange.call.end()
+    try:
+        await _send(context, failure)
+    finally:
+        exchange.end(failure.name)
+
+
+async def _send(context: Context, failure: Failure) -> NoReturn:
     await context.abort(CODES[failure.code], failure.message, tuple(failure.trailers))

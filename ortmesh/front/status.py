@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from ortmesh.errors import DOMAIN, Internal, OrtmeshError
+from ortmesh.errors import DOMAIN, Internal, OrtmeshError, Violation
 
 DETAILS_KEY = "grpc-status-details-bin"
 """The trailer that carries the serialized google.rpc.Status, as all gRPC libraries read it."""
 
-# Trailers over 8 KiB are dropped by many clients, and with them the status itself. Details travel base64-encoded
-# beside the message, so that everything together must stay under about 5 KB of bytes.
-MAX_TEXT = 1000
+# Trailers over 8 KiB are dropped by many clients, and with them the code itself. Details travel as base64 and the
+# message percent-encoded, so that everything together must stay under about 5,000 bytes.
+MAX_MESSAGE_BYTES = 800
+MAX_NAME_BYTES = 300
 MAX_VIOLATIONS = 8
-MAX_VIOLATION_TEXT = 300
+MAX_FIELD_BYTES = 100
+MAX_DESCRIPTION_BYTES = 250
 
 INTERNAL = Internal("internal error")
 """What a caller sees of a bug: nothing."""
@@ -29,7 +32,7 @@ def status_of(error: BaseException) -> status_pb2.Status:
     An exception that is no OrtmeshError is a bug: it becomes INTERNAL without its text, and whoever caught it logs it.
     """
     known = error if isinstance(error, OrtmeshError) else INTERNAL
-    status = status_pb2.Status(code=code_pb2.Code.Value(known.code), message=_cut(known.message, MAX_TEXT))
+    status = status_pb2.Status(code=code_pb2.Code.Value(known.code), message=_cut(known.message, MAX_MESSAGE_BYTES))
     status.details.extend(_packed(detail) for detail in _details(known))
     return status
 
@@ -53,33 +56,26 @@ class Failure:
         return cls(status.code, name, status.message, [(DETAILS_KEY, status.SerializeToString())])
 
 
-def _details(error: OrtmeshError) -> list[Message]:
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
-    details: list[Message] = [info]
+def _details(error: OrtmeshError) -> Iterator[Message]:
+    metadata = {key: _cut(value, MAX_NAME_BYTES) for key, value in error.metadata.items()}
+    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     if error.violations:
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(
-                        field=_cut(violation.field, MAX_VIOLATION_TEXT),
-                        description=_cut(violation.description, MAX_VIOLATION_TEXT),
-                    )
-                    for violation in error.violations[:MAX_VIOLATIONS]
-                ]
-            )
-        )
+        violations = [_violation(violation) for violation in error.violations[:MAX_VIOLATIONS]]
+        yield error_details_pb2.BadRequest(field_violations=violations)
     if error.retry_after_seconds is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(max(error.retry_after_seconds, 0.0) * 1e9))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        yield error_details_pb2.RetryInfo(retry_delay=delay)
     if error.resource is not None:
         kind, name = error.resource
-        details.append(
-            error_details_pb2.ResourceInfo(
-                resource_type=kind, resource_name=_cut(name, MAX_TEXT), description=_cut(error.message, MAX_TEXT)
-            )
-        )
-    return details
+        yield error_details_pb2.ResourceInfo(resource_type=kind, resource_name=_cut(name, MAX_NAME_BYTES))
+
+
+def _violation(violation: Violation) -> Message:
+    made: Message = error_details_pb2.BadRequest.FieldViolation(
+        field=_cut(violation.field, MAX_FIELD_BYTES), description=_cut(violation.description, MAX_DESCRIPTION_BYTES)
+    )
+    return made
 
 
 def _packed(detail: Message) -> any_pb2.Any:
@@ -89,6 +85,8 @@ def _packed(detail: Message) -> any_pb2.Any:
 
 
 def _cut(text: str, length: int) -> str:
-    """Cuts a text for the wire; what UTF-8 can't carry (lone surrogates) is replaced."""
-    clean = text.encode("utf-8", "replace").decode("utf-8")
-    return clean if len(clean) <= length else clean[: length - 1] + "…"
+    """Cuts a text to so many bytes of UTF-8; what UTF-8 can't carry (lone surrogates) is replaced."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= length:
+        return encoded.decode("utf-8")
+    return encoded[: length - 3].decode("utf-8", "ignore") + "…"

@@ -28,6 +28,8 @@ from ortmesh.serving.sources.archive import extract
 from ortmesh.serving.sources.fetching import Archive, Files, Progress, Step, silent
 from ortmesh.serving.store import Store
 
+__all__ = ["Progress", "Step", "pull"]
+
 log = logging.getLogger(__name__)
 
 

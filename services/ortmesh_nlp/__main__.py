@@ -1,7 +1,6 @@
 """`python -m ortmesh_nlp`: the language service."""
 
 from ortmesh.serving.host import main
-
 from ortmesh_nlp.service import FAMILY, SERVICE, methods
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ortmesh.serving.vectors import check_encoding, embedding
 from tokenizers import Tokenizer
 
 from ortmesh.common.v1.common_pb2 import ModelVersion
@@ -17,6 +16,7 @@ from ortmesh.front.status import status_of
 from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest, EmbedResponse, EmbedResult
 from ortmesh.serving.models import Models
 from ortmesh.serving.types import Array, Tensors
+from ortmesh.serving.vectors import check_encoding, embedding
 
 MAX_TEXTS = 256
 MAX_CHARACTERS = 100_000

@@ -81,9 +81,7 @@ class Service:
 
     async def ended(self, method: str, code: str, count: int = 1) -> None:
         """Waits until telemetry has seen so many calls end."""
-        async with asyncio.timeout(5):
-            while self.recorder.codes[method, code] < count:
-                await asyncio.sleep(0.005)
+        await until(lambda: self.recorder.codes[method, code] >= count)
 
     def _stub(self, kind: Callable[..., Any], method: str) -> Any:
         return kind(
@@ -91,6 +89,13 @@ class Service:
             request_serializer=StringValue.SerializeToString,
             response_deserializer=StringValue.FromString,
         )
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits until something that happens in another thread or task is so."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.005)
 
 
 Serve = Callable[..., Awaitable[Service]]

@@ -11,16 +11,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ortmesh.errors import Draining, Overloaded
 from ortmesh.front.admission import Admission
-from tests.front.conftest import Serve, Service
+from tests.front.conftest import Serve, Service, until
 from tests.front.test_calls import detail
 
 
 async def _fill(service: Service, method: str, count: int) -> list[grpc.aio.Call]:
     """Holds so many calls."""
     calls = [service.unary(method, f"held {number}") for number in range(count)]
-    async with asyncio.timeout(5):
-        while len(service.echo.calls) < count:
-            await asyncio.sleep(0.005)
+    await until(lambda: len(service.echo.calls) >= count)
     return calls
 
 

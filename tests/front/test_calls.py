@@ -156,9 +156,9 @@ async def test_the_gateways_word_about_the_caller_counts_on_a_private_address(se
     assert [call.caller for call in service.echo.calls] == ["alice"]
 
 
-@pytest.mark.parametrize("timeout", ["", "-1S", "12", "9999999999S", "1x", "0n", "1u"])
-async def test_a_strange_timeout_harms_nobody(service: Service, timeout: str) -> None:
+@pytest.mark.parametrize("written", ["", "-1S", "12", "9999999999S", "1x", "0n", "1u"])
+async def test_a_strange_timeout_harms_nobody(service: Service, written: str) -> None:
     """Whatever a caller writes into grpc-timeout: its call ends, and the next one is answered."""
-    sent = (service.front.address, f"/{SERVICE}/Say", b"\n\x02hi", {"grpc-timeout": timeout})
+    sent = (service.front.address, f"/{SERVICE}/Say", b"\n\x02hi", {"grpc-timeout": written})
     assert await asyncio.to_thread(post, *sent) in ("ended", "reset")
     assert await service.say("Say", "still here") == "still here"

@@ -79,11 +79,11 @@ def single_name(source: Source) -> str:
     return next(iter(source.files), PurePosixPath(source.uri.partition("?")[0]).name)
 
 
-def patiently(attempt: Callable[[], T], *, attempts: int = ATTEMPTS, delay: float = FIRST_DELAY_SECONDS) -> T:
+def patiently(attempt: Callable[[], T]) -> T:
     """Tries again, later and later, while the other side does not answer."""
-    for seconds in [delay * 2**n for n in range(attempts - 1)]:
+    for number in range(ATTEMPTS - 1):
         try:
             return attempt()
         except SourceUnreachable:
-            time.sleep(seconds)
+            time.sleep(FIRST_DELAY_SECONDS * 2**number)
     return attempt()

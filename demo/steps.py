@@ -1,0 +1,46 @@
+"""Steps: what the demo is doing, said before it is done, and how long it took. Stage: terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+
+
+class Steps:
+    """Tells of one step after the other on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._began = time.monotonic()
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """A step that takes a moment: named while it runs, ticked with its time after it, crossed if it fails."""
+        began = time.monotonic()
+        try:
+            with self.console.status(f"{escape(what)} …"):
+                yield
+        except BaseException:
+            self._tell("[red]✗[/]", what, began)
+            raise
+        self._tell("[green]✓[/]", what, began)
+
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        self.console.print(f"  [dim]{escape(text)}[/]", highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A line that must not be missed."""
+        self.console.print(f"[yellow]![/] {escape(text)}", highlight=False, soft_wrap=True)
+
+    def elapsed(self) -> float:
+        """Seconds since the first step."""
+        return time.monotonic() - self._began
+
+    def _tell(self, mark: str, what: str, began: float) -> None:
+        seconds = time.monotonic() - began
+        self.console.print(f"{mark} {escape(what)} [dim]({seconds:.1f} s)[/]", highlight=False, soft_wrap=True)

@@ -1,0 +1,79 @@
+"""Errors in words: what a call's status, a store or a catalogue says, and what to do. Stage: command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import typer
+from google.protobuf import json_format
+from google.rpc import error_details_pb2
+from rich.text import Text
+
+from ortmesh.cli.console import err, fail
+from ortmesh.client import retry_after_seconds, status_of, violations
+
+
+@contextmanager
+def call_errors_in_words(address: str, *, as_json: bool = False) -> Iterator[None]:
+    """Prints a failed call's status on standard error, as words or as JSON, and ends with exit code 1."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        if as_json:
+            err.print(json_format.MessageToJson(status_of(error)), soft_wrap=True, markup=False)
+        else:
+            err.print(words(error, address), soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Ends with exit code 1 and the text of an expected error of the store or the catalogue."""
+    from ortmesh.errors import OrtmeshError
+    from ortmesh.serving.faults import StoreError
+
+    try:
+        yield
+    except (OrtmeshError, StoreError, OSError) as error:
+        fail(str(error))
+
+
+def words(error: grpc.RpcError, address: str) -> Text:
+    """Code and message, a line for each wrong field, and advice."""
+    code = error.code().name
+    if not_reached(error):
+        return Text.assemble(
+            ("error: ", "bold red"),
+            f"nothing answers at {address} ({error.details()}).\n",
+            "Start the mesh with `ortmesh up`, or say where it is with --address or ORTMESH_ADDRESS.",
+        )
+    text = Text.assemble(("error: ", "bold red"), (code, "bold"), f": {error.details() or 'no message'}")
+    for field, description in violations(error):
+        text.append(f"\n  {field}: {description}" if field else f"\n  {description}")
+    advice = _advice(error, code)
+    return text.append(f"\n{advice}") if advice else text
+
+
+def not_reached(error: grpc.RpcError) -> bool:
+    """True when no server answered: UNAVAILABLE from the channel, without any details of a service's."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and not status_of(error).details and not error_info(error)
+
+
+def error_info(error: grpc.RpcError) -> Any:
+    """The google.rpc.ErrorInfo of an error, or None."""
+    info = error_details_pb2.ErrorInfo()
+    return next((info for detail in status_of(error).details if detail.Unpack(info)), None)
+
+
+def _advice(error: grpc.RpcError, code: str) -> str:
+    wait = retry_after_seconds(error)
+    if wait is not None:
+        return f"Try again in {wait:g} s."
+    return {
+        "UNAVAILABLE": "The service is loading or shutting down: try again in a moment.",
+        "DEADLINE_EXCEEDED": "It took longer than allowed: give more time with --timeout.",
+        "INTERNAL": "The service's log has the cause.",
+    }.get(code, "")

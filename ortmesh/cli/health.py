@@ -1,0 +1,37 @@
+"""Health: waits until a server says that it serves. Stage: command line."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+RETRY_SECONDS = 0.2
+"""Before a server that went away is asked again."""
+_OPTIONS = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+"""A server that starts is found soon: gRPC's own backoff begins at a second."""
+
+
+async def until_serving(address: str, services: list[str]) -> None:
+    """Returns once the server at the address says SERVING for each service ("" is the whole process).
+
+    Waits for as long as it takes, also for a server that is not there yet.
+    """
+    async with grpc.aio.insecure_channel(address, _OPTIONS) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        await asyncio.gather(*(_until_serving(stub, service) for service in services))
+
+
+async def _until_serving(stub: health_pb2_grpc.HealthStub, service: str) -> None:
+    serving = health_pb2.HealthCheckResponse.SERVING
+    while True:
+        try:
+            async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=service), wait_for_ready=True):
+                if answer.status == serving:
+                    return
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)

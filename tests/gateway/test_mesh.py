@@ -1,0 +1,97 @@
+"""The mesh's models, merged from what replicas report."""
+
+from __future__ import annotations
+
+import pytest
+from ortmesh_gateway.addresses import Address
+from ortmesh_gateway.mesh import UNREACHABLE, Mesh, Replica
+
+from ortmesh.errors import NotFound
+from ortmesh.models.v1 import models_pb2
+from tests.gateway.backend import model
+
+ONE, TWO = (Replica("nlp", Address(path=f"/{name}")) for name in ("one", "two"))
+VISION = Replica("vision", Address(path="/vision"))
+LOADING, FAILED = models_pb2.MODEL_STATE_LOADING, models_pb2.MODEL_STATE_FAILED
+READY, UNLOADING = models_pb2.MODEL_STATE_READY, models_pb2.MODEL_STATE_UNLOADING
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    return Mesh([ONE, TWO, VISION])
+
+
+@pytest.mark.parametrize(
+    ("states", "merged"),
+    [
+        ((LOADING, READY), READY),
+        ((FAILED, LOADING), LOADING),
+        ((FAILED, UNLOADING), UNLOADING),
+        ((FAILED, FAILED), FAILED),
+    ],
+)
+def test_a_model_is_as_ready_as_its_readiest_replica(
+    mesh: Mesh, states: tuple[models_pb2.ModelState.ValueType, ...], merged: int
+) -> None:
+    for replica, state in zip((ONE, TWO), states, strict=True):
+        mesh.report(replica, [model("minilm", "nlp", state=state)])
+    assert [each.state for each in mesh.models] == [merged]
+
+
+def test_the_models_of_all_families_are_listed_by_name_and_version(mesh: Mesh) -> None:
+    mesh.report(ONE, [model("minilm", "nlp", version="2"), model("minilm", "nlp", version="1")])
+    mesh.report(VISION, [model("efficientnet", "vision")])
+    assert [(each.name, each.version) for each in mesh.models] == [
+        ("efficientnet", "1"),
+        ("minilm", "1"),
+        ("minilm", "2"),
+    ]
+    assert mesh.clusters() == {"efficientnet": "vision", "minilm": "nlp"}
+
+
+def test_a_lost_replicas_models_stay_known_and_are_not_ready(mesh: Mesh) -> None:
+    """Their calls go on to be UNAVAILABLE while it restarts, instead of NOT_FOUND."""
+    mesh.report(ONE, [model("minilm", "nlp")])
+    mesh.lose(ONE)
+    (lost,) = mesh.models
+    assert (lost.state, lost.state_reason) == (FAILED, UNREACHABLE)
+    assert mesh.clusters() == {"minilm": "nlp"}
+    assert not mesh.ready("nlp")
+
+
+def test_one_lost_replica_of_two_changes_nothing_for_callers(mesh: Mesh) -> None:
+    for replica in (ONE, TWO):
+        mesh.report(replica, [model("minilm", "nlp")])
+    mesh.lose(ONE)
+    assert [each.state for each in mesh.models] == [READY]
+    assert mesh.ready("nlp")
+
+
+def test_a_name_in_two_families_goes_where_it_is_ready(mesh: Mesh) -> None:
+    mesh.report(ONE, [model("clip", "nlp", state=LOADING)])
+    mesh.report(VISION, [model("clip", "vision")])
+    assert mesh.clusters() == {"clip": "vision"}
+
+
+def test_a_name_alone_means_the_default_version(mesh: Mesh) -> None:
+    mesh.report(ONE, [model("minilm", "nlp", version=each, default_version=each == "2") for each in "123"])
+    assert mesh.find("minilm").version == "2"
+    assert mesh.find("minilm", "3").version == "3"
+
+
+def test_what_is_not_found_says_what_there_is(mesh: Mesh) -> None:
+    mesh.report(ONE, [model("minilm", "nlp"), model("whisper", "nlp")])
+    with pytest.raises(NotFound, match="no model 'minlm'; near names: minilm$"):
+        mesh.find("minlm")
+    with pytest.raises(NotFound, match="minilm has no version '7'; it has 1"):
+        mesh.find("minilm", "7")
+
+
+def test_watchers_hear_of_changes_only(mesh: Mesh) -> None:
+    heard = []
+    unsubscribe = mesh.watch(lambda: heard.append(len(mesh.models)))
+    for _ in range(2):
+        mesh.report(ONE, [model("minilm", "nlp")])
+    unsubscribe()
+    mesh.report(ONE, [])
+    assert heard == [1]

@@ -1,0 +1,142 @@
+"""Envoy's life: it is restarted, drained, and never outlives its gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ortmesh_gateway.admin import Admin
+from ortmesh_gateway.binary import find_envoy
+from ortmesh_gateway.gateway import Gateway
+from ortmesh_gateway.process import EnvoyFailed, EnvoyProcess, arguments
+
+from ortmesh.config import GatewaySettings
+from ortmesh.front.call import Call
+from ortmesh.nlp.v1 import nlp_pb2
+from tests.gateway.backend import Backend
+from tests.gateway.conftest import Mesh
+
+
+async def test_a_killed_envoy_is_started_again_on_its_port(
+    mesh: Mesh, nlp: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with mesh(nlp) as caller:
+        first = caller.gateway.envoy_pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await caller.nlp.Embed(nlp_pb2.EmbedRequest(), timeout=10, wait_for_ready=True)
+        assert caller.gateway.envoy_pid not in (None, first)
+        (line,) = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+        assert "Envoy was ended by SIGKILL; a new one starts in 0.1 s" in line
+
+
+async def test_new_models_are_routed_by_an_envoy_that_was_started_again(mesh: Mesh, nlp: Backend) -> None:
+    async with mesh(nlp) as caller:
+        os.kill(caller.gateway.envoy_pid or 0, signal.SIGKILL)
+        assert (await caller.infer("minilm", timeout=10, wait_for_ready=True)).model_version == "nlp"
+
+
+async def test_calls_in_flight_end_before_envoy_does(mesh: Mesh, nlp: Backend) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Any, call: Call) -> Any:
+        begun.set()
+        await go_on.wait()
+        return nlp_pb2.EmbedResponse()
+
+    nlp.answers["Embed"] = slow
+    async with mesh(nlp) as caller:
+        running = asyncio.ensure_future(caller.nlp.Embed(nlp_pb2.EmbedRequest()))
+        await begun.wait()
+        stopping = asyncio.create_task(caller.gateway.stop())
+        _, pending = await asyncio.wait([stopping], timeout=0.2)
+        assert pending, "it waits for the call"
+        go_on.set()
+        assert await running == nlp_pb2.EmbedResponse()
+        await stopping
+        assert caller.gateway.envoy_pid is None
+
+
+async def test_a_port_in_use_is_said_before_anything_starts(nlp: Backend) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        gateway = Gateway(GatewaySettings(address=address, backends=(nlp.argument,), drain_seconds=0))
+        with pytest.raises(OSError, match=f"cannot listen on {address}: Address already in use"):
+            await gateway.start()
+        await gateway.stop()
+
+
+async def test_an_envoy_that_cannot_start_says_why(folder: Path) -> None:
+    (folder / "envoy.json").write_text('{"static_resources": {"clusters": [{"name": ""}]}}')
+    process = EnvoyProcess(
+        find_envoy(), arguments(folder / "envoy.json", workers=1, drain_seconds=1), Admin(folder / "admin.sock")
+    )
+    with pytest.raises(EnvoyFailed, match=r"exited with 1 before it served.*Cluster"):
+        await process.start()
+    await process.stop(0)
+
+
+def test_envoy_ends_with_its_gateway(folder: Path) -> None:
+    """However the gateway ends: nothing is left that holds the port."""
+    gateway = _start("--listen", "127.0.0.1:0", "--backend", f"nlp=unix:{folder}/nobody")
+    try:
+        line = _until(gateway, "listens on")
+        children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
+        envoys = [os.pidfd_open(int(pid)) for pid in children if "envoy" in Path(f"/proc/{pid}/comm").read_text()]
+        assert envoys, line
+    finally:
+        gateway.kill()
+        gateway.communicate()
+    for envoy in envoys:
+        assert select.select([envoy], [], [], 10)[0], "Envoy still runs"
+        os.close(envoy)
+
+
+def test_the_command_ends_in_order_on_sigterm(folder: Path) -> None:
+    gateway = _start("--listen", f"unix:{folder}/mesh", "--backend", f"nlp=unix:{folder}/nobody")
+    assert f"unix:{folder}/mesh" in _until(gateway, "listens on")
+    gateway.send_signal(signal.SIGTERM)
+    gateway.communicate(timeout=20)
+    assert gateway.returncode == 0
+
+
+def test_the_command_fails_plainly_when_the_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        gateway = _start("--listen", f"127.0.0.1:{taken.getsockname()[1]}", "--backend", "nlp=unix:/tmp/nobody")
+        _, said = gateway.communicate(timeout=20)
+    assert gateway.returncode == 1
+    assert "Address already in use" in said
+    assert "Traceback" not in said
+
+
+def test_the_command_names_a_wrong_backend() -> None:
+    gateway = _start("--backend", "smell=unix:/tmp/x")
+    _, said = gateway.communicate(timeout=20)
+    assert gateway.returncode == 2
+    assert "'smell=unix:/tmp/x' is not FAMILY=ADDRESS" in said
+
+
+def _start(*arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"ORTMESH_GATEWAY_DRAIN_SECONDS": "0"}
+    command = [sys.executable, "-m", "ortmesh_gateway", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def _until(process: subprocess.Popen[str], text: str) -> str:
+    """Reads the log to the line with this text; fails with all of it when the process ends before."""
+    assert process.stderr is not None
+    read = []
+    for line in process.stderr:
+        read.append(line)
+        if text in line:
+            return line
+    raise AssertionError("".join(read))
