@@ -1,4 +1,4 @@
-"""Inputs: what is sent to the mesh. Pictures of scikit-image, pages with a known text, synthesized speech. Stage: inputs.
+"""Inputs: what is sent: pictures of scikit-image, pages with a known text, synthesized speech. Stage: inputs.
 
 Nothing is fetched: all of it comes from packages that are installed, or from `demo/data`.
 """

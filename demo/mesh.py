@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import grpc
-from ortmesh.client import Client
-from ortmesh.models.v1 import models_pb2
-from ortmesh_gateway import launch
 
 from demo.failure import DemoFailed
+from ortmesh.cli.runtime import claim_port
+from ortmesh.cli.supervisor import LAUNCH
+from ortmesh.client import Client
+from ortmesh.models.v1 import models_pb2
 
 READY_SECONDS = 90.0
 """How long services may take to load and measure their models: 5 s where two CPUs are free."""
-STOP_SECONDS = 40.0
+STOP_SECONDS = 60.0
 """How long the mesh may drain before it is killed; it takes 3 s without calls."""
 LOOK_SECONDS = 0.1
 LAST_LINES = 15
@@ -33,31 +35,37 @@ class Mesh:
     """A mesh on a free port of this machine, and its log. Use it in a `with`: no process is left behind."""
 
     def __init__(self, store: Path) -> None:
-        self.address = f"127.0.0.1:{_free_port()}"
+        self._port = claim_port("127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._port}"
         """Where callers connect."""
         self._store = store
-        self._log = tempfile.TemporaryFile(prefix="ortmesh-demo-")  # noqa: SIM115  # closed by __exit__
+        self._folder = Path(tempfile.mkdtemp(prefix="om-demo-"))
+        self._log = self._folder / "log"
         self._process: subprocess.Popen[bytes]
 
     def __enter__(self) -> Self:
         """Starts the processes."""
-        up = [sys.executable, "-m", "ortmesh.cli", "up", "--listen", self.address, "--models", str(self._store)]
-        self._process = subprocess.Popen(
-            # The launcher ends the mesh with us even if we are killed.
-            [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *up],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C in the terminal is ours: we then end the mesh in order.
-            start_new_session=True,
-        )
+        options = ["--port", str(self._port), "--models", str(self._store), "--runtime", str(self._folder / "run")]
+        up = [sys.executable, "-P", "-m", "ortmesh.cli", "up", *options]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                # The launcher ends the mesh with us even if we are killed.
+                [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), *up],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in the terminal is ours: we then end the mesh in order.
+                start_new_session=True,
+            )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        self._log.close()
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def wait(self, names: Sequence[str], seconds: float = READY_SECONDS) -> None:
         """Returns once all these models are ready. DemoFailed, with the log's end, when they don't become so."""
@@ -71,45 +79,49 @@ class Mesh:
                 time.sleep(LOOK_SECONDS)
 
     def stop(self) -> None:
-        """Has the mesh drain and end; kills it when it does not, or on a second Ctrl-C. Never fails twice."""
+        """Has the mesh drain and end; it is killed when it takes too long, or on a second Ctrl-C. May be repeated."""
         if self._process.poll() is None:
             self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise DemoFailed(f"the mesh did not stop within {STOP_SECONDS:g} s{self._last_lines()}") from None
         finally:
             self._kill_rest()
 
-    @property
-    def pid(self) -> int:
-        """Of the process that `ortmesh up` is; its processes share its session."""
-        return self._process.pid
+    def processes(self) -> list[int]:
+        """The ids of all processes of the mesh that live: they share a session."""
+        return [pid for pid in _all_processes() if _session_of(pid) == self._process.pid]
 
     def _not_ready(self, client: Client, names: Sequence[str]) -> list[str]:
         try:
             models = client.models.ListModels(models_pb2.ListModelsRequest(page_size=1000)).models
         except grpc.RpcError:  # not listening yet
             return list(names)
-        states = {model.name: model for model in models if model.default_version}
+        served = {model.name: model for model in models if model.default_version}
         for name in names:
-            if name in states and states[name].state == models_pb2.MODEL_STATE_FAILED:
-                raise DemoFailed(f"the model {name} failed: {states[name].state_reason}{self._last_lines()}")
-        return [name for name in names if name not in states or states[name].state != models_pb2.MODEL_STATE_READY]
+            if name in served and served[name].state == models_pb2.MODEL_STATE_FAILED:
+                raise DemoFailed(f"the model {name} failed: {served[name].state_reason}{self._last_lines()}")
+        return [name for name in names if name not in served or served[name].state != models_pb2.MODEL_STATE_READY]
 
     def _last_lines(self) -> str:
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").splitlines()[-LAST_LINES:]
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
         return "; its last lines:\n" + "\n".join(f"    {line}" for line in lines) if lines else ""
 
     def _kill_rest(self) -> None:
-        """What is left of the process group after an orderly end is nothing."""
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        """Nothing is left after an orderly end."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _all_processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,11 +18,17 @@ class Steps:
         self._began = time.monotonic()
 
     @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        """A step that takes a moment: named while it runs, ticked with its time after it, crossed if it fails."""
+    def step(self, what: str, *, spins: bool = True) -> Iterator[None]:
+        """A step that takes a moment: named while it runs, ticked with its time after it, crossed if it fails.
+
+        `spins` is False for a step that shows its progress itself.
+        """
         began = time.monotonic()
+        spinner = self.console.status(f"{escape(what)} …") if spins else nullcontext()
+        if not spins or not self.console.is_terminal:
+            self._say(f"[dim]…[/] {escape(what)}")
         try:
-            with self.console.status(f"{escape(what)} …"):
+            with spinner:
                 yield
         except BaseException:
             self._tell("[red]✗[/]", what, began)
@@ -31,11 +37,11 @@ class Steps:
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        self.console.print(f"  [dim]{escape(text)}[/]", highlight=False, soft_wrap=True)
+        self._say(f"  [dim]{escape(text)}[/]")
 
     def warn(self, text: str) -> None:
         """A line that must not be missed."""
-        self.console.print(f"[yellow]![/] {escape(text)}", highlight=False, soft_wrap=True)
+        self._say(f"[yellow]![/] {escape(text)}")
 
     def elapsed(self) -> float:
         """Seconds since the first step."""
@@ -43,4 +49,7 @@ class Steps:
 
     def _tell(self, mark: str, what: str, began: float) -> None:
         seconds = time.monotonic() - began
-        self.console.print(f"{mark} {escape(what)} [dim]({seconds:.1f} s)[/]", highlight=False, soft_wrap=True)
+        self._say(f"{mark} {escape(what)} [dim]({seconds:.1f} s)[/]")
+
+    def _say(self, markup: str) -> None:
+        self.console.print(markup, highlight=False, soft_wrap=True)

@@ -9,17 +9,17 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 from google.rpc import error_details_pb2
-from ortmesh.client import Client, status_of, violations
-from ortmesh.common.v1 import common_pb2
-from ortmesh.nlp.v1 import nlp_pb2
-from ortmesh.speech.v1 import speech_pb2
-from ortmesh.vision.v1 import vision_pb2
 
 from demo.answers import Answers, Came, Classified, Compared, Line, Ranked, ReadPage, Recognized, Refused
 from demo.failure import DemoFailed
 from demo.inputs import PASSAGES, QUESTION, Inputs, Page, Picture, Recording
 from demo.models import Models
-from demo.tensors import infer
+from demo.tensors import MODEL, infer
+from ortmesh.client import Client, status_of, violations
+from ortmesh.common.v1 import common_pb2
+from ortmesh.nlp.v1 import nlp_pb2
+from ortmesh.speech.v1 import speech_pb2
+from ortmesh.vision.v1 import vision_pb2
 
 R = TypeVar("R")
 
@@ -37,7 +37,7 @@ def ask_all(mesh: Client, address: str, inputs: Inputs, models: Models) -> Answe
             read=tuple(read_text(mesh, page) for page in inputs.pages) if reads else (),
             recognized=tuple(recognize(mesh, recording) for recording in inputs.recordings) if hears else (),
             ranked=rank(mesh, QUESTION, PASSAGES) if embeds else None,
-            tensors=infer(address, inputs.pictures[0]) if sees else None,
+            tensors=infer(address, inputs.pictures[0], models.labels(MODEL)) if sees else None,
             refused=refusals(mesh, inputs.pictures[0]) if sees else (),
         )
     except grpc.RpcError as error:

@@ -9,31 +9,34 @@ from __future__ import annotations
 import importlib.util
 import io
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import numpy as np
 import numpy.typing as npt
-from ortmesh import catalogue, descriptors
-from ortmesh.client import channel_options
 from PIL import Image
 
 from demo.answers import Came, Tensors
 from demo.inputs import Picture
+from ortmesh import catalogue, descriptors
+from ortmesh.client import channel_options
 
 MODEL = "efficientnet-lite0"
 METHOD = "GRPCInferenceService.ModelInfer"
 Floats = npt.NDArray[np.float32]
 
 
-def infer(address: str, picture: Picture) -> Tensors:
+def infer(address: str, picture: Picture, labels: Sequence[str]) -> Tensors:
     """Sends a picture's pixels to the classifier as the tensor that its card describes."""
     image = pixels(picture)
     ask, client = (_with_tritonclient, "tritonclient") if _has_tritonclient() else (_with_ortmesh, "ortmesh's messages")
     began = time.perf_counter()
     outputs, version = ask(address, image)
     came = Came(METHOD, f"{MODEL}@{version}", time.perf_counter() - began)
-    best = f"class {int(outputs['logits'].argmax())} of {outputs['logits'].shape[1]:,}"
-    return Tensors(picture, client, _described("image", image), tuple(_described(*each) for each in outputs.items()), best, came)
+    best = labels[int(outputs["logits"].argmax())]
+    got = tuple(_described(*each) for each in outputs.items())
+    return Tensors(picture, client, _described("image", image), got, best, came)
 
 
 def pixels(picture: Picture) -> Floats:
@@ -67,7 +70,7 @@ def _with_ortmesh(address: str, image: Floats) -> tuple[dict[str, Floats], str]:
     request = descriptors.oip("ModelInferRequest")(model_name=MODEL, raw_input_contents=[image.tobytes()])
     request.inputs.add(name="image", datatype="FP32", shape=image.shape)
     with grpc.insecure_channel(address, channel_options()) as channel:
-        call = channel.unary_unary(
+        call: Any = channel.unary_unary(
             f"/{descriptors.OIP_SERVICE}/ModelInfer",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=descriptors.oip("ModelInferResponse").FromString,

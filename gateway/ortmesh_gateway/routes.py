@@ -17,8 +17,8 @@ ROUTES_NAME = "mesh"
 MODEL_HEADER = "x-ortmesh-model"
 GRPC_PREFIX_BYTES = 5
 """A message's flag and length on the wire: a body may be that much longer than the message."""
-GRACE_SECONDS = 2.0
-"""After the default deadline, so that the service, which knows more, ends the call first."""
+IDLE_GRACE_SECONDS = 2.0
+"""Beyond the longest silence, so that the call's own deadline ends it first."""
 FLUSH_SECONDS = 30.0
 """How long a caller may leave an answer unread that is complete."""
 RETRIES = 4
@@ -111,14 +111,15 @@ def _route(method: MethodRoute, match: Json, cluster: str) -> Json:
 
 
 def _action(method: MethodRoute, cluster: str) -> Json:
-    """The caller's `grpc-timeout` counts, uncapped and passed on as it came; else the method's default deadline."""
+    """The caller's `grpc-timeout` counts, uncapped and passed on as it came, also to the second replica that is asked;
+    where there is none Envoy sends the method's default deadline along."""
     action: Json = {
         "cluster": cluster,
         "timeout": "0s",
-        "idle_timeout": seconds(method.idle_seconds + GRACE_SECONDS),
+        "idle_timeout": seconds(method.idle_seconds + IDLE_GRACE_SECONDS),
         "flush_timeout": seconds(FLUSH_SECONDS),
         "max_stream_duration": {
-            "max_stream_duration": seconds(method.default_seconds + GRACE_SECONDS),
+            "max_stream_duration": seconds(method.default_seconds),
             "grpc_timeout_header_max": "0s",
         },
     }

@@ -9,13 +9,16 @@ import numpy.typing as npt
 
 from ortmesh_vision.ocr_boxes import Corners
 
+Numbers = npt.NDArray[np.float32]
+"""[lines]."""
+
 SURE_ASPECT = 6.0
 """From this many line heights on the orienter is right about a line alone; it takes `Cups` for `sdno`."""
 UPRIGHT_PRIOR = 3.0
 """How much lines lean to standing upright, as so many line heights: for pages of one short word."""
 
 
-def upside_down(lines: Sequence[Corners], turned: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
+def upside_down(lines: Sequence[Corners], turned: Numbers, threshold: float) -> npt.NDArray[np.bool_]:
     """Which lines stand on their heads, [lines], from the orienter's probabilities.
 
     Level and steep lines each decide together, long ones counting for more. A line stands against the others only when
@@ -37,31 +40,35 @@ def reading_order(lines: Sequence[Corners]) -> list[int]:
     """Indices of the lines, row after row, each row from its start to its end.
 
     Rows follow the direction in which the page's text runs, so a page that lies on its side is read as if it stood.
-    Lines share a row when their centres are less than half the lower one's height apart.
     """
     if not lines:
         return []
     corners = np.array(lines)
-    along = (corners[:, 1] - corners[:, 0]).sum(axis=0)
-    along = along / max(float(np.linalg.norm(along)), 1e-6)
-    across = corners @ np.array([-along[1], along[0]])
-    middles, heights = across.mean(axis=1), np.ptp(across, axis=1)
-    starts = (corners @ along).min(axis=1)
-    rows = _rows(middles, heights)
-    return [index for row in rows for index in sorted(row, key=lambda each: float(starts[each]))]
+    along = corners[:, 1] - corners[:, 0]
+    # Weighted by length once more: the rectangles around short words are a few degrees off.
+    direction = (along * np.linalg.norm(along, axis=1, keepdims=True)).sum(axis=0)
+    direction = direction / max(float(np.linalg.norm(direction)), 1e-6)
+    across = corners @ np.array([-direction[1], direction[0]], np.float32)
+    starts = (corners @ direction).min(axis=1)
+    return [index for row in _rows(starts, across.mean(axis=1), np.ptp(across, axis=1)) for index in row]
 
 
-def _rows(middles: npt.NDArray[np.float32], heights: npt.NDArray[np.float32]) -> list[list[int]]:
-    """Lines grouped by where their middles lie across the text, from top to bottom."""
+def _rows(starts: Numbers, middles: Numbers, heights: Numbers) -> list[list[int]]:
+    """Lines grouped into rows from top to bottom, each row from its start on.
+
+    A line continues the row whose latest line lies beside it: their middles are less than half the lower one's height
+    apart. Looking at the latest one alone lets a row slope a little, as on a page that was laid down askew.
+    """
     rows: list[list[int]] = []
-    for index in np.argsort(middles, kind="stable").tolist():
-        if rows and _beside(rows[-1], index, middles, heights):
-            rows[-1].append(index)
+    ends = np.zeros(0, np.intp)
+    for index in np.argsort(starts, kind="stable").tolist():
+        apart = np.abs(middles[ends] - middles[index])
+        apart[apart >= np.minimum(heights[ends], heights[index]) / 2] = np.inf
+        if np.isfinite(apart).any():
+            nearest = int(apart.argmin())
+            rows[nearest].append(index)
+            ends[nearest] = index
         else:
             rows.append([index])
-    return rows
-
-
-def _beside(row: list[int], index: int, middles: npt.NDArray[np.float32], heights: npt.NDArray[np.float32]) -> bool:
-    lower = min(float(heights[row].min()), float(heights[index]))
-    return bool(middles[index] - middles[row].mean() < lower / 2)
+            ends = np.append(ends, index)
+    return sorted(rows, key=lambda row: float(middles[row].mean()))

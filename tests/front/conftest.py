@@ -57,17 +57,17 @@ class Service:
         self.channel = grpc.aio.insecure_channel(front.address)
         self.drained = False
 
-    def unary(self, method: str, text: str, **options: Any) -> grpc.aio.UnaryUnaryCall:
+    def unary(self, method: str, text: str, **options: Any) -> Any:
         """Calls a unary method of the echo service."""
         return self._stub(self.channel.unary_unary, method)(StringValue(value=text), **options)
 
-    def stream(self, method: str, text: str, **options: Any) -> grpc.aio.UnaryStreamCall:
+    def stream(self, method: str, text: str, **options: Any) -> Any:
         """Calls a streaming method of the echo service."""
         return self._stub(self.channel.unary_stream, method)(StringValue(value=text), **options)
 
     async def say(self, method: str, text: str, **options: Any) -> str:
         """Calls a unary method and returns the text of its answer."""
-        return (await self.unary(method, text, **options)).value
+        return str((await self.unary(method, text, **options)).value)
 
     async def refused(self, method: str, text: str, **options: Any) -> grpc.aio.AioRpcError:
         """Calls a unary method that must fail and returns its error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -12,7 +13,7 @@ from tests.front.conftest import Serve, Service, until
 from tests.front.test_calls import status_of
 
 
-async def _read_all(call: grpc.aio.UnaryStreamCall) -> None:
+async def _read_all(call: Any) -> None:
     while await call.read() is not grpc.aio.EOF:
         pass
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from ortmesh_gateway.gateway import Gateway
 
 from ortmesh import descriptors
 from ortmesh.config import GatewaySettings
 from ortmesh.nlp.v1.nlp_pb2_grpc import NlpServiceStub
 from ortmesh.vision.v1.vision_pb2_grpc import VisionServiceStub
+from ortmesh_gateway.gateway import Gateway
 from tests.gateway.backend import Backend
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ortmesh_gateway.addresses import Address, by_family
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ortmesh_gateway.files import RouteFile, RoutesRejected
 from ortmesh_gateway.routes import route_configuration
-
 from tests.gateway.backend import Backend, model
 from tests.gateway.conftest import Caller, Mesh
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from ortmesh_gateway.addresses import Address
-from ortmesh_gateway.mesh import UNREACHABLE, Mesh, Replica
 
 from ortmesh.errors import NotFound
 from ortmesh.models.v1 import models_pb2
+from ortmesh_gateway.addresses import Address
+from ortmesh_gateway.mesh import UNREACHABLE, Mesh, Replica
 from tests.gateway.backend import model
 
 ONE, TWO = (Replica("nlp", Address(path=f"/{name}")) for name in ("one", "two"))
@@ -81,7 +81,7 @@ def test_a_name_alone_means_the_default_version(mesh: Mesh) -> None:
 
 def test_what_is_not_found_says_what_there_is(mesh: Mesh) -> None:
     mesh.report(ONE, [model("minilm", "nlp"), model("whisper", "nlp")])
-    with pytest.raises(NotFound, match="no model 'minlm'; near names: minilm$"):
+    with pytest.raises(NotFound, match=r"no model 'minlm'; near names: minilm$"):
         mesh.find("minlm")
     with pytest.raises(NotFound, match="minilm has no version '7'; it has 1"):
         mesh.find("minilm", "7")

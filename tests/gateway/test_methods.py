@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from ortmesh_gateway.methods import DIRECTORY, MESH_SERVICES, families, method_routes
 
 from ortmesh import descriptors
+from ortmesh_gateway.methods import DIRECTORY, MESH_SERVICES, families, method_routes
 
 ROUTES = {method.path: method for method in method_routes()}
 OIP = f"/{descriptors.OIP_SERVICE}"

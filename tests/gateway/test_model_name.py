@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import grpc
 import pytest
 
@@ -44,11 +46,25 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("name", BODIES)
-async def test_the_name_is_found_wherever_it_stands(name: str, mesh: Mesh, nlp: Backend, vision: Backend) -> None:
+async def test_the_name_is_found_wherever_it_stands(mesh: Mesh, nlp: Backend, vision: Backend) -> None:
     async with mesh(nlp, vision) as caller:
-        answer = await caller.oip("ModelInfer", BODIES[name])
-        assert (answer.model_name, answer.model_version) == ("minilm", "nlp")
+        for where, body in BODIES.items():
+            answer = await caller.oip("ModelInfer", body)
+            assert (answer.model_name, answer.model_version) == ("minilm", "nlp"), where
+
+
+async def test_the_name_is_the_one_that_protobuf_reads(mesh: Mesh, nlp: Backend, vision: Backend) -> None:
+    """300 messages of fields in any order, each as often as chance wants."""
+    chance = random.Random(7)
+    tensor = _field(5, _field(1, b"minilm"))
+    fields = [MINILM, EFFICIENTNET, ID, _field(7, bytes(300)), tensor, _field(2, b"1"), _field(15, b"?")]
+    request = descriptors.oip("ModelInferRequest")
+    async with mesh(nlp, vision) as caller:
+        for _ in range(300):
+            body = b"".join(chance.choices(fields, k=chance.randrange(1, 9)))
+            if name := request.FromString(body).model_name:
+                answer = await caller.oip("ModelInfer", body)
+                assert answer.model_version == {"minilm": "nlp", "efficientnet": "vision"}[name]
 
 
 async def test_each_model_has_its_service_and_others_the_directory(mesh: Mesh, nlp: Backend, vision: Backend) -> None:
@@ -61,21 +77,21 @@ async def test_each_model_has_its_service_and_others_the_directory(mesh: Mesh, n
         await _is_not_found(caller, "minilm-l6")
 
 
-@pytest.mark.parametrize("name", ["", "a" * 300, "minilm\n", "minilm\x00", "mini lm", "../minilm", "ménilm"])
-async def test_a_name_that_is_none_goes_to_the_directory(name: str, mesh: Mesh, nlp: Backend) -> None:
+async def test_a_name_that_is_none_goes_to_the_directory(mesh: Mesh, nlp: Backend) -> None:
     async with mesh(nlp) as caller:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await caller.infer(name)
-        assert caught.value.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
+        for name in ("", "a" * 300, "minilm\n", "minilm\x00", "mini lm", "../minilm", "ménilm"):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await caller.infer(name)
+            assert caught.value.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
         assert not nlp.calls
 
 
-@pytest.mark.parametrize("body", [b"\xff" * 40, b"\x0a\x7fshort", b"\x0b\x0b", b"\x0a"])
-async def test_a_body_that_is_no_message_is_refused_by_the_directory(body: bytes, mesh: Mesh, nlp: Backend) -> None:
+async def test_a_body_that_is_no_message_is_refused_by_the_directory(mesh: Mesh, nlp: Backend) -> None:
     async with mesh(nlp) as caller:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await caller.oip("ModelInfer", body)
-        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        for body in (b"\xff" * 40, b"\x0a\x7fshort", b"\x0b\x0b", b"\x0a"):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await caller.oip("ModelInfer", body)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert not nlp.calls
 
 

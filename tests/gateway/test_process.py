@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ortmesh_gateway.admin import Admin
-from ortmesh_gateway.binary import find_envoy
-from ortmesh_gateway.gateway import Gateway
-from ortmesh_gateway.process import EnvoyFailed, EnvoyProcess, arguments
 
 from ortmesh.config import GatewaySettings
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1 import nlp_pb2
+from ortmesh.nlp.v1.nlp_pb2_grpc import NlpServiceStub
+from ortmesh_gateway.admin import Admin
+from ortmesh_gateway.binary import find_envoy
+from ortmesh_gateway.gateway import Gateway
+from ortmesh_gateway.process import EnvoyFailed, EnvoyProcess, arguments
 from tests.gateway.backend import Backend
 from tests.gateway.conftest import Mesh
 
@@ -45,7 +46,7 @@ async def test_new_models_are_routed_by_an_envoy_that_was_started_again(mesh: Me
         assert (await caller.infer("minilm", timeout=10, wait_for_ready=True)).model_version == "nlp"
 
 
-async def test_calls_in_flight_end_before_envoy_does(mesh: Mesh, nlp: Backend) -> None:
+async def test_calls_in_flight_end_before_envoy_does(nlp: Backend) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(request: Any, call: Call) -> Any:
@@ -54,16 +55,18 @@ async def test_calls_in_flight_end_before_envoy_does(mesh: Mesh, nlp: Backend) -
         return nlp_pb2.EmbedResponse()
 
     nlp.answers["Embed"] = slow
-    async with mesh(nlp) as caller:
-        running = asyncio.ensure_future(caller.nlp.Embed(nlp_pb2.EmbedRequest()))
+    gateway = Gateway(GatewaySettings(address="127.0.0.1:0", backends=(nlp.argument,), drain_seconds=0))
+    await gateway.start()
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        running = asyncio.ensure_future(NlpServiceStub(channel).Embed(nlp_pb2.EmbedRequest()))
         await begun.wait()
-        stopping = asyncio.create_task(caller.gateway.stop())
+        stopping = asyncio.create_task(gateway.stop())
         _, pending = await asyncio.wait([stopping], timeout=0.2)
         assert pending, "it waits for the call"
         go_on.set()
         assert await running == nlp_pb2.EmbedResponse()
         await stopping
-        assert caller.gateway.envoy_pid is None
+        assert gateway.envoy_pid is None
 
 
 async def test_a_port_in_use_is_said_before_anything_starts(nlp: Backend) -> None:

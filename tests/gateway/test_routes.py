@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ortmesh.config import GatewaySettings
 from ortmesh_gateway.addresses import Address
 from ortmesh_gateway.binary import ConfigurationRejected, EnvoyMissing, find_envoy, validate
 from ortmesh_gateway.envoy import bootstrap
 from ortmesh_gateway.methods import DIRECTORY, MethodRoute, method_routes
 from ortmesh_gateway.routes import route_configuration, routes_of
-
-from ortmesh.config import GatewaySettings
 
 MODELS = {"minilm": "nlp", "efficientnet": "vision"}
 CLUSTERS = ("nlp", "vision")

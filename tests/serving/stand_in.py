@@ -74,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             broken = self.server.broken.get(self.path)
-            self.wfile.write(content[start : broken.pop(0) if broken else None])
+            self.wfile.write(content[start : start + broken.pop(0) if broken else None])
             if broken is not None:
                 self.close_connection = True
 

@@ -1,9 +1,8 @@
-"""One window on its way through Whisper: what is known of it between attempts, and when its item ends. Stage: executor."""
+"""One window on its way through Whisper: what is known of it, and whether it must be decoded again. Stage: executor."""
 
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -11,13 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ortmesh.errors import BadInput, Cancelled, Expired
-from ortmesh.serving.executor.whisper_decoder import Cross, Facts, Graphs
-from ortmesh.serving.executor.whisper_search import BeamSearch, Hypothesis, Sampling, Search
+from ortmesh.serving.executor.whisper_decoder import Facts
+from ortmesh.serving.executor.whisper_search import Hypothesis
 from ortmesh.serving.types import Array, Item
 
 MAX_BEAMS = 8
-DRAWS = 5
-"""Texts that are drawn at a temperature."""
 SILENT_CELL = -1.5
 """Of a spectrogram where there is no power at all, unless the window's dynamic range ends above it."""
 DYNAMIC_RANGE = 2.0
@@ -29,17 +26,8 @@ SURE_OF_SILENCE = 0.6
 """Probability of no speech from which an improbable text is left at that: nothing is said."""
 
 
-class Attempt(NamedTuple):
-    """One way of decoding a window."""
-
-    full_window: bool
-    """Padded with silence to the 30 s that Whisper was trained with."""
-    temperature: float
-    """0 for beam search."""
-
-
 class Result(NamedTuple):
-    """What an attempt found."""
+    """What was found in a window."""
 
     hypothesis: Hypothesis
     no_speech: float
@@ -61,19 +49,18 @@ class Result(NamedTuple):
 
 
 class Window:
-    """One row of an item: a spectrogram and how it is to be decoded."""
+    """One row of an item: a spectrogram [1, mels, frames] and how many beams are to search in it."""
 
     def __init__(self, item: Item, mel: Array, beams: int) -> None:
         self.item = item
+        self.mel = mel
         self.beams = beams
         self.result: Result | None = None
         """The best so far."""
         self.settled = False
-        """True when no attempt follows."""
+        """True when it is not decoded again."""
         self.siblings = [self]
         """All windows of the item, by row."""
-        self._mel = mel
-        self._cross: Cross | None = None
 
     @property
     def wanted(self) -> bool:
@@ -84,34 +71,18 @@ class Window:
             self.item.fail(Expired("the deadline passed while the audio was decoded"))
         return not self.item.done
 
-    def frames(self, attempt: Attempt, facts: Facts) -> int:
-        """How long its spectrogram is in an attempt."""
-        return facts.max_frames if attempt.full_window else int(self._mel.shape[2])
-
-    def listen(self, attempt: Attempt, graphs: Graphs) -> Cross:
-        """What the decoder attends to; encoded once for all attempts of one length."""
-        frames = self.frames(attempt, graphs.facts)
-        if self._cross is None or self._cross.values.shape[3] != frames // 2:
-            self._cross = graphs.encode(_padded(self._mel, frames))
-        return self._cross
-
-    def search(self, attempt: Attempt, end_of_text: int) -> Search:
-        """What grows its text. Draws depend on the spectrogram only: the same audio gives the same text."""
-        if attempt.temperature == 0:
-            return BeamSearch(self.beams, end_of_text)
-        return Sampling(DRAWS, end_of_text, attempt.temperature, seed=zlib.crc32(self._mel.tobytes()))
-
     def offer(self, result: Result) -> None:
-        """One attempt's result: settles the window when it is good, else the better one is remembered."""
-        if result.good or self.result is None or result.rank > self.result.rank:
+        """What an attempt found: a good result settles the window, of bad ones the better is kept."""
+        if self.result is None or result.good or result.rank > self.result.rank:
             self.result = result
-        if result.good:
-            self.settle()
+        self.settled = result.good
 
-    def settle(self) -> None:
-        """No attempt follows."""
-        self.settled = True
-        self._cross = None
+    def widen(self, frames: int) -> None:
+        """Adds silence up to `frames`, as if it had followed the samples; settles a window that has them."""
+        missing = frames - self.mel.shape[2]
+        self.settled = missing == 0
+        silent = max(SILENT_CELL, float(self.mel.max()) - DYNAMIC_RANGE)
+        self.mel = np.pad(self.mel, ((0, 0), (0, 0), (0, missing)), constant_values=silent)
 
 
 def windows_of(item: Item, facts: Facts) -> list[Window]:
@@ -130,20 +101,11 @@ def windows_of(item: Item, facts: Facts) -> list[Window]:
     return windows
 
 
-def groups(windows: Sequence[Window], attempt: Attempt, facts: Facts) -> Iterator[list[Window]]:
-    """Windows that can be decoded side by side: of equal frames, following equally many hypotheses."""
+def groups(windows: Sequence[Window]) -> Iterator[list[Window]]:
+    """Windows that can be decoded side by side: of equal frames and beams."""
 
     def kind(window: Window) -> tuple[int, int]:
-        return window.frames(attempt, facts), window.beams if attempt.temperature == 0 else DRAWS
+        return window.mel.shape[2], window.beams
 
     for _, group in groupby(sorted(windows, key=kind), key=kind):
         yield list(group)
-
-
-def _padded(mel: Array, frames: int) -> Array:
-    """The spectrogram as if silence had followed the samples."""
-    missing = frames - mel.shape[2]
-    if not missing:
-        return mel
-    silent = max(SILENT_CELL, float(mel.max()) - DYNAMIC_RANGE)
-    return np.pad(mel, ((0, 0), (0, 0), (0, missing)), constant_values=silent)

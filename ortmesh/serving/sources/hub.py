@@ -49,6 +49,8 @@ def _download(uri: str, repository: str, revision: str, path: str, folder: Path,
     except errors.GatedRepoError as error:
         raise PullError(f"{uri}: accept the repository's terms and set HF_TOKEN: {error}") from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        if _status(error.__cause__) == 404:  # a mirror that does not say what is missing
+            raise SourceMissing(f"{uri} has no {path}: {error.__cause__}") from error
         raise SourceUnreachable(f"{uri} cannot be reached: {error}") from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
         raise SourceMissing(f"{uri} has no {path}: {error}") from error
@@ -56,6 +58,10 @@ def _download(uri: str, repository: str, revision: str, path: str, folder: Path,
         raise
     except Exception as error:  # whatever its HTTP client raises: names differ between the hub's versions
         raise SourceUnreachable(f"{uri} cannot be read: {error}") from error
+
+
+def _status(error: BaseException | None) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _bar(path: str, progress: Progress) -> type[Any]:

@@ -16,9 +16,21 @@ from ortmesh.serving.sources.fetching import Archive, Progress, Step, body
 REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*")
 PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 # Source distributions are refused: pip would run their build scripts, even to read their metadata.
-OPTIONS = ("--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--progress-bar", "raw")
-RETRIES = ("--retries", "5", "--resume-retries", "10")
-NO_NETWORK = ("Connection", "connection", "timed out", "Max retries", "resolve", "ProxyError", "SSLError", "Incomplete")
+# Talkative (-vv), since pip hides that an index did not answer and says that it has no such package.
+OPTIONS = (
+    "-vv",
+    "--no-deps",
+    "--only-binary",
+    ":all:",
+    "--no-input",
+    "--disable-pip-version-check",
+    "--progress-bar",
+    "raw",
+)
+NO_NETWORK = re.compile(
+    r"Could not fetch URL .*(connection error|confirming the ssl|50\d Server Error)"
+    r"|(WARNING|ERROR): .*(Connection|timed out|Max retries|Incomplete|50\d Server Error)"
+)
 
 
 def fetch(source: Source, folder: Path, progress: Progress) -> Archive:
@@ -51,7 +63,7 @@ def _download(requirement: str, source: Source, folder: Path, progress: Progress
 
 
 def _arguments(source: Source, target: str) -> list[str]:
-    arguments = [*OPTIONS, *RETRIES, "--dest", target]
+    arguments = [*OPTIONS, "--dest", target]
     if source.platform is not None:
         arguments += ["--platform", source.platform]
     if source.python_version is not None:
@@ -60,12 +72,12 @@ def _arguments(source: Source, target: str) -> list[str]:
 
 
 def _reason(requirement: str, log: str) -> PullError | DiskFull:
-    """What pip's output means. A missing network looks like a missing package, but for the warnings before."""
+    """What pip's output means."""
     errors = [line.strip() for line in log.splitlines() if line.startswith("ERROR:")] or log.strip().splitlines()[-3:]
     text = f"pip could not download {requirement}: {' '.join(errors)}"
     if "No space left" in log:
         return DiskFull(text)
-    if any(sign in line for sign in NO_NETWORK for line in log.splitlines() if line.startswith(("WARNING", "ERROR"))):
+    if NO_NETWORK.search(log):
         return SourceUnreachable(text)
     if "No matching distribution" in log:
         return SourceMissing(f"{text} (only wheels are used, never source distributions)")

@@ -16,7 +16,6 @@ from ortmesh.serving.sources.fetching import Archive, Files, Progress, Step, is_
 from ortmesh.serving.sources.partial import Partial
 
 TIMEOUT = httpx.Timeout(60, connect=20)
-CHUNK_BYTES = 256 * 1024
 GONE = (404, 410)
 LATER = (408, 425, 429)
 
@@ -82,7 +81,7 @@ def _download_rest(url: str, partial: Partial, progress: Progress) -> None:
         def tell(done: int) -> None:
             progress(Step("downloading", partial.target.name, done, total))
 
-        partial.write(response.iter_raw(CHUNK_BYTES), start, _identity(response), tell)
+        partial.write(response.iter_raw(), start, _identity(response), tell)
 
 
 @contextmanager

@@ -1,0 +1,194 @@
+"""The page: one HTML file with all inputs and answers in it, which needs nothing from anywhere. Stage: output."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from html import escape
+from importlib.resources import files
+
+import ortmesh
+from demo.answers import Answers, Came, Classified, Compared, Ranked, ReadPage, Recognized, Refused, Tensors
+from demo.inputs import Picture, Recording
+from demo.models import MIB, Had, Models
+from demo.terminal import characters, heard, took
+
+
+def render(answers: Answers, models: Models, made: datetime) -> str:
+    """The whole page."""
+    style = files("demo").joinpath("page.css").read_text(encoding="utf-8")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>ortmesh: the demo</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<header>
+<h1>ortmesh</h1>
+<p>Models for vision, speech and language behind one gateway, on this machine. Every answer below came over gRPC
+from the mesh that <code>ortmesh up</code> starts.</p>
+<p class="fine">Version {escape(ortmesh.__version__)} · {made:%Y-%m-%d %H:%M} · times are what the caller waited,
+gateway included; the first call of a kind also warms caches</p>
+</header>
+<main>
+{"".join(_sections(answers))}
+{_models(models)}
+</main>
+</body>
+</html>
+"""
+
+
+def _sections(answers: Answers) -> Iterable[str]:
+    if answers.classified:
+        yield _section("What a picture shows", "VisionService.Classify", _grid(map(_classified, answers.classified)))
+    if answers.compared:
+        yield _section("How alike pictures are", "VisionService.Embed", _compared(answers.compared))
+    if answers.read:
+        yield _section("What is written", "VisionService.ReadText", _grid(map(_read, answers.read), wide=True))
+    if answers.recognized:
+        yield _section(
+            "What is said", "SpeechService.Recognize", _grid(map(_recognized, answers.recognized), wide=True)
+        )
+    if answers.ranked:
+        yield _section("Which passage answers", "NlpService.Embed", _ranked(answers.ranked))
+    if answers.tensors:
+        yield _section("Any model by its tensors", "GRPCInferenceService.ModelInfer", _tensors(answers.tensors))
+    if answers.refused:
+        about = "Errors name the field and say what to do"
+        yield _section(about, "VisionService.Classify", _grid(map(_refused, answers.refused), wide=True))
+
+
+def _section(title: str, method: str, content: str) -> str:
+    return f"<section>\n<h2>{escape(title)} <code>{escape(method)}</code></h2>\n{content}\n</section>\n"
+
+
+def _grid(cards: Iterable[str], *, wide: bool = False) -> str:
+    return f'<div class="grid{" wide" if wide else ""}">\n{"".join(cards)}</div>'
+
+
+def _classified(each: Classified) -> str:
+    bars = "".join(_bar(name, score, f"{score:.3f}") for name, score in each.labels)
+    return f"<article>{_figure(each.picture)}{bars}{_came(each.came)}</article>\n"
+
+
+def _compared(each: Compared) -> str:
+    head = "".join(f"<th>{_thumbnail(picture)}</th>" for picture in each.pictures)
+    rows = "".join(
+        f'<tr><th scope="row">{_thumbnail(picture)}<span>{escape(picture.title)}</span></th>{_cells(cosines)}</tr>'
+        for picture, cosines in zip(each.pictures, each.similarities, strict=True)
+    )
+    table = f'<div class="scroll"><table class="matrix"><tr><td></td>{head}</tr>{rows}</table></div>'
+    about = f"<p>Cosines of vectors of {each.dimension:,} numbers; 1 is the same picture.</p>"
+    return f"<article>{table}{about}{_came(each.came)}</article>"
+
+
+def _cells(cosines: Sequence[float]) -> str:
+    return "".join(f'<td style="--share:{min(max(cosine, 0), 1) * 100:.0f}%">{cosine:.2f}</td>' for cosine in cosines)
+
+
+def _read(each: ReadPage) -> str:
+    picture = each.page.picture
+    boxes = "".join(
+        f'<polygon points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in line.corners)}">'
+        f"<title>{escape(line.text)} ({line.score:.2f})</title></polygon>"
+        for line in each.lines
+    )
+    overlay = f'<svg viewBox="0 0 {picture.width} {picture.height}" aria-hidden="true">{boxes}</svg>'
+    lines = "".join(f"<li>{escape(line.text)}</li>" for line in each.lines)
+    text = f'<ol class="lines" lang="{each.page.language}">{lines}</ol><p>{characters(each)}</p>'
+    return f"<article>{_figure(picture, overlay)}{text}{_came(each.came)}</article>\n"
+
+
+def _recognized(each: Recognized) -> str:
+    audio = f'<audio controls preload="metadata" src="{_data("audio/wav", each.recording.encoded)}"></audio>'
+    said = f"<dl><dt>said</dt><dd>{escape(each.recording.text)}</dd>"
+    got = f"<dt>recognized</dt><dd>{escape(each.transcript)}</dd></dl>"
+    about = (
+        f"<p>{heard(each)}, confidence {each.confidence:.2f}; {each.recording.seconds:.1f} s of synthesized speech</p>"
+    )
+    return f"<article>{_waveform(each.recording)}{audio}{said}{got}{about}{_came(each.came)}</article>\n"
+
+
+def _waveform(recording: Recording) -> str:
+    lines = "".join(
+        f'<path d="M{x + 0.5} {20 - 19 * height:.1f}V{20 + 19 * height:.1f}"/>'
+        for x, height in enumerate(recording.loudness)
+    )
+    count = len(recording.loudness)
+    return f'<svg class="wave" viewBox="0 0 {count} 40" preserveAspectRatio="none" aria-hidden="true">{lines}</svg>'
+
+
+def _ranked(each: Ranked) -> str:
+    bars = "".join(_bar(passage, cosine, f"{cosine:.2f}") for passage, cosine in each.passages)
+    about = f"<p>Cosines of vectors of {each.dimension} numbers.</p>"
+    return f"<article><blockquote>{escape(each.question)}</blockquote>{bars}{about}{_came(each.came)}</article>"
+
+
+def _tensors(each: Tensors) -> str:
+    got = "<br>".join(f"<code>{escape(tensor)}</code>" for tensor in each.got)
+    return (
+        f"<article><p>The Open Inference Protocol, asked with {escape(each.client)}: no task in between, so it serves "
+        f"any ONNX file.</p><dl><dt>sent</dt><dd><code>{escape(each.sent)}</code> ({escape(each.picture.title)})</dd>"
+        f"<dt>got</dt><dd>{got}</dd><dt>highest logit</dt><dd>{escape(each.best)}</dd></dl>{_came(each.came)}</article>"
+    )
+
+
+def _refused(each: Refused) -> str:
+    badges = "".join(f"<code>{escape(text)}</code> " for text in (each.code, each.reason, *each.fields))
+    return (
+        f"<article><h3>{escape(each.what)}</h3><p class='badges'>{badges}</p><p>{escape(each.message)}</p>"
+        f"{_came(each.came)}</article>\n"
+    )
+
+
+def _models(models: Models) -> str:
+    rows = "".join(_model(had) for had in models.had)
+    head = "<tr><th>model</th><th>for</th><th>size</th><th>licence of the weights</th><th>made by</th></tr>"
+    table = f'<div class="scroll"><table>{head}{rows}</table></div>'
+    missing = "".join(
+        f"<p><strong>{escape(name)}</strong> could not be had: {escape(why)}</p>"
+        for name, why in models.missing.items()
+    )
+    return f"<section>\n<h2>Who answered</h2>\n<article>{table}{missing}</article>\n</section>\n"
+
+
+def _model(had: Had) -> str:
+    card = had.card
+    tasks = f"{card.family}: {', '.join(card.tasks)}" if card.tasks else f"{card.family}: a partner of another"
+    cells = (card.key, tasks, f"{had.nbytes / MIB:.1f} MiB", card.license.weights, card.license.attribution)
+    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _bar(name: str, share: float, text: str) -> str:
+    width = min(max(share, 0), 1) * 100
+    return f'<p class="bar" style="--share:{width:.1f}%"><span>{escape(name)}</span><b>{text}</b></p>'
+
+
+def _figure(picture: Picture, overlay: str = "") -> str:
+    image = f'<div class="stack">{_image(picture)}{overlay}</div>'
+    return f"<figure>{image}<figcaption>{escape(picture.title)} · {escape(picture.source)}</figcaption></figure>"
+
+
+def _thumbnail(picture: Picture) -> str:
+    return f'<span class="thumbnail">{_image(picture)}</span>'
+
+
+def _image(picture: Picture) -> str:
+    source = _data(picture.media_type, picture.encoded)
+    return f'<img alt="{escape(picture.title)}" width="{picture.width}" height="{picture.height}" src="{source}">'
+
+
+def _came(came: Came) -> str:
+    return f'<p class="fine">{" · ".join(filter(None, (escape(came.model), took(came.seconds))))}</p>'
+
+
+def _data(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

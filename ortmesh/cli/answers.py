@@ -1,0 +1,43 @@
+"""Answers of the mesh as JSON, and what their parts look like for a person. Stage: command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from rich.table import Table
+
+from ortmesh.cli.console import out
+
+if TYPE_CHECKING:
+    from ortmesh.common.v1.common_pb2 import ModelVersion
+
+
+def print_json(answer: Message) -> None:
+    """The answer in protobuf's JSON form; fields that hold their default are there too, so that scripts find them."""
+    out.print(
+        json_format.MessageToJson(answer, always_print_fields_with_no_presence=True, ensure_ascii=False),
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def print_model(model: ModelVersion) -> None:
+    """The model that answered, faint."""
+    out.print(f"{model.name}@{model.version}", style="dim")
+
+
+def table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """An airy table; columns named in `right` hold numbers."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def bar(share: float, width: int = 20) -> str:
+    """A share in [0, 1] as a bar of eighths of a character."""
+    eighths = round(max(0.0, min(1.0, share)) * width * 8)
+    return "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8].strip())

@@ -1,0 +1,57 @@
+"""What `ortmesh up` says once the mesh is ready: where everything is, and what to try. Stage: command line."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from ortmesh.cli.console import out
+from ortmesh.cli.plan import Plan
+
+_GRPCURL = {
+    "nlp": ('{"texts": ["good morning"]}', "ortmesh.nlp.v1.NlpService/Embed"),
+    "vision": ('{"task": "classify"}', "ortmesh.models.v1.ModelService/ListModels"),
+    "speech": ('{"task": "recognize"}', "ortmesh.models.v1.ModelService/ListModels"),
+}
+_CALL = {
+    "nlp": 'nlp embed "good morning" "good evening" "the train is late"',
+    "vision": "vision classify photo.jpg",
+    "speech": "speech recognize talk.wav",
+}
+
+
+def print_hints(plan: Plan) -> None:
+    """Prints the addresses and three commands that work with the families that are served."""
+    for name, value in addresses(plan):
+        out.print(Text.assemble(f"  {name:8} ", (value, "cyan")), soft_wrap=True)
+    out.print(Text("Try, from another terminal:", style="bold"))
+    for command in commands(plan):
+        out.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def addresses(plan: Plan) -> list[tuple[str, str]]:
+    """What listens where."""
+    services = [(service.part.name, service.address) for service in plan.services]
+    return [("mesh", f"{plan.address} (gRPC, gRPC-Web, JSON)"), *services, ("models", str(plan.store))]
+
+
+def commands(plan: Plan) -> list[str]:
+    """One with grpcurl, one with this command, one in Python."""
+    family = next(family for family in _CALL if family in plan.families)
+    body, method = _GRPCURL[family]
+    address = _reachable(plan.address)
+    elsewhere = "" if address == "127.0.0.1:8080" else f" --address {address}"
+    python = (
+        f"from ortmesh.client import Client; from ortmesh.models.v1.models_pb2 import ListModelsRequest; "
+        f"print(Client('{address}').models.ListModels(ListModelsRequest()))"
+    )
+    return [
+        f"grpcurl -plaintext -d '{body}' {address} {method}",
+        f"ortmesh call {_CALL[family]}{elsewhere}",
+        f'python -c "{python}"',
+    ]
+
+
+def _reachable(address: str) -> str:
+    """An address that a caller on this machine can use: 0.0.0.0 is for listening only."""
+    host, _, port = address.rpartition(":")
+    return f"127.0.0.1:{port}" if host in ("0.0.0.0", "[::]", "::") else address

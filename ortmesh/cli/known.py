@@ -1,0 +1,104 @@
+"""What is known of models: by the running mesh, or by the store alone. Stage: command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+from rich.text import Text
+
+from ortmesh.cli.console import err, fail
+from ortmesh.cli.failures import call_errors_in_words, errors_in_words, not_reached
+from ortmesh.client import Client
+from ortmesh.config import StoreSettings
+from ortmesh.models.v1 import models_pb2
+
+if TYPE_CHECKING:
+    from ortmesh.serving.cards import Card
+    from ortmesh.serving.store import Store
+
+TIMEOUT_SECONDS = 10.0
+
+
+def from_mesh(address: str, family: str, task: str) -> list[models_pb2.Model] | None:
+    """All pages of the mesh's list; None, with a word about it, when no mesh answers."""
+    found: list[models_pb2.Model] = []
+    token = ""
+    with call_errors_in_words(address), Client(address, timeout_seconds=TIMEOUT_SECONDS) as mesh:
+        while True:
+            request = models_pb2.ListModelsRequest(family=family, task=task, page_token=token)
+            try:
+                page = mesh.models.ListModels(request)
+            except grpc.RpcError as error:
+                if not_reached(error):
+                    _say_no_mesh(address)
+                    return None
+                raise
+            found += page.models
+            token = page.next_page_token
+            if not token:
+                return found
+
+
+def one_from_mesh(address: str, name: str) -> models_pb2.Model | None:
+    """One model of the mesh's; None, with a word about it, when no mesh answers."""
+    with call_errors_in_words(address), Client(address, timeout_seconds=TIMEOUT_SECONDS) as mesh:
+        try:
+            return mesh.models.GetModel(models_pb2.GetModelRequest(model=name))
+        except grpc.RpcError as error:
+            if not_reached(error):
+                _say_no_mesh(address)
+                return None
+            raise
+
+
+def _say_no_mesh(address: str) -> None:
+    err.print(f"no mesh answers at {address}: this is what the store holds", style="yellow")
+
+
+def open_store(folder: Path | None) -> Store:
+    """The store in the folder, or the user's."""
+    from ortmesh.serving.store import Store
+
+    return Store(folder or StoreSettings().models)
+
+
+def from_store(store: Store, family: str, task: str) -> list[models_pb2.Model]:
+    """The store's usable models as the mesh would tell of them; what is not usable is said."""
+    with errors_in_words():
+        cards = [card for card, _ in store.cards()]
+    for folder, problem in store.problems.items():
+        err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
+    return [
+        _as_model(card, store)
+        for card in cards
+        if (not family or card.family == family) and (not task or task in card.tasks)
+    ]
+
+
+def one_from_store(store: Store, name: str) -> models_pb2.Model:
+    """One model of the store; ends the command when there is none of the name."""
+    wanted, _, version = name.partition("@")
+    found = [model for model in from_store(store, "", "") if model.name == wanted]
+    for model in found:
+        if model.version == version or (not version and model.default_version):
+            return model
+    there = ", ".join(f"{model.name}@{model.version}" for model in found or from_store(store, "", "")) or "nothing"
+    fail(f"the store {store.root} has no {name}; it has {there}")
+
+
+def _as_model(card: Card, store: Store) -> models_pb2.Model:
+    """A card as the mesh would tell of it, without what only a loaded model knows."""
+    return models_pb2.Model(
+        name=card.name,
+        version=card.version,
+        family=card.family,
+        tasks=card.tasks,
+        default_version=store.default_of(card.name) == card.version,
+        max_batch_size=card.batching.max_rows,
+        license=card.license.weights,
+        attribution=card.license.attribution,
+        description=card.description,
+        card_json=card.model_dump_json(exclude_defaults=True),
+    )

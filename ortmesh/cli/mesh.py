@@ -1,0 +1,116 @@
+"""Mesh: the processes of a plan, started, watched until they are ready, and ended in order. Stage: command line."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+from rich.text import Text
+
+from ortmesh.cli.console import PartLines, out
+from ortmesh.cli.health import until_serving
+from ortmesh.cli.hints import print_hints
+from ortmesh.cli.plan import SERVICES, Plan
+from ortmesh.cli.supervisor import Supervisor
+from ortmesh.config import GatewaySettings, ServiceSettings
+
+START_ATTEMPTS = 3
+"""A part that dies as often before the mesh was ready will not live: the start is given up."""
+MARGIN_SECONDS = 10.0
+"""What a part may need to end beyond the time that its calls have."""
+
+
+class NotStarted(Exception):
+    """The mesh did not get ready; the text says which part and why."""
+
+
+class Mesh:
+    """The processes of a plan, from start to end."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._lines = PartLines(plan.names)
+        self._supervisor = Supervisor(self._lines.show, on_death=self._died)
+        self._missing = dict.fromkeys(plan.names)
+        self._dead: asyncio.Future[str] | None = None
+        self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+
+    async def run(self, ready_within: float) -> None:
+        """Serves until a signal comes. NotStarted when it is not ready within so many seconds."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
+                loop.add_signal_handler(number, self._signals.put_nowait, number)
+        try:
+            if await self._start(ready_within):
+                await self._signals.get()
+        finally:
+            await self._stop()
+
+    async def _start(self, ready_within: float) -> bool:
+        """True once all is ready, False when a signal came before."""
+        began = time.monotonic()
+        self._dead = asyncio.get_running_loop().create_future()
+        for service in self._plan.services:
+            await self._supervisor.start(service.part)
+        await self._supervisor.start(self._plan.gateway)
+        ready = asyncio.create_task(self._until_ready())
+        signalled = asyncio.create_task(self._signals.get())
+        waiting: set[asyncio.Future[object]] = {ready, signalled, self._dead}  # type: ignore[arg-type]
+        done, _ = await asyncio.wait(waiting, timeout=ready_within, return_when=asyncio.FIRST_COMPLETED)
+        for task in (ready, signalled):
+            task.cancel()
+        await asyncio.wait([ready, signalled])
+        if self._dead in done:
+            raise NotStarted(self._dead.result())
+        if not done:
+            parts = ", ".join(self._missing)
+            raise NotStarted(f"not ready within {ready_within:g} s: {parts}; a longer time is --timeout")
+        if ready not in done:
+            return False
+        ready.result()
+        self._dead = None
+        out.print(Text(f"ready in {time.monotonic() - began:.1f} s", style="bold green"))
+        print_hints(self._plan)
+        return True
+
+    async def _until_ready(self) -> None:
+        """Every replica by itself, then the mesh as a caller sees it."""
+        async with asyncio.TaskGroup() as group:
+            for service in self._plan.services:
+                group.create_task(self._until_serving(service.part.name, service.address, [""]))
+        names = ["", *(SERVICES[family] for family in self._plan.families)]
+        await self._until_serving(self._plan.gateway.name, self._plan.address, names)
+
+    async def _until_serving(self, name: str, address: str, services: list[str]) -> None:
+        await until_serving(address, services)
+        del self._missing[name]
+        self._lines.show(name, "is ready")
+
+    def _died(self, name: str, deaths: int, reason: str) -> None:
+        if self._dead is not None and not self._dead.done() and deaths >= START_ATTEMPTS:
+            self._dead.set_result(f"{name} does not start ({deaths} attempts), it {reason}")
+
+    async def _stop(self) -> None:
+        """The gateway first: its calls end, no new ones come; then the services. A second signal ends all at once."""
+        out.print(Text("stopping; Ctrl-C again ends at once", style="bold"))
+        stopping = asyncio.create_task(self._stop_in_order())
+        again = asyncio.create_task(self._signals.get())
+        await asyncio.wait([stopping, again], return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            await self._supervisor.kill()
+        again.cancel()
+        await asyncio.wait([again])
+        await stopping
+        out.print(Text("stopped", style="bold"))
+
+    async def _stop_in_order(self) -> None:
+        gateway = GatewaySettings()
+        await self._supervisor.stop(
+            [self._plan.gateway.name], gateway.drain_seconds + gateway.grace_seconds + MARGIN_SECONDS
+        )
+        service = ServiceSettings(family="nlp")  # the limits of all families come from the same variables
+        await self._supervisor.stop(
+            [each.part.name for each in self._plan.services], service.grace_seconds + MARGIN_SECONDS
+        )

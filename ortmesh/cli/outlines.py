@@ -1,0 +1,27 @@
+"""Draws outlines of lines of text into a picture. Stage: command line."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageOps
+
+COLOUR = (220, 30, 60)
+
+Corners = Sequence[tuple[float, float]]
+
+
+def draw(content: bytes, outlines: Sequence[Corners], target: Path) -> None:
+    """Writes the picture, upright as the mesh saw it, with the outlines; the target's suffix says the format.
+
+    OSError or ValueError when it cannot be read or written.
+    """
+    with Image.open(io.BytesIO(content)) as opened:
+        picture = ImageOps.exif_transpose(opened).convert("RGB")
+    pen = ImageDraw.Draw(picture)
+    width = max(2, round(max(picture.size) / 600))
+    for corners in outlines:
+        pen.line([*corners, corners[0]], fill=COLOUR, width=width, joint="curve")
+    picture.save(target)

@@ -1,0 +1,128 @@
+"""Plan: which processes make a mesh on this machine, and how each is started. Stage: command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from ortmesh.cli.supervisor import Part
+from ortmesh.config import Family, check_address
+
+FAMILIES: tuple[str, ...] = get_args(Family)
+SERVICES = {
+    "vision": "ortmesh.vision.v1.VisionService",
+    "speech": "ortmesh.speech.v1.SpeechService",
+    "nlp": "ortmesh.nlp.v1.NlpService",
+}
+MAX_REPLICAS = 64
+
+
+class BadPlan(Exception):
+    """What was asked for can't be started; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePart:
+    """One replica of a family's service."""
+
+    family: str
+    address: str
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The processes of a mesh; the gateway starts last and ends first."""
+
+    address: str
+    store: Path
+    services: tuple[ServicePart, ...]
+    gateway: Part
+
+    @property
+    def families(self) -> list[str]:
+        """The families that are served, each once."""
+        return list(dict.fromkeys(service.family for service in self.services))
+
+    @property
+    def names(self) -> list[str]:
+        """The parts' names in the order of their start."""
+        return [*(service.part.name for service in self.services), self.gateway.name]
+
+
+def make_plan(
+    replicas: Mapping[str, int], *, host: str, port: int, folder: Path, store: Path, metrics_port: int | None
+) -> Plan:
+    """The processes for so many replicas a family. BadPlan when a socket's path gets too long."""
+    services = tuple(_services(replicas, folder, store, metrics_port))
+    address = f"{host}:{port}"
+    backends = [word for each in services for word in ("--backend", f"{each.family}={each.address}")]
+    gateway = Part(
+        "gateway",
+        module("ortmesh_gateway", "--listen", address, *backends),
+        {"ORTMESH_GATEWAY_RUNTIME": str(folder / "gateway"), **_environment(metrics_port, len(services))},
+    )
+    return Plan(address, store, services, gateway)
+
+
+def _services(
+    replicas: Mapping[str, int], folder: Path, store: Path, metrics_port: int | None
+) -> Iterable[ServicePart]:
+    names = [
+        (family, family if count == 1 else f"{family}-{index}")
+        for family, count in replicas.items()
+        for index in range(count)
+    ]
+    for number, (family, name) in enumerate(names):
+        try:
+            address = check_address(f"unix:{folder / name}.sock")
+        except ValueError as error:
+            raise BadPlan(f"{error}: choose a shorter folder with --runtime") from None
+        command = module(f"ortmesh_{family}", "--listen", address, "--models", str(store))
+        # Nobody is told to look elsewhere: the gateway has ended when a service is asked to.
+        environment = {"ORTMESH_SERVICE_DRAIN_SECONDS": "0", **_environment(metrics_port, number)}
+        yield ServicePart(family, address, Part(name, command, environment))
+
+
+def _environment(metrics_port: int | None, number: int) -> dict[str, str]:
+    """Logs for a person, and a port of its own for each part's metrics."""
+    port = "" if metrics_port is None else str(metrics_port and metrics_port + number)
+    return {"ORTMESH_TELEMETRY_LOG_FORMAT": "text", "ORTMESH_TELEMETRY_METRICS_PORT": port, "PYTHONUNBUFFERED": "1"}
+
+
+def module(name: str, *arguments: str) -> tuple[str, ...]:
+    """The command line of one of ours; `-P`: what lies in the current folder is not imported."""
+    return (sys.executable, "-P", "-m", name, *arguments)
+
+
+def read_replicas(families: Iterable[str], asked: Iterable[str]) -> dict[str, int]:
+    """Replicas by family from `vision=2` and the like; 1 where nothing is said. BadPlan names what is wrong."""
+    counts = dict.fromkeys(families, 1)
+    for text in asked:
+        family, _, number = text.partition("=")
+        if family not in counts:
+            raise BadPlan(f"--replicas {text}: {family!r} is not among the families {', '.join(counts)}")
+        if not number.isdecimal() or not 1 <= int(number) <= MAX_REPLICAS:
+            raise BadPlan(f"--replicas {text}: expected FAMILY=NUMBER with 1 to {MAX_REPLICAS}")
+        counts[family] = int(number)
+    return counts
+
+
+def read_families(asked: Iterable[str], installed: Iterable[str], store: Path) -> list[str]:
+    """The families to serve: those that were asked for, else all that have a model in the store.
+
+    BadPlan for a name that is no family, and for a family without models: it would never be ready.
+    """
+    there = set(installed)
+    names = [name.strip() for text in asked for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in FAMILIES:
+            raise BadPlan(f"--families {name}: the families are {', '.join(FAMILIES)}")
+    wanted = [family for family in FAMILIES if family in (names or there)]
+    empty = [family for family in wanted if family not in there]
+    if not wanted or empty:
+        raise BadPlan(f"there are no models for {', '.join(empty) or 'any family'} in {store}: run `ortmesh pull`")
+    return wanted

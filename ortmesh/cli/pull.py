@@ -1,0 +1,82 @@
+"""`ortmesh pull`: fetches models of the catalogue into the store. Stage: command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ortmesh.cli.console import err, out
+from ortmesh.cli.failures import errors_in_words
+from ortmesh.cli.steps import showing_steps
+from ortmesh.config import StoreSettings
+
+if TYPE_CHECKING:
+    from ortmesh.serving.cards import Card
+    from ortmesh.serving.store import Store
+
+
+def pull(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Models of the catalogue. By default all that are not optional.")
+    ] = None,
+    optional: Annotated[bool, typer.Option("--optional", help="The optional ones too.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Make them anew even if they are in the store.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List the catalogue and fetch nothing.")] = False,
+    models: Annotated[
+        Path | None, typer.Option(help="The store's folder. By default ORTMESH_MODELS, else the user's cache.")
+    ] = None,
+) -> None:
+    """Fetch models into the store: checked, resumable, one at a time between processes.
+
+    \b
+    [bold]Examples[/bold]
+      ortmesh pull                      the default set
+      ortmesh pull all-minilm-l6-v2     one model
+      ortmesh pull --list               what there is
+    """
+    from ortmesh import catalogue
+    from ortmesh.serving.store import Store
+
+    store = Store(models or StoreSettings().models)
+    with errors_in_words():
+        cards = [catalogue.card(name) for name in names] if names else catalogue.cards()
+    if show:
+        out.print(_table(cards, store))
+        return
+    wanted = cards if names else [card for card in cards if optional or not card.optional]
+    failed = [card.key for card in wanted if not _pull_one(card, store, again)]
+    out.print(f"{len(wanted) - len(failed)} of {len(wanted)} models are in {store.root}", soft_wrap=True)
+    if failed:
+        err.print(Text(f"not fetched: {', '.join(failed)}; `ortmesh pull` goes on where it stopped", style="red"))
+        raise typer.Exit(1)
+
+
+def _pull_one(card: Card, store: Store, again: bool) -> bool:
+    """True when the model is in the store afterwards; the reason is printed when not: the others are fetched still."""
+    from ortmesh.serving import fetch
+    from ortmesh.serving.faults import StoreError
+
+    there = store.has(card.name, card.version) and not again
+    try:
+        with showing_steps(card.key) as progress:
+            fetch.pull(card, store, progress, again=again)
+    except (StoreError, OSError) as error:
+        err.print(Text.assemble(("✗ ", "bold red"), (card.key, "bold"), f": {error}"), soft_wrap=True)
+        return False
+    out.print(Text.assemble(("✓ ", "bold green"), card.key, (" (was there)" if there else "", "dim")))
+    return True
+
+
+def _table(cards: list[Card], store: Store) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("MODEL", "FAMILY", "TASKS", "SET", "LICENCE", "IN THE STORE"):
+        table.add_column(column, overflow="fold")
+    for card in cards:
+        there = "yes" if store.has(card.name, card.version) else ""
+        chosen = "optional" if card.optional else "default"
+        table.add_row(card.key, card.family, ", ".join(card.tasks), chosen, card.license.weights, there)
+    return table
