@@ -19,7 +19,7 @@ SEED = 7
 
 SENTENCES = (
     "A mesh of small services answers for pictures, speech and text.",
-    "The ferry to the island leaves at half past seven, and comes back before dark.",
+    "The last ferry to the island leaves in the evening and comes back before dark.",
 )
 
 ENGLISH_LINES = (

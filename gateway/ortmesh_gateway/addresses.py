@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ortmesh.config import check_address, check_backend
+from ortmesh.front.address import claim as claim_socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +59,20 @@ def by_family(backends: Iterable[str]) -> dict[str, tuple[Address, ...]]:
         family, _, address = check_backend(backend).partition("=")
         found[family] = (*found.get(family, ()), Address.parse(address))
     return found
+
+
+def claim(address: Address) -> None:
+    """Makes sure that a process can listen there. OSError says who or what is in the way.
+
+    The file of a socket on which nobody listens any more is removed.
+    """
+    if address.path:
+        claim_socket(str(address))
+        return
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as error:
+            raise OSError(f"cannot listen on {address}: {error.strerror}") from None

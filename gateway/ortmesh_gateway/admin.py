@@ -29,8 +29,8 @@ class Admin:
         except AdminError:
             return False
 
-    async def stats(self, prefix: str) -> dict[str, int]:
-        """Counters and gauges whose names begin with `prefix`, the prefix cut off."""
+    async def stats(self, prefix: str) -> dict[str, Any]:
+        """Counters, gauges and texts whose names begin with `prefix`, the prefix cut off."""
         answer = await self._ask("GET", f"/stats?format=json&filter=^{prefix.replace('.', '%5C.')}")
         found: list[dict[str, Any]] = json.loads(answer)["stats"]
         return {stat["name"].removeprefix(prefix): stat["value"] for stat in found if "value" in stat}

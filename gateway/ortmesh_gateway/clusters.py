@@ -10,18 +10,24 @@ from ortmesh_gateway.addresses import Address
 
 Json = dict[str, Any]
 
+CALLS_A_REPLICA = 1024
+"""In flight, as a service's front bounds them itself."""
+NAMED_REPLICAS = 32
+"""How many a name may stand for, where Envoy's limits multiply by them."""
+
 
 def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) -> Json:
     """A cluster of replicas; `checked` is False for the directory, which lives and dies with the gateway."""
+    named = any(address.is_name for address in addresses)
     made: Json = {
         "name": name,
-        "type": "STRICT_DNS" if any(address.is_name for address in addresses) else "STATIC",
+        "type": "STRICT_DNS" if named else "STATIC",
         "connect_timeout": "0.5s",
         "per_connection_buffer_limit_bytes": MIB,
         "load_balancing_policy": {"policies": [{"typed_extension_config": _least_request()}]},
         # Without a healthy replica calls fail at once as UNAVAILABLE; Envoy would else try the dead ones.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "circuit_breakers": {"thresholds": [_thresholds()]},
+        "circuit_breakers": {"thresholds": [_thresholds(NAMED_REPLICAS if named else len(addresses))]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _protocol(addresses)
         },
@@ -36,7 +42,7 @@ def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) ->
             "ignore_health_on_host_removal": True,
             "outlier_detection": _outliers(),
         }
-    if made["type"] == "STRICT_DNS":
+    if named:
         made |= {"dns_lookup_family": "V4_PREFERRED", "respect_dns_ttl": True, "dns_refresh_rate": "5s"}
     return made
 
@@ -56,11 +62,12 @@ def _least_request() -> Json:
     }
 
 
-def _thresholds() -> Json:
+def _thresholds(replicas: int) -> Json:
+    """For the whole cluster. Calls wait only while connections are made: at the start that may be all of them."""
     return {
-        "max_connections": 64,
-        "max_requests": 1024,
-        "max_pending_requests": 256,
+        "max_connections": 64 * replicas,
+        "max_requests": CALLS_A_REPLICA * replicas,
+        "max_pending_requests": CALLS_A_REPLICA * replicas,
         "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 16},
         "track_remaining": True,
     }

@@ -26,6 +26,8 @@ STREAM_WINDOW = 256 * 1024
 GRPC_CODES = {400: 3, 408: 4, 413: 8}
 """What Envoy itself refuses or ends, as gRPC callers expect it: INVALID_ARGUMENT, DEADLINE_EXCEEDED,
 RESOURCE_EXHAUSTED. Envoy's own mapping says INTERNAL, UNKNOWN and UNKNOWN."""
+OVERFLOWS = ("UO",)
+"""Flags of what Envoy refuses because a cluster has too much in flight: RESOURCE_EXHAUSTED too."""
 
 
 def _typed(kind: str, **fields: Any) -> Json:
@@ -114,23 +116,32 @@ def _connection_manager(settings: GatewaySettings, routes: Json) -> Json:
                 ),
             }
         ],
-        local_reply_config={"mappers": [_local_reply(status, code) for status, code in GRPC_CODES.items()]},
+        local_reply_config={"mappers": _local_replies()},
         http_filters=_http_filters(),
         access_log=_access_log() if settings.access_log else [],
         **routes,
     )
 
 
+def _local_replies() -> list[Json]:
+    overflow = {"filter": {"response_flag_filter": {"flags": OVERFLOWS}}, **_with_code(8)}
+    return [overflow, *(_local_reply(status, code) for status, code in GRPC_CODES.items())]
+
+
 def _local_reply(status: int, code: int) -> Json:
-    header = {"header": {"key": "grpc-status", "value": str(code)}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     compared = {"op": "EQ", "value": {"default_value": status, "runtime_key": "unused"}}
-    mapper: Json = {"filter": {"status_code_filter": {"comparison": compared}}, "headers_to_add": [header]}
+    mapper: Json = {"filter": {"status_code_filter": {"comparison": compared}}, **_with_code(code)}
     if status == 413:
         limit = "%METADATA(ROUTE:ortmesh:max_request_bytes)%"
         mapper["body_format_override"] = {
             "text_format_source": {"inline_string": f"the message is larger than the method's {limit} bytes"}
         }
     return mapper
+
+
+def _with_code(code: int) -> Json:
+    header = {"key": "grpc-status", "value": str(code)}
+    return {"headers_to_add": [{"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]}
 
 
 def _http_filters() -> list[Json]:
@@ -182,7 +193,7 @@ def _overload(settings: GatewaySettings) -> Json:
 
     scaled = {"scaled": {"scaling_threshold": 0.85, "saturation_threshold": 0.95}}
     return {
-        "refresh_interval": "0.25s",
+        "refresh_interval": "0.1s",
         "resource_monitors": [
             {
                 "name": heap,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import time
@@ -14,7 +15,8 @@ from ortmesh_gateway.routes import ROUTES_NAME, discovery_file
 
 APPLY_SECONDS = 5.0
 POLL_SECONDS = 0.005
-"""Routes are live some 3 ms after the rename; only the counters tell."""
+"""Routes are live some 3 ms after the rename; only Envoy's statistics tell."""
+REJECTED = "update_rejected"
 
 
 class RoutesRejected(RuntimeError):
@@ -27,48 +29,53 @@ class RouteFile:
     def __init__(self, path: Path, admin: Admin) -> None:
         self.path = path
         self._admin = admin
-        self._text = ""
+        self._version = ""
 
     def write(self, configuration: dict[str, Any]) -> bool:
         """Puts the routes in place; False when they stand there already. Envoy reads them when it starts."""
-        text = json.dumps(discovery_file(configuration), indent=1)
-        if text == self._text:
+        version = version_of(configuration)
+        if version == self._version:
             return False
-        write_atomically(self.path, text)
-        self._text = text
+        write_atomically(self.path, json.dumps(discovery_file(configuration, version), indent=1))
+        self._version = version
         return True
 
     async def publish(self, configuration: dict[str, Any]) -> bool:
         """Puts the routes in place and waits until Envoy uses them; False when they stood there already.
 
-        RoutesRejected when Envoy refuses them (the old file is then put back, for an Envoy that starts anew), or does
-        not take them within APPLY_SECONDS. AdminError when Envoy is not there: it reads the file when it comes.
+        RoutesRejected when Envoy refuses them or does not take them within APPLY_SECONDS: the old file is then put
+        back, for an Envoy that starts anew. AdminError when Envoy is not there: it reads the file when it comes.
         """
-        before, old = await self._counters(), self._text
+        before = await self._stats()
+        old_version, old_text = self._version, self.path.read_text()
         if not self.write(configuration):
             return False
         try:
-            await self._until_taken(before)
+            await self._until_taken(before.get(REJECTED, 0))
         except RoutesRejected:
-            write_atomically(self.path, old)
-            self._text = old
+            write_atomically(self.path, old_text)
+            self._version = old_version
             raise
         return True
 
-    async def _until_taken(self, before: dict[str, int]) -> None:
+    async def _until_taken(self, rejected: int) -> None:
         limit = time.monotonic() + APPLY_SECONDS
         while time.monotonic() < limit:
-            now = await self._counters()
-            if now["update_rejected"] > before["update_rejected"]:
-                raise RoutesRejected("Envoy rejects the new routes and keeps the old ones; its log says why")
-            if now["update_success"] > before["update_success"]:
+            now = await self._stats()
+            if now.get("version_text") == self._version:
                 return
+            if now.get(REJECTED, 0) > rejected:
+                raise RoutesRejected("Envoy rejects the new routes and keeps the old ones; its log says why")
             await asyncio.sleep(POLL_SECONDS)
         raise RoutesRejected(f"Envoy did not take the new routes within {APPLY_SECONDS:g} s")
 
-    async def _counters(self) -> dict[str, int]:
-        stats = await self._admin.stats(f"http.mesh.rds.{ROUTES_NAME}.")
-        return {name: stats.get(name, 0) for name in ("update_rejected", "update_success")}
+    async def _stats(self) -> dict[str, Any]:
+        return await self._admin.stats(f"http.mesh.rds.{ROUTES_NAME}.")
+
+
+def version_of(configuration: dict[str, Any]) -> str:
+    """What Envoy reports as the version of routes that it uses."""
+    return hashlib.sha256(json.dumps(configuration).encode()).hexdigest()[:16]
 
 
 def write_atomically(path: Path, text: str) -> None:

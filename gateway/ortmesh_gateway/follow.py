@@ -24,8 +24,8 @@ OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # One process holds a channel a replica: sockets must not be shared between those of one address.
-    ("grpc.use_local_subchannel_pool", 1),
+    # A proxy that the environment names is for the world outside.
+    ("grpc.enable_http_proxy", 0),
 )
 
 

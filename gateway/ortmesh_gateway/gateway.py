@@ -6,19 +6,17 @@ services ─► directory ─► routes (a file) ─► Envoy ◄─ callers
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import os
 import shutil
 import signal
-import socket
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ortmesh.config import GatewaySettings
 from ortmesh.telemetry import Telemetry
-from ortmesh_gateway.addresses import Address, by_family
+from ortmesh_gateway.addresses import Address, by_family, claim
 from ortmesh_gateway.admin import Admin, AdminError
 from ortmesh_gateway.binary import find_envoy
 from ortmesh_gateway.directory import Directory
@@ -30,31 +28,35 @@ from ortmesh_gateway.routes import route_configuration
 
 log = logging.getLogger(__name__)
 
-DIRECTORY_GRACE_SECONDS = 1.0
-"""Envoy is gone when the directory stops: what still runs there has no caller."""
+FAILED_GRACE_SECONDS = 0.1
+"""For what has begun while a start failed."""
 
 
 class Gateway:
-    """One gateway: `start`, then `stop`; `failed` tells when it can't go on."""
+    """One gateway: `start`, then `stop`; `failed` tells when it can't go on.
+
+    EnvoyMissing, or OSError for a runtime folder that can't be made, when it is created.
+    """
 
     def __init__(self, settings: GatewaySettings) -> None:
+        envoy = find_envoy(settings.envoy)
         self._settings = settings
-        self._envoy = find_envoy(settings.envoy)
         self._backends = by_family(settings.backends)
         self._listen = Address.parse(settings.address)
         self._folder = settings.runtime or Path(tempfile.mkdtemp(prefix="om-gateway-"))
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._directory_address = Address.parse(f"unix:{self._folder / 'directory.sock'}")
+        self._bootstrap = self._folder / "envoy.json"
         self._admin = Admin(self._folder / "admin.sock")
-        self.routes = RouteFile(self._folder / "routes.json", self._admin)
         self._process = EnvoyProcess(
-            self._envoy,
-            arguments(self._bootstrap_path, workers=settings.workers, drain_seconds=settings.grace_seconds),
+            envoy,
+            arguments(self._bootstrap, workers=settings.workers, drain_seconds=settings.grace_seconds),
             self._admin,
         )
-        self.telemetry = Telemetry(settings.telemetry, "ortmesh-gateway")
+        self._telemetry = Telemetry(settings.telemetry, "ortmesh-gateway")
+        self._directory_address = Address.parse(f"unix:{self._folder / 'directory.sock'}")
         replicas = [Replica(family, each) for family, addresses in self._backends.items() for each in addresses]
-        self.directory = Directory(replicas, self._directory_address, self.telemetry)
+        self.directory = Directory(replicas, self._directory_address, self._telemetry)
+        self.routes = RouteFile(self._folder / "routes.json", self._admin)
         self._updater: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
@@ -70,31 +72,27 @@ class Gateway:
         return self._process.pid
 
     async def start(self) -> None:
-        """Returns once calls are taken. OSError when the address is taken, EnvoyFailed with what Envoy said."""
-        claim(self._listen)
-        await self.directory.start()
+        """Returns once calls are taken. OSError when an address is taken, EnvoyFailed with what Envoy said."""
         try:
+            claim(self._listen)
+            port = self._telemetry.serve_prometheus(self._settings.telemetry.metrics_port)
+            if port is not None:
+                log.info("metrics on http://%s:%d/metrics", self._settings.telemetry.metrics_host, port)
+            await self.directory.start()
             self.routes.write(self._configuration())
             self._write_bootstrap()
             await self._process.start()
+            await self._keep_port()
         except BaseException:
-            await self.directory.stop(0.0)
+            await self._end(FAILED_GRACE_SECONDS)
             raise
-        await self._learn_port()
         self._updater = asyncio.create_task(self._keep_routes(), name="routes")
 
     async def stop(self) -> None:
         """Health says NOT_SERVING for `drain_seconds`, calls then have `grace_seconds`, then all ends."""
         self.directory.health.drain()
         await asyncio.sleep(self._settings.drain_seconds)
-        if self._updater is not None:
-            self._updater.cancel()
-            await asyncio.wait([self._updater])
-        await self._process.stop(self._settings.grace_seconds)
-        await self.directory.stop(DIRECTORY_GRACE_SECONDS)
-        await asyncio.to_thread(self.telemetry.shutdown)
-        if self._settings.runtime is None:
-            shutil.rmtree(self._folder)
+        await self._end(self._settings.grace_seconds)
 
     async def settled(self) -> None:
         """Returns once the routes follow from all that the mesh knows of its models."""
@@ -102,14 +100,20 @@ class Gateway:
 
     async def failed(self) -> None:
         """Returns never, or raises what ended a task that must go on: a bug."""
-        tasks = [*self.directory.tasks, *([self._updater] if self._updater else [])]
+        tasks = [*self.directory.tasks, *self._process.tasks, *([self._updater] if self._updater else [])]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
-    @property
-    def _bootstrap_path(self) -> Path:
-        return self._folder / "envoy.json"
+    async def _end(self, grace_seconds: float) -> None:
+        if self._updater is not None:
+            self._updater.cancel()
+            await asyncio.wait([self._updater])
+        # Together: the directory ends the watches of callers, for which Envoy would else wait.
+        await asyncio.gather(self.directory.stop(grace_seconds), self._process.stop(grace_seconds))
+        await asyncio.to_thread(self._telemetry.shutdown)
+        if self._settings.runtime is None:
+            shutil.rmtree(self._folder)
 
     def _write_bootstrap(self) -> None:
         made = bootstrap(
@@ -117,17 +121,17 @@ class Gateway:
             listen=self._listen,
             directory=self._directory_address,
             admin=self._folder / "admin.sock",
-            routes=watched(self._folder / "routes.json"),
+            routes=watched(self.routes.path),
         )
-        write_atomically(self._bootstrap_path, json.dumps(made, indent=1))
+        write_atomically(self._bootstrap, json.dumps(made, indent=1))
 
-    async def _learn_port(self) -> None:
+    async def _keep_port(self) -> None:
         """An Envoy that is started anew must listen where the first one did."""
         if not self._listen.path and self._listen.port == 0:
             self._listen = Address(host=self._listen.host, port=await self._admin.listening_port())
             self._write_bootstrap()
 
-    def _configuration(self) -> dict[str, object]:
+    def _configuration(self) -> dict[str, Any]:
         return route_configuration(self.directory.mesh.clusters(), self._backends)
 
     async def _keep_routes(self) -> None:
@@ -179,21 +183,3 @@ async def run(settings: GatewaySettings) -> None:
             task.cancel()
         log.info("the gateway is draining")
         await gateway.stop()
-
-
-def claim(address: Address) -> None:
-    """Makes sure that Envoy can listen there; a socket file that nobody listens on is removed. OSError when not."""
-    if address.path:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(address.path) == 0:
-                raise OSError(f"{address} is in use by another process")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(address.path)
-        return
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
-        except OSError as error:
-            raise OSError(f"cannot listen on {address}: {error.strerror}") from None

@@ -44,13 +44,16 @@ class EnvoyProcess:
         self._readers: set[asyncio.Task[None]] = set()
         self._supervisor: asyncio.Task[None] | None = None
         self._ending = False
-        self.starts = 0
-        """How often it was started."""
 
     @property
     def pid(self) -> int | None:
         """Of the Envoy that runs; None while there is none."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What must run as long as Envoy shall."""
+        return [self._supervisor] if self._supervisor is not None else []
 
     async def start(self) -> None:
         """Returns once Envoy serves. EnvoyFailed when it ends before that or takes longer than START_SECONDS."""
@@ -78,7 +81,6 @@ class EnvoyProcess:
             *self._command, str(os.getpid()), *self._program, stdin=asyncio.subprocess.DEVNULL, stderr=-1
         )
         self._process = process
-        self.starts += 1
         reader = asyncio.create_task(self._read(process), name="envoy-log")
         self._readers.add(reader)
         reader.add_done_callback(self._readers.discard)

@@ -38,9 +38,10 @@ def route_configuration(models: Mapping[str, str], clusters: Collection[str]) ->
     }
 
 
-def discovery_file(configuration: Json) -> Json:
-    """The same as the file that Envoy watches holds it."""
-    return {"resources": [{"@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration", **configuration}]}
+def discovery_file(configuration: Json, version: str) -> Json:
+    """The same as the file that Envoy watches holds it; Envoy reports the version once it uses the routes."""
+    kind = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+    return {"version_info": version, "resources": [{"@type": kind, **configuration}]}
 
 
 def _busiest_first() -> list[MethodRoute]:

@@ -5,22 +5,19 @@ from __future__ import annotations
 from rich.text import Text
 
 from ortmesh.cli.console import out
-from ortmesh.cli.plan import Plan
+from ortmesh.cli.plan import Plan, Task
+from ortmesh.client import DEFAULT_ADDRESS
 
-_GRPCURL = {
-    "nlp": ('{"texts": ["good morning"]}', "ortmesh.nlp.v1.NlpService/Embed"),
-    "vision": ('{"task": "classify"}', "ortmesh.models.v1.ModelService/ListModels"),
-    "speech": ('{"task": "recognize"}', "ortmesh.models.v1.ModelService/ListModels"),
-}
-_CALL = {
-    "nlp": 'nlp embed "good morning" "good evening" "the train is late"',
-    "vision": "vision classify photo.jpg",
-    "speech": "speech recognize talk.wav",
+_CALLS: dict[Task, str] = {
+    ("nlp", "embed"): 'call nlp embed "good morning" "good evening" "the train is late"',
+    ("vision", "classify"): "call vision classify photo.jpg",
+    ("vision", "read_text"): "call vision read-text page.png --save out.png",
+    ("speech", "recognize"): "call speech recognize talk.wav",
 }
 
 
 def print_hints(plan: Plan) -> None:
-    """Prints the addresses and three commands that work with the families that are served."""
+    """Prints the addresses and three commands that work with what is installed."""
     for name, value in addresses(plan):
         out.print(Text.assemble(f"  {name:8} ", (value, "cyan")), soft_wrap=True)
     out.print(Text("Try, from another terminal:", style="bold"))
@@ -36,17 +33,19 @@ def addresses(plan: Plan) -> list[tuple[str, str]]:
 
 def commands(plan: Plan) -> list[str]:
     """One with grpcurl, one with this command, one in Python."""
-    family = next(family for family in _CALL if family in plan.families)
-    body, method = _GRPCURL[family]
     address = _reachable(plan.address)
-    elsewhere = "" if address == "127.0.0.1:8080" else f" --address {address}"
+    elsewhere = "" if address == DEFAULT_ADDRESS else f" --address {address}"
+    call = next((call for task, call in _CALLS.items() if task in plan.tasks), "models list")
+    body, method = "{}", "ortmesh.models.v1.ModelService/ListModels"
+    if ("nlp", "embed") in plan.tasks:
+        body, method = '{"texts": ["good morning"]}', "ortmesh.nlp.v1.NlpService/Embed"
     python = (
-        f"from ortmesh.client import Client; from ortmesh.models.v1.models_pb2 import ListModelsRequest; "
+        "from ortmesh.client import Client; from ortmesh.models.v1.models_pb2 import ListModelsRequest; "
         f"print(Client('{address}').models.ListModels(ListModelsRequest()))"
     )
     return [
         f"grpcurl -plaintext -d '{body}' {address} {method}",
-        f"ortmesh call {_CALL[family]}{elsewhere}",
+        f"ortmesh {call}{elsewhere}",
         f'python -c "{python}"',
     ]
 

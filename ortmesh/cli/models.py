@@ -99,7 +99,8 @@ def add(
     store = open_store(models)
     with errors_in_words():
         card = add_file(file, name, family, store, version)
-    out.print(Text.assemble(("✓ ", "bold green"), f"{card.key} is in {store.folder(card.name, card.version)}"))
+    where = f"{card.key} is in {store.folder(card.name, card.version)}"
+    out.print(Text.assemble(("✓ ", "bold green"), where), soft_wrap=True)
     out.print(f"Its state, once a mesh serves it: ortmesh models show {card.name}", style="dim")
 
 

@@ -12,19 +12,28 @@ from ortmesh.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS
 
 ADDRESS = DEFAULT_ADDRESS
 TIMEOUT = DEFAULT_TIMEOUT_SECONDS
+STDIN = Path("-")
+
+
+def _file(value: Path) -> Path:
+    """A file that is there, or `-`; Typer's own check takes `-` for a file's name."""
+    if value != STDIN and not value.is_file():
+        raise typer.BadParameter(f"{value} is no file")
+    return value
+
+
+def _files(values: list[Path]) -> list[Path]:
+    return [_file(value) for value in values]
+
 
 Address = Annotated[str, typer.Option(envvar="ORTMESH_ADDRESS", help="The mesh, HOST:PORT or unix:/path.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for machines.")]
 Model = Annotated[str, typer.Option(help="NAME or NAME@VERSION. By default the task's.", show_default=False)]
 Timeout = Annotated[float, typer.Option(help="Seconds until the answer must be there.")]
-InputFile = Annotated[
-    Path, typer.Argument(exists=True, dir_okay=False, allow_dash=True, help="A file, or - for stdin.")
-]
-InputFiles = Annotated[
-    list[Path], typer.Argument(exists=True, dir_okay=False, allow_dash=True, help="Files, or - for stdin.")
-]
+InputFile = Annotated[Path, typer.Argument(callback=_file, help="A file, or - for standard input.")]
+InputFiles = Annotated[list[Path], typer.Argument(callback=_files, help="Files, or - for standard input.")]
 
 
 def read(file: Path) -> bytes:
     """The bytes of a file or, for `-`, of standard input."""
-    return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    return sys.stdin.buffer.read() if file == STDIN else file.read_bytes()

@@ -19,6 +19,9 @@ SERVICES = {
 }
 MAX_REPLICAS = 64
 
+Task = tuple[str, str]
+"""A family and a task of it, e.g. `("nlp", "embed")`; the task is empty for models that only tensors reach."""
+
 
 class BadPlan(Exception):
     """What was asked for can't be started; the text says why and what to do."""
@@ -41,6 +44,8 @@ class Plan:
     store: Path
     services: tuple[ServicePart, ...]
     gateway: Part
+    tasks: frozenset[Task] = frozenset()
+    """What the installed models are for."""
 
     @property
     def families(self) -> list[str]:
@@ -54,7 +59,14 @@ class Plan:
 
 
 def make_plan(
-    replicas: Mapping[str, int], *, host: str, port: int, folder: Path, store: Path, metrics_port: int | None
+    replicas: Mapping[str, int],
+    tasks: Iterable[Task],
+    *,
+    host: str,
+    port: int,
+    folder: Path,
+    store: Path,
+    metrics_port: int | None,
 ) -> Plan:
     """The processes for so many replicas a family. BadPlan when a socket's path gets too long."""
     services = tuple(_services(replicas, folder, store, metrics_port))
@@ -65,7 +77,7 @@ def make_plan(
         module("ortmesh_gateway", "--listen", address, *backends),
         {"ORTMESH_GATEWAY_RUNTIME": str(folder / "gateway"), **_environment(metrics_port, len(services))},
     )
-    return Plan(address, store, services, gateway)
+    return Plan(address, store, services, gateway, frozenset(task for task in tasks if task[0] in replicas))
 
 
 def _services(

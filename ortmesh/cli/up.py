@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ortmesh.cli.console import err, fail
 from ortmesh.cli.mesh import Mesh, NotStarted
-from ortmesh.cli.plan import BadPlan, make_plan, read_families, read_replicas
+from ortmesh.cli.plan import BadPlan, Task, make_plan, read_families, read_replicas
 from ortmesh.cli.runtime import InUse, claim_port, runtime_folder
 from ortmesh.config import StoreSettings, TelemetrySettings
 
@@ -50,21 +50,22 @@ def up(
     if metrics_port is None:
         metrics_port = TelemetrySettings().metrics_port
     try:
-        counts = read_replicas(read_families(families or [], _installed(store), store), replicas or [])
+        tasks = _installed(store)
+        counts = read_replicas(read_families(families or [], [family for family, _ in tasks], store), replicas or [])
         with runtime_folder(runtime) as folder:
             port = claim_port(host, port)
-            plan = make_plan(counts, host=host, port=port, folder=folder, store=store, metrics_port=metrics_port)
+            plan = make_plan(counts, tasks, host=host, port=port, folder=folder, store=store, metrics_port=metrics_port)
             asyncio.run(Mesh(plan).run(timeout))
     except (BadPlan, InUse, NotStarted, OSError) as error:
         fail(str(error))
 
 
-def _installed(store: Path) -> set[str]:
-    """The families of the usable models in the store."""
+def _installed(store: Path) -> set[Task]:
+    """What the usable models in the store are for; those that are not usable are said."""
     from ortmesh.serving.store import Store
 
     opened = Store(store)
-    found = {card.family for card, _ in opened.cards()}
+    found: set[Task] = {(card.family, task) for card, _ in opened.cards() for task in card.tasks or [""]}
     for folder, problem in opened.problems.items():
         err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
-    return set(found)
+    return found

@@ -75,8 +75,8 @@ class Admission:
         if on_idle is not None:
             self._tell_if_idle(on_idle)
 
-    def leave_stream(self, nbytes: int) -> None:
-        """Gives a stream's permit back."""
+    def leave_stream(self, nbytes: int, held_seconds: float) -> None:
+        """Gives a stream's permit back. How long streams last tells nothing about when one ends."""
         with self._lock:
             self.streams -= 1
             self.bytes -= nbytes

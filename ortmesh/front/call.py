@@ -43,7 +43,6 @@ class Call:
     def __init__(
         self,
         method: str,
-        *,
         pool: Pool,
         deadline: float = math.inf,
         caller: str = "",

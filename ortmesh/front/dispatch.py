@@ -46,7 +46,8 @@ class Dispatcher:
         self, methods: Iterable[Method], *, pool: Pool, telemetry: Telemetry, limits: FrontLimits, trusts_caller: bool
     ) -> None:
         self.admission = Admission(limits.max_calls, limits.max_bytes, limits.max_streams)
-        self.routes = [Route(method, self.admission, telemetry) for method in methods]
+        self.routes = [Route(method, self.admission, telemetry.rpc(method.path)) for method in methods]
+        telemetry.in_flight(self.admission.in_flight)
         self._running: set[Exchange] = set()
         self._pool = pool
         self._trusts_caller = trusts_caller
@@ -71,15 +72,9 @@ class Dispatcher:
         except OrtmeshError as error:
             route.rpc.end(error.code, time.monotonic() - arrival, span, nbytes, 0)
             raise
-        return Call(
-            method.path,
-            pool=self._pool,
-            deadline=arrival + timeout,
-            caller=str(metadata.get(CALLER_KEY, "")) if self._trusts_caller else "",
-            metadata=metadata,
-            span=span,
-            arrival=arrival,
-        )
+        caller: Any = metadata.get(CALLER_KEY, "") if self._trusts_caller else ""
+        # By position: by name it costs 0.8 µs instead of 0.3, on the way of every call.
+        return Call(method.path, self._pool, arrival + timeout, caller, 0, metadata, span, arrival)
 
     async def unary(self, exchange: Exchange, payload: bytes, request: Any = None) -> bytes | Failure:
         """Runs a unary call to its serialized answer, or to the reason why there is none.
@@ -152,10 +147,14 @@ class LoopReply:
 def decode(route: Route, payload: bytes) -> Any:
     """Parses a request. MalformedMessage when the bytes are none."""
     try:
-        return route.method.decode(payload)
+        return route.decode(payload)
     except DecodeError:
-        name = route.method.request_type.DESCRIPTOR.full_name
-        raise MalformedMessage(f"the bytes are not a message of type {name}") from None
+        raise malformed(route) from None
+
+
+def malformed(route: Route) -> MalformedMessage:
+    """What a caller hears whose bytes are no request of the method."""
+    return MalformedMessage(f"the bytes are not a message of type {route.method.request_type.DESCRIPTOR.full_name}")
 
 
 async def _answer(exchange: Exchange, payload: bytes, request: Any) -> bytes:
@@ -200,7 +199,7 @@ async def _until_deadline(call: Call, work: Coroutine[Any, Any, R]) -> R:
 
 
 def _bug(exchange: Exchange, error: BaseException) -> Failure:
-    log.error("%s failed", exchange.call.method, exc_info=error)
+    log.error("%s failed", exchange.call.method, exc_info=error, extra={"span": exchange.call.span})
     return Failure.of(error)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ortmesh.errors import OrtmeshError
 from ortmesh.front.admission import Admission
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Method
-from ortmesh.front.observer import Rpc, Telemetry
+from ortmesh.front.observer import Rpc
 
 log = logging.getLogger("ortmesh.front")
 
@@ -22,31 +23,29 @@ CLOCKS_SECONDS = 0.01
 class Route:
     """A method together with what each of its calls needs, looked up once."""
 
-    __slots__ = ("admission", "method", "rpc", "telemetry")
+    __slots__ = ("decode", "enter", "leave", "method", "rpc")
 
-    def __init__(self, method: Method, admission: Admission, telemetry: Telemetry) -> None:
+    def __init__(self, method: Method, admission: Admission, rpc: Rpc) -> None:
         self.method = method
-        self.admission = admission
-        self.telemetry = telemetry
-        self.rpc: Rpc = telemetry.rpc(method.path)
+        self.rpc = rpc
+        self.decode: Callable[[bytes], Any] = method.request_type.FromString
+        """Parses a request; DecodeError when the bytes are none."""
+        self.enter: Callable[[int], None] = _enter_free
+        """Takes the permit of one call with so many bytes. Overloaded or Draining without one."""
+        self.leave: Callable[[int, float], None] = _leave_free
+        """Gives the permit back, with the seconds that it was held."""
+        if method.needs_permit and method.streams:
+            self.enter, self.leave = admission.enter_stream, admission.leave_stream
+        elif method.needs_permit:
+            self.enter, self.leave = admission.enter, admission.leave
 
-    def enter(self, nbytes: int) -> None:
-        """Takes the permit of one call. Overloaded or Draining without one."""
-        if self.method.needs_permit:
-            if self.method.streams:
-                self.admission.enter_stream(nbytes)
-            else:
-                self.admission.enter(nbytes)
-        self.telemetry.in_flight(1)
 
-    def leave(self, nbytes: int, held_seconds: float) -> None:
-        """Gives the permit of one call back."""
-        if self.method.needs_permit:
-            if self.method.streams:
-                self.admission.leave_stream(nbytes)
-            else:
-                self.admission.leave(nbytes, held_seconds)
-        self.telemetry.in_flight(-1)
+def _enter_free(nbytes: int) -> None:
+    """Health needs no permit."""
+
+
+def _leave_free(nbytes: int, held_seconds: float) -> None:
+    """Health had none."""
 
 
 class Exchange:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
+
+from ortmesh.config import cpus
 
 MIB = 1024 * 1024
 
@@ -18,7 +19,7 @@ class FrontLimits:
     """Bytes of the requests of all calls in flight, unary and streams together."""
     max_streams: int = 256
     """Server streams in flight; they have permits of their own, so that they can't starve unary calls."""
-    pool_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    pool_threads: int = field(default_factory=cpus)
     """Threads in which the tasks' pure functions run."""
     pool_max_bytes: int = 256 * MIB
     """Bytes of arguments that wait or run in the pool before a call's first function is refused."""

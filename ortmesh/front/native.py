@@ -13,13 +13,15 @@ import logging
 import math
 import threading
 import time
+from functools import partial
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from pygrpc_native import EVENT_CALL, STREAM_FULL, STREAM_SENT, NativeGrpcFront
 
 from ortmesh.errors import Cancelled, Expired, OrtmeshError, ReaderStalled
 from ortmesh.front.call import Call
-from ortmesh.front.dispatch import Dispatcher, decode
+from ortmesh.front.dispatch import Dispatcher, malformed
 from ortmesh.front.exchange import Exchange, Route
 from ortmesh.front.limits import FrontLimits
 from ortmesh.front.status import Failure
@@ -62,11 +64,12 @@ class NativeExchange(Exchange):
 
     def finish(self, payload: bytes) -> None:
         """Answers with a serialized message."""
-        if self._claimed():
-            if self._front.respond(self.number, payload):
-                self.end("OK", len(payload))
-            else:
-                self.end_unheard()
+        if not self._claimed():
+            return
+        if self._front.respond(self.number, payload):
+            self.end("OK", len(payload))
+        else:
+            self.end_unheard()
 
     def finish_stream(self, sent_bytes: int) -> None:
         """Ends a stream after its last message."""
@@ -77,16 +80,17 @@ class NativeExchange(Exchange):
     def fail(self, error: BaseException) -> None:
         """Answers with a status."""
         if not isinstance(error, OrtmeshError):
-            log.error("%s failed", self.call.method, exc_info=error)
+            log.error("%s failed", self.call.method, exc_info=error, extra={"span": self.call.span})
         self.fail_with(Failure.of(error))
 
     def fail_with(self, failure: Failure) -> None:
         """Answers with a status that is already made."""
-        if self._claimed():
-            if self._front.fail(self.number, failure.code, failure.message, failure.trailers):
-                self.end(failure.name)
-            else:
-                self.end_unheard()
+        if not self._claimed():
+            return
+        if self._front.fail(self.number, failure.code, failure.message, failure.trailers):
+            self.end(failure.name)
+        else:
+            self.end_unheard()
 
     def give_up(self) -> None:
         """Ends the call without an answer: its caller left."""
@@ -196,7 +200,11 @@ class NativeAdapter:
             starts.append((exchange, payload, None))
             return
         try:
-            request = decode(route, payload)
+            request = route.decode(payload)
+        except DecodeError:
+            exchange.fail(malformed(route))
+            return
+        try:
             accepted = direct(request, call, exchange)
         except OrtmeshError as error:
             exchange.fail(error)
@@ -266,14 +274,10 @@ class NativeAdapter:
 
     async def _serve(self, exchange: NativeExchange, payload: bytes, request: Any) -> None:
         """Runs one coroutine's call and answers it."""
-
-        async def send(message: bytes) -> None:
-            await self._send(exchange.number, message)
-
         outcome: bytes | int | Failure
         try:
             if exchange.route.method.streams:
-                outcome = await self._dispatcher.stream(exchange, payload, send)
+                outcome = await self._dispatcher.stream(exchange, payload, partial(self._send, exchange.number))
             else:
                 outcome = await self._dispatcher.unary(exchange, payload, request)
         except asyncio.CancelledError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class Telemetry(Protocol):
     def rpc(self, path: str) -> Rpc:
         """The instruments of the method at `/package.Service/Method`."""
 
-    def in_flight(self, delta: int) -> None:
-        """So many calls more (or fewer) are in flight."""
+    def in_flight(self, read: Callable[[], int]) -> None:
+        """Where the number of calls in flight is read whenever somebody asks for it."""
 
 
 class NoTelemetry:
@@ -42,5 +42,5 @@ class NoTelemetry:
     def end(self, code: str, seconds: float, span: object, request_bytes: int, response_bytes: int) -> None:
         """Forgets."""
 
-    def in_flight(self, delta: int) -> None:
+    def in_flight(self, read: Callable[[], int]) -> None:
         """Forgets."""

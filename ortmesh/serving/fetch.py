@@ -16,6 +16,7 @@ from ortmesh.serving.child import run
 from ortmesh.serving.digests import sha256_of, verify
 from ortmesh.serving.faults import (
     ConversionFailed,
+    DiskFull,
     PullError,
     SourceMissing,
     SourceUnreachable,
@@ -39,19 +40,28 @@ def pull(card: Card, store: Store, progress: Progress = silent, *, again: bool =
     A version that is there is made anew only when the card or its recipe changed since, and only if nobody edited
     the installed card; `again` makes it anew in any case. Two processes that pull the same version do it once.
     """
-    folder = store.folder(card.name, card.version)
+    if not again and _is_there(card, store):
+        return store.folder(card.name, card.version)  # no lock: a store that is full of models may be read-only
     with store.lock(card.key, lambda: progress(Step("waiting", f"{card.key}: another process is installing it"))):
-        if not store.has(card.name, card.version) or again:
-            return _install(card, store, progress)
-        if (stands := standing(folder, card)) == "edited":
-            log.warning("%s was edited in the store and stays as it is, though its source has changed", card.key)
-        if stands != "outdated":
-            return folder
+        if not again and _is_there(card, store):
+            return store.folder(card.name, card.version)
         try:
             return _install(card, store, progress)
-        except SourceUnreachable as error:
-            log.warning("%s is outdated, but its source can't be reached: %s", card.key, error)
-            return folder
+        except (SourceUnreachable, SourceMissing) as error:
+            if again or not store.has(card.name, card.version):
+                raise
+            log.warning("%s is outdated and goes on as it is: %s", card.key, error)
+            return store.folder(card.name, card.version)
+
+
+def _is_there(card: Card, store: Store) -> bool:
+    """True when there is a version that should stay as it is."""
+    if not store.has(card.name, card.version):
+        return False
+    stands = standing(store.folder(card.name, card.version), card)
+    if stands == "edited":
+        log.warning("%s was edited in the store and stays as it is, though its source has changed", card.key)
+    return stands != "outdated"
 
 
 def _install(card: Card, store: Store, progress: Progress) -> Path:
@@ -159,6 +169,8 @@ def _by_base_name(card: Card, taken: Mapping[str, Path]) -> Mapping[str, Path]:
 def _convert(recipe: str, sources: Mapping[str, Path], out: Path) -> None:
     arguments = [recipe, str(out), json.dumps({name: str(path) for name, path in sources.items()})]
     status, log = run([sys.executable, "-P", "-m", "ortmesh.serving.convert", *arguments])
+    if status != 0 and "No space left" in log:
+        raise DiskFull(f"no space is left while the recipe {recipe} writes to {out}")
     if status != 0:
         last = log.strip().splitlines()[-1:] or [f"exit status {status}"]
         raise ConversionFailed(f"the recipe {recipe} failed: {last[0]}", log)

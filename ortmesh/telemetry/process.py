@@ -40,7 +40,7 @@ class Telemetry:
         self._lock = Lock()
         self._rpcs: dict[str, Rpc] = {}
         self._meters: dict[tuple[str, str], ModelMeter] = {}
-        self._in_flight = 0
+        self._in_flight: Callable[[], int] = int
         self._endpoint: Endpoint | None = None
         spans, metrics = span_exporter or otlp.span_exporter(), otlp.metric_exporter()
         resource = otlp.resource(service) if spans or metrics else None
@@ -61,10 +61,9 @@ class Telemetry:
         """Where a version stands: LOADING, READY, FAILED or UNLOADING; None once it is gone."""
         self.meter(model, version).state(state)
 
-    def in_flight(self, delta: int) -> None:
-        """+1 when a call is admitted, -1 when it ends."""
-        with self._lock:
-            self._in_flight += delta
+    def in_flight(self, read: Callable[[], int]) -> None:
+        """Where the number of calls in flight is read: counting them here again would cost 0.5 µs a call."""
+        self._in_flight = read
 
     def spans(
         self, span: Span | None, queue_start: float, start: float, end: float, *, model: str = "", version: str = ""
@@ -80,7 +79,7 @@ class Telemetry:
         """All series now."""
         with self._lock:
             sources: list[Rpc | ModelMeter] = [*self._rpcs.values(), *self._meters.values()]
-            points = [Point(instruments.IN_FLIGHT, {}, self._in_flight)]
+            points = [Point(instruments.IN_FLIGHT, {}, self._in_flight())]
         return points + [point for source in sources for point in source.read()]
 
     def serve_prometheus(self, port: int | None) -> int | None:

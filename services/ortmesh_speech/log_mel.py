@@ -1,7 +1,8 @@
 """Log-mel spectrograms, as Whisper was trained on them: from samples to features. Stage: task.
 
-Slaney's mel scale and normalisation, 80 bands to 8 kHz, Hann windows of 25 ms every 10 ms (Radford et al.,
-arXiv:2212.04356; github.com/openai/whisper, `whisper/audio.py`). NumPy's FFT and matrix product release the lock.
+Slaney's mel scale and normalisation, 80 bands (128 in the newest models) to 8 kHz, Hann windows of 25 ms every 10 ms
+(Radford et al., arXiv:2212.04356; github.com/openai/whisper, `whisper/audio.py`). NumPy's FFT and matrix product
+release the lock.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ import numpy as np
 
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 
-MELS = 80
 HOP = 160
-FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 WINDOW = 400
 QUIETEST = 1e-10
 """Power below which nothing is told apart."""
@@ -26,22 +25,23 @@ LOGARITHMIC_FROM_HERTZ = 1000.0
 LOGARITHMIC_STEP = np.log(6.4) / 27
 
 
-def log_mel(samples: Samples, seconds: int) -> Samples:
-    """float32 [1, 80, 100 × seconds] of samples at 16 kHz, padded with silence or cut to `seconds`.
+def log_mel(samples: Samples, seconds: int, mels: int = 80) -> Samples:
+    """float32 [1, mels, 100 × seconds] of samples at 16 kHz, padded with silence or cut to `seconds`.
 
     Samples louder than full scale (floats in the scale of integers) are brought down to it.
     """
     powers = _powers(_fit(samples, seconds * SAMPLE_RATE))
-    cells = np.log10(np.maximum(_filters() @ powers.T, QUIETEST))
+    cells = np.log10(np.maximum(_filters(mels) @ powers.T, QUIETEST))
     cells = np.maximum(cells, cells.max() - DYNAMIC_RANGE)
-    return ((cells + 4.0) / 4.0).astype(np.float32)[None]
+    spectrogram: Samples = ((cells + 4.0) / 4.0).astype(np.float32)[None]
+    return spectrogram
 
 
 def _fit(samples: Samples, length: int) -> Samples:
     fitted = np.zeros(length, np.float32)
     fitted[: len(samples)] = samples[:length]
     peak = float(np.abs(fitted).max())
-    return fitted / np.float32(peak) if peak > 1 else fitted
+    return (fitted / peak).astype(np.float32) if peak > 1 else fitted
 
 
 def _powers(samples: Samples) -> Samples:
@@ -49,7 +49,8 @@ def _powers(samples: Samples) -> Samples:
     mirrored = np.pad(samples, WINDOW // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(mirrored, WINDOW)[::HOP][:-1]
     spectra = np.fft.rfft(frames * _hann())
-    return np.square(spectra.real) + np.square(spectra.imag)
+    powers: Samples = np.square(spectra.real) + np.square(spectra.imag)
+    return powers
 
 
 @cache
@@ -58,10 +59,10 @@ def _hann() -> Samples:
 
 
 @cache
-def _filters() -> Samples:
-    """Triangles of equal area [80, 201]: from the FFT's bins to mel bands."""
+def _filters(mels: int) -> Samples:
+    """Triangles of equal area [mels, 201]: from the FFT's bins to mel bands."""
     bins = np.linspace(0, SAMPLE_RATE / 2, WINDOW // 2 + 1)
-    edges = _hertz(np.linspace(0, _mel(SAMPLE_RATE / 2), MELS + 2))[:, None]
+    edges = _hertz(np.linspace(0, _mel(SAMPLE_RATE / 2), mels + 2))[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     triangles = np.maximum(0, np.minimum(rising, falling))

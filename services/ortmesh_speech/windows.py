@@ -18,8 +18,8 @@ TAIL_SECONDS = 3
 """The last window is no shorter when it can be helped: a single word is heard worse than a sentence."""
 SILENCE_SECONDS = 2
 """Silence behind the speech: with only one, noisy recordings end in endless repeats (word errors .30 → .79)."""
-BUCKETS_SECONDS = (10, 12, 14, 16, 18, 20, 24, 30)
-"""Lengths that windows are padded to: the encoder's time grows with them, and only equal ones share a batch."""
+BUCKETS_SECONDS = (10, 12, 14, 16, 20, 24, 30)
+"""Lengths that windows are padded to: the encoder's time grows with them, and only equal ones search side by side."""
 
 FRAME = SAMPLE_RATE // 50
 PAUSE_FRAMES = 15
@@ -137,4 +137,5 @@ def _levels(samples: Samples) -> Samples:
     """The level of each 20 ms in decibels below full scale; the last frame may be shorter."""
     whole = np.pad(samples, (0, -len(samples) % FRAME)).reshape(-1, FRAME)
     powers = np.einsum("ij,ij->i", whole, whole, dtype=np.float64) / FRAME
-    return (10 * np.log10(np.maximum(powers, 1e-12))).astype(np.float32)
+    levels: Samples = (10 * np.log10(np.maximum(powers, 1e-12))).astype(np.float32)
+    return levels

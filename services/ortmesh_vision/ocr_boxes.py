@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -19,14 +19,18 @@ from ortmesh_vision.settings import LineFinder
 
 Map = npt.NDArray[np.float32]
 """[height, width], probabilities of text."""
+Points = npt.NDArray[np.float32]
+"""[points, 2], x and y: the outline of a group of pixels."""
 Corners = npt.NDArray[np.float32]
 """[4, 2], x and y: clockwise from the top left of the text as it is read."""
 
 MIN_SIDE = 3
 """Groups of pixels that are thinner are specks."""
-CLEAR = 3.0
+CLEAR_ASPECT = 3.0
 """A rectangle this many times longer than thick is a line along its length, whatever its page does; a shorter one
 may be an upright `1` as well as a word on its side."""
+LETTER_TILT = math.radians(20)
+"""Short rectangles within this angle of the page's lines follow them: it is a `7` that leans, not the text."""
 LEVEL_PRIOR = 3.0
 """How much a page leans to being level, as so many line heights of text: for pages of one short word."""
 
@@ -37,47 +41,54 @@ class Rectangle:
 
     x: float
     y: float
-    length: float
-    """The longer side."""
-    thickness: float
+    """The centre."""
+    width: float
+    """Along the angle."""
+    height: float
+    """Across it."""
     angle: float
-    """Of the longer side, in radians, clockwise from level; a line's and its opposite's are the same."""
+    """In radians, clockwise from level."""
 
     @property
     def aspect(self) -> float:
-        """How many times longer than thick."""
-        return self.length / self.thickness
+        """How many times wider than high."""
+        return self.width / self.height
+
+    def grown(self, ratio: float) -> Rectangle:
+        """Grown on every side by `ratio` times area by perimeter: what offsetting its outline comes to."""
+        growth = ratio * self.width * self.height / (self.width + self.height)
+        return replace(self, width=self.width + growth, height=self.height + growth)
+
+    def on_its_side(self) -> Rectangle:
+        """The same rectangle, described along its other side."""
+        return replace(self, width=self.height, height=self.width, angle=self.angle + math.pi / 2)
 
 
 def find_lines(text: Map, page_size: npt.NDArray[np.float32], finder: LineFinder) -> list[Corners]:
     """The corners of every line, in pixels of a page of [width, height]; none for a page without text."""
-    rectangles = find_rectangles(text, finder)
+    groups = find_groups(text, finder)
+    rectangles = [smallest_around(group) for group in groups]
     axis = page_axis(rectangles)
     scale = page_size / np.array(text.shape[::-1], np.float32)
-    return [(corners(rectangle, axis) * scale).astype(np.float32) for rectangle in rectangles]
+    return [
+        (corners(along_text(group, rectangle, axis).grown(finder.unclip_ratio)) * scale).astype(np.float32)
+        for group, rectangle in zip(groups, rectangles, strict=True)
+    ]
 
 
-def find_rectangles(text: Map, finder: LineFinder) -> list[Rectangle]:
-    """Rectangles of the size of the letters, the largest first, at most `max_boxes`."""
+def find_groups(text: Map, finder: LineFinder) -> list[Points]:
+    """Groups of pixels that are lines, the largest first, at most `max_boxes`."""
     over = cv2.dilate((text > finder.pixel_threshold).astype(np.uint8), np.ones((finder.dilation,) * 2, np.uint8))
-    groups, _ = cv2.findContours(over, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-    rectangles = [found for group in groups if (found := _rectangle(group, text, finder)) is not None]
-    rectangles.sort(key=lambda rectangle: -rectangle.length * rectangle.thickness)
-    return rectangles[: finder.max_boxes]
+    outlines, _ = cv2.findContours(over, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    groups = [outline[:, 0].astype(np.float32) for outline in outlines if _is_line(outline, text, finder)]
+    groups.sort(key=lambda group: -cv2.contourArea(group))
+    return groups[: finder.max_boxes]
 
 
-def _rectangle(group: Any, text: Map, finder: LineFinder) -> Rectangle | None:
-    """The grown rectangle around one group; None when it is a speck or the map is not sure of it."""
-    around = cv2.minAreaRect(group)
-    (x, y), (width, height), degrees = around
-    if min(width, height) < MIN_SIDE or _mean_within(text, cv2.boxPoints(around)) < finder.box_threshold:
-        return None
-    # What clipping the polygon's offset comes to for a rectangle: area / perimeter on every side.
-    growth = 2 * finder.unclip_ratio * width * height / (2 * (width + height))
-    width, height, angle = width + growth, height + growth, math.radians(degrees)
-    if width >= height:
-        return Rectangle(x, y, width, height, angle)
-    return Rectangle(x, y, height, width, angle + math.pi / 2)
+def _is_line(outline: Any, text: Map, finder: LineFinder) -> bool:
+    """False for a speck, and where the map is not sure of the rectangle."""
+    around = cv2.minAreaRect(outline)
+    return min(around[1]) >= MIN_SIDE and _mean_within(text, cv2.boxPoints(around)) >= finder.box_threshold
 
 
 def _mean_within(text: Map, points: npt.NDArray[Any]) -> float:
@@ -89,6 +100,13 @@ def _mean_within(text: Map, points: npt.NDArray[Any]) -> float:
     mask = np.zeros(part.shape, np.uint8)
     cv2.fillPoly(mask, [(points - (left, top)).astype(np.int32)], 1)
     return float(cv2.mean(part, mask)[0])
+
+
+def smallest_around(group: Points) -> Rectangle:
+    """The smallest rectangle around a group, along its longer side."""
+    (x, y), (width, height), degrees = cv2.minAreaRect(group)
+    rectangle = Rectangle(x, y, width, height, math.radians(degrees))
+    return rectangle if width >= height else rectangle.on_its_side()
 
 
 def page_axis(rectangles: Sequence[Rectangle]) -> float:
@@ -103,19 +121,39 @@ def page_axis(rectangles: Sequence[Rectangle]) -> float:
     return math.atan2(across, level) / 2
 
 
-def corners(rectangle: Rectangle, axis: float) -> Corners:
-    """The rectangle's corners for text that runs along it, or along the page's axis when it is short.
+def along_text(group: Points, rectangle: Rectangle, axis: float) -> Rectangle:
+    """The rectangle around a group along its text: its own length when that is clear, else as the page's lines run."""
+    if rectangle.aspect >= CLEAR_ASPECT:
+        return rectangle
+    # From the page's lines to the nearest side of the rectangle, within an eighth of a turn.
+    tilt = (rectangle.angle - axis + math.pi / 4) % (math.pi / 2) - math.pi / 4
+    if abs(tilt) < LETTER_TILT:
+        return _around(group, axis)
+    return rectangle if abs(math.cos(rectangle.angle - axis)) > math.sqrt(0.5) else rectangle.on_its_side()
 
-    Text is taken to run to the right, or downwards where it is steep; whether it runs the other way is the
-    orienter's question.
+
+def _around(group: Points, angle: float) -> Rectangle:
+    """The rectangle around a group at an angle."""
+    axes = _axes(angle)
+    low, high = (group @ axes.T).min(axis=0), (group @ axes.T).max(axis=0)
+    x, y = ((low + high) / 2 @ axes).tolist()
+    width, height = (high - low).tolist()
+    return Rectangle(x, y, width, height, angle)
+
+
+def corners(rectangle: Rectangle) -> Corners:
+    """The rectangle's corners, for text that runs along its width: to the right, or downwards where it is steep.
+
+    Whether the text runs the other way is the orienter's question.
     """
-    length, thickness, angle = rectangle.length, rectangle.thickness, rectangle.angle
-    if rectangle.aspect < CLEAR and abs(math.sin(angle - axis)) > math.sqrt(0.5):
-        length, thickness, angle = thickness, length, angle + math.pi / 2
-    along = np.array([math.cos(angle), math.sin(angle)])
+    along, down = _axes(rectangle.angle)
     if along[np.argmax(np.abs(along))] < 0:
-        along = -along
-    down = np.array([-along[1], along[0]])
-    right, below = along * length / 2, down * thickness / 2
+        along, down = -along, -down
+    right, below = along * rectangle.width / 2, down * rectangle.height / 2
     around = np.array([-right - below, right - below, right + below, below - right], np.float32)
     return around + np.array([rectangle.x, rectangle.y], np.float32)
+
+
+def _axes(angle: float) -> npt.NDArray[np.float32]:
+    """Unit vectors along an angle and down from it, [2, 2]."""
+    return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]], np.float32)

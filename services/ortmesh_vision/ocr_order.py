@@ -11,29 +11,32 @@ from ortmesh_vision.ocr_boxes import Corners
 
 Numbers = npt.NDArray[np.float32]
 """[lines]."""
+Flags = npt.NDArray[np.bool_]
+"""[lines]."""
 
 SURE_ASPECT = 6.0
-"""From this many line heights on the orienter is right about a line alone; it takes `Cups` for `sdno`."""
+"""From this many line heights on the orienter's word on a line alone counts: it takes `Cups` for `sdno`."""
 UPRIGHT_PRIOR = 3.0
 """How much lines lean to standing upright, as so many line heights: for pages of one short word."""
 
 
-def upside_down(lines: Sequence[Corners], turned: Numbers, threshold: float) -> npt.NDArray[np.bool_]:
-    """Which lines stand on their heads, [lines], from the orienter's probabilities.
+def upside_down(lines: Sequence[Corners], turned: Numbers, threshold: float) -> tuple[Flags, Flags]:
+    """Which lines stand on their heads, and of which that is doubtful, from the orienter's probabilities.
 
-    Level and steep lines each decide together, long ones counting for more. A line stands against the others only when
-    it is long and the orienter is sure of it.
+    Level and steep lines each decide together, long ones counting for more. Doubtful is a line whose own verdict is
+    clear and another one: when it is long, or when there is too little text for a common verdict.
     """
-    if not lines:
-        return np.zeros(0, np.bool_)
-    along = np.array([line[1] - line[0] for line in lines])
-    aspects = np.linalg.norm(along, axis=1) / np.array([max(np.linalg.norm(line[3] - line[0]), 1.0) for line in lines])
+    turns, weak = np.zeros(len(lines), np.bool_), np.zeros(len(lines), np.bool_)
+    along = np.array([line[1] - line[0] for line in lines]).reshape(-1, 2)
+    down = np.array([line[3] - line[0] for line in lines]).reshape(-1, 2)
+    aspects = np.linalg.norm(along, axis=1) / np.maximum(np.linalg.norm(down, axis=1), 1)
     steep = np.abs(along[:, 1]) > np.abs(along[:, 0])
-    result = np.zeros(len(lines), np.bool_)
     for group in (steep, ~steep):
-        result[group] = np.sum(aspects[group] * (2 * turned[group] - 1)) > UPRIGHT_PRIOR
-    sure = (aspects >= SURE_ASPECT) & (np.maximum(turned, 1 - turned) >= threshold)
-    return np.where(sure, turned > 0.5, result)
+        verdict = float(np.sum(aspects[group] * (2 * turned[group] - 1)))
+        turns[group] = verdict > UPRIGHT_PRIOR
+        weak[group] = abs(verdict) <= UPRIGHT_PRIOR
+    clear = np.maximum(turned, 1 - turned) >= threshold
+    return turns, clear & ((turned > 0.5) != turns) & (weak | (aspects >= SURE_ASPECT))
 
 
 def reading_order(lines: Sequence[Corners]) -> list[int]:

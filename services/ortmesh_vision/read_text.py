@@ -7,7 +7,7 @@ own, so the lines of all callers' pages share batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,12 +21,11 @@ from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.types import Tensors
 from ortmesh.vision.v1 import vision_pb2
-from ortmesh_vision import ocr_crops
 from ortmesh_vision.ocr_boxes import Corners, find_lines
+from ortmesh_vision.ocr_crops import Image, Strip, cut, orienter_inputs, recognizer_inputs
 from ortmesh_vision.ocr_order import reading_order, upside_down
 from ortmesh_vision.ocr_page import Page, prepare
 from ortmesh_vision.ocr_text import read_characters, read_steps
-from ortmesh_vision.pictures import Pixels
 from ortmesh_vision.settings import LineFinder, Orienter, Recognizer, settings
 
 DEFAULT_MIN_SCORE = 0.5
@@ -63,53 +62,54 @@ class ReadText:
         outputs = await model({"image": pixels}, call)
         del pixels
         lines = await call.in_pool(find_lines, outputs["text"][0, 0], page.size, finder)
-        crops = await call.in_pool(ocr_crops.cut_all, page, lines)
-        lines, crops = await turned_upright(orienter, lines, crops, call)
-        read = await read_lines(recognizer, lines, crops, call)
-        return answer(model, page, [line for line in read if line.text and line.score >= min_score])
+        strips = await call.in_pool(cut, page, lines)
+        strips, others = await turned_upright(orienter, strips, call)
+        read = await read_strips(recognizer, [*strips, *others.values()], call)
+        best = better(read[: len(strips)], dict(zip(others, read[len(strips) :], strict=True)))
+        return answer(model, page, [line for line in best if line.text and line.score >= min_score])
 
 
-async def turned_upright(
-    model: Model, lines: Sequence[Corners], crops: Sequence[Pixels], call: Call
-) -> tuple[list[Corners], list[Pixels]]:
-    """Lines and their crops, those that stand on their heads turned."""
+async def turned_upright(model: Model, strips: Sequence[Strip], call: Call) -> tuple[list[Strip], dict[int, Strip]]:
+    """The strips as they are read, and the other way round by index, those that may be read either way."""
     orienter = settings(model.card, Orienter)
-    outputs = await run_all(model, ocr_crops.orienter_inputs, crops, orienter, call)
+    outputs = await run_all(model, orienter_inputs, strips, orienter, call)
     turned = np.array([each["turned"][0, 1] for each in outputs], np.float32)
-    turns = upside_down(lines, turned, orienter.turned_threshold).tolist()
-    return (
-        [ocr_crops.turned_corners(line) if turn else line for line, turn in zip(lines, turns, strict=True)],
-        [ocr_crops.turn(crop) if turn else crop for crop, turn in zip(crops, turns, strict=True)],
-    )
+    turns, doubtful = upside_down([strip.corners for strip in strips], turned, orienter.turned_threshold)
+    upright = [strip.turned() if turn else strip for strip, turn in zip(strips, turns, strict=True)]
+    return upright, {index: upright[index].turned() for index in np.flatnonzero(doubtful).tolist()}
 
 
-async def read_lines(model: Model, lines: Sequence[Corners], crops: Sequence[Pixels], call: Call) -> list[Line]:
-    """What the lines say, in the order in which they are read."""
+async def read_strips(model: Model, strips: Sequence[Strip], call: Call) -> list[Line]:
+    """What the strips say, in their order; those of like width are sent together."""
     recognizer = settings(model.card, Recognizer)
     characters = model.asset(read_characters, recognizer.characters)
-    order = reading_order(lines)
-    by_width = sorted(range(len(lines)), key=lambda index: crops[index].shape[1] / crops[index].shape[0])
-    outputs = await run_all(model, ocr_crops.recognizer_inputs, [crops[index] for index in by_width], recognizer, call)
+    by_width = sorted(range(len(strips)), key=lambda index: strips[index].aspect)
+    outputs = await run_all(model, recognizer_inputs, [strips[index] for index in by_width], recognizer, call)
     read = {
-        index: Line(lines[index], *read_steps(each["indices"][0], each["scores"][0], characters))
+        index: Line(strips[index].corners, *read_steps(each["indices"][0], each["scores"][0], characters))
         for index, each in zip(by_width, outputs, strict=True)
     }
-    return [read[index] for index in order]
+    return [read[index] for index in range(len(strips))]
 
 
 async def run_all(
     model: Model,
-    inputs: Callable[[Sequence[Pixels], S], list[dict[str, npt.NDArray[np.float32]]]],
-    crops: Sequence[Pixels],
+    inputs: Callable[[Sequence[Strip], S], list[Image]],
+    strips: Sequence[Strip],
     constants: S,
     call: Call,
 ) -> list[Tensors]:
-    """The model's outputs for all crops, in their order."""
+    """The model's outputs for all strips, in their order."""
     outputs: list[Tensors] = []
-    for start in range(0, len(crops), LINES_AT_ONCE):
-        tensors = await call.in_pool(inputs, crops[start : start + LINES_AT_ONCE], constants)
+    for start in range(0, len(strips), LINES_AT_ONCE):
+        tensors = await call.in_pool(inputs, strips[start : start + LINES_AT_ONCE], constants)
         outputs += await model.many(tensors, call)
     return outputs
+
+
+def better(lines: Sequence[Line], others: Mapping[int, Line]) -> list[Line]:
+    """The lines, those with another reading replaced by it where it has the better score."""
+    return [max(line, others.get(index, line), key=lambda each: each.score) for index, line in enumerate(lines)]
 
 
 def min_score_of(request: vision_pb2.ReadTextRequest) -> float:
@@ -120,7 +120,8 @@ def min_score_of(request: vision_pb2.ReadTextRequest) -> float:
 
 
 def answer(model: Model, page: Page, lines: Sequence[Line]) -> vision_pb2.ReadTextResponse:
-    """The response, in pixels of the picture that was sent."""
+    """The response: the lines in reading order, in pixels of the picture that was sent."""
+    lines = [lines[index] for index in reading_order([line.corners for line in lines])]
     size = np.array([page.info.width, page.info.height], np.float32)
     return vision_pb2.ReadTextResponse(
         model=common_pb2.ModelVersion(name=model.name, version=model.version),

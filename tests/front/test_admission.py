@@ -90,5 +90,5 @@ def test_a_closed_admission_tells_once_the_last_permit_came_back() -> None:
         admission.enter(10)
     admission.leave(10, 0.1)
     assert told == []
-    admission.leave_stream(10)
+    admission.leave_stream(10, 0.1)
     assert told == [True]

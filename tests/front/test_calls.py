@@ -156,7 +156,7 @@ async def test_the_gateways_word_about_the_caller_counts_on_a_private_address(se
     assert [call.caller for call in service.echo.calls] == ["alice"]
 
 
-@pytest.mark.parametrize("written", ["", "-1S", "12", "9999999999S", "1x", "0n", "1u"])
+@pytest.mark.parametrize("written", ["", "-1S", "12", "9999999999S", "1x", "0n", "1u", "99999999H"])
 async def test_a_strange_timeout_harms_nobody(service: Service, written: str) -> None:
     """Whatever a caller writes into grpc-timeout: its call ends, and the next one is answered."""
     sent = (service.front.address, f"/{SERVICE}/Say", b"\n\x02hi", {"grpc-timeout": written})

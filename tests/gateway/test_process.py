@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import select
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from ortmesh.config import GatewaySettings
@@ -27,23 +29,19 @@ from tests.gateway.backend import Backend
 from tests.gateway.conftest import Mesh
 
 
-async def test_a_killed_envoy_is_started_again_on_its_port(
-    mesh: Mesh, nlp: Backend, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "unix:{folder}/mesh"])
+async def test_a_killed_envoy_is_started_again_where_it_was(
+    address: str, folder: Path, mesh: Mesh, nlp: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with mesh(nlp) as caller:
+    """On the same port or socket, with the routes that it had."""
+    async with mesh(nlp, address=address.format(folder=folder)) as caller:
         first = caller.gateway.envoy_pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        await caller.nlp.Embed(nlp_pb2.EmbedRequest(), timeout=10, wait_for_ready=True)
+        assert (await caller.infer("minilm", timeout=10, wait_for_ready=True)).model_version == "nlp"
         assert caller.gateway.envoy_pid not in (None, first)
         (line,) = [record.message for record in caplog.records if record.levelno == logging.ERROR]
         assert "Envoy was ended by SIGKILL; a new one starts in 0.1 s" in line
-
-
-async def test_new_models_are_routed_by_an_envoy_that_was_started_again(mesh: Mesh, nlp: Backend) -> None:
-    async with mesh(nlp) as caller:
-        os.kill(caller.gateway.envoy_pid or 0, signal.SIGKILL)
-        assert (await caller.infer("minilm", timeout=10, wait_for_ready=True)).model_version == "nlp"
 
 
 async def test_calls_in_flight_end_before_envoy_does(nlp: Backend) -> None:
@@ -75,7 +73,7 @@ async def test_a_port_in_use_is_said_before_anything_starts(nlp: Backend) -> Non
         gateway = Gateway(GatewaySettings(address=address, backends=(nlp.argument,), drain_seconds=0))
         with pytest.raises(OSError, match=f"cannot listen on {address}: Address already in use"):
             await gateway.start()
-        await gateway.stop()
+        assert gateway.envoy_pid is None
 
 
 async def test_an_envoy_that_cannot_start_says_why(folder: Path) -> None:
@@ -90,7 +88,7 @@ async def test_an_envoy_that_cannot_start_says_why(folder: Path) -> None:
 
 def test_envoy_ends_with_its_gateway(folder: Path) -> None:
     """However the gateway ends: nothing is left that holds the port."""
-    gateway = _start("--listen", "127.0.0.1:0", "--backend", f"nlp=unix:{folder}/nobody")
+    gateway = _start("--listen", "127.0.0.1:0", "--backend", f"nlp=unix:{folder}/nobody", runtime=folder / "run")
     try:
         line = _until(gateway, "listens on")
         children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
@@ -112,6 +110,23 @@ def test_the_command_ends_in_order_on_sigterm(folder: Path) -> None:
     assert gateway.returncode == 0
 
 
+def test_the_access_log_tells_of_a_call_without_its_payload(folder: Path) -> None:
+    gateway = _start("--listen", f"unix:{folder}/mesh", "--access-log", "--backend", f"nlp=unix:{folder}/nobody")
+    _until(gateway, "listens on")
+    with grpc.insecure_channel(f"unix:{folder}/mesh") as channel, pytest.raises(grpc.RpcError):
+        NlpServiceStub(channel).Embed(nlp_pb2.EmbedRequest(texts=["a secret"]), timeout=5)
+    gateway.send_signal(signal.SIGTERM)
+    out, _ = gateway.communicate(timeout=20)
+    (line,) = out.splitlines()
+    told = json.loads(line)
+    assert (told["method"], told["status"], told["cluster"]) == (
+        "/ortmesh.nlp.v1.NlpService/Embed",
+        "Unavailable",
+        "nlp",
+    )
+    assert "secret" not in line
+
+
 def test_the_command_fails_plainly_when_the_port_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         gateway = _start("--listen", f"127.0.0.1:{taken.getsockname()[1]}", "--backend", "nlp=unix:/tmp/nobody")
@@ -128,8 +143,8 @@ def test_the_command_names_a_wrong_backend() -> None:
     assert "'smell=unix:/tmp/x' is not FAMILY=ADDRESS" in said
 
 
-def _start(*arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"ORTMESH_GATEWAY_DRAIN_SECONDS": "0"}
+def _start(*arguments: str, runtime: Path | None = None) -> subprocess.Popen[str]:
+    environment = os.environ | {"ORTMESH_GATEWAY_DRAIN_SECONDS": "0", "ORTMESH_GATEWAY_RUNTIME": str(runtime or "")}
     command = [sys.executable, "-m", "ortmesh_gateway", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 

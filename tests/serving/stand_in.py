@@ -1,4 +1,7 @@
-"""A stand-in for registries, hubs and web servers: serves what a test puts into it, and fails as it is told."""
+"""A stand-in for registries, hubs and web servers: serves what a test puts into it, and fails as it is told.
+
+With it what tests of pulling share: cards, and what archives hold.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,12 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from ortmesh.serving.cards import Card
+
+MODEL = bytes(range(256)) * 4096
+"""What stands for a model: 1 MiB."""
 
 
 class StandIn(ThreadingHTTPServer):
@@ -130,3 +139,20 @@ def wheel(name: str, members: Mapping[str, bytes]) -> bytes:
 
 def sum_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def card(*sources: Mapping[str, object], **more: object) -> Card:
+    """A card of a model `cat`."""
+    return Card.model_validate({"name": "cat", "family": "vision", "sources": sources, **more})
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """The visible files of a version but its card."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != "." and path.name != "card.yaml")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def closed_port() -> str:
+    """An address where nobody listens."""
+    with serving() as server:
+        return server.url

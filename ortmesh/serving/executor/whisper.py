@@ -1,4 +1,4 @@
-"""WhisperProgram: from spectrograms to tokens. Encode, search with beams, decode again what came out badly. Stage: executor."""
+"""WhisperProgram: from spectrograms to tokens, with beams; what came out badly is decoded again. Stage: executor."""
 
 from __future__ import annotations
 

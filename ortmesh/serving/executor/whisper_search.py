@@ -1,4 +1,4 @@
-"""Beam search over a decoder that offers the best next tokens of every hypothesis: pure, no session. Stage: executor."""
+"""Beam search over a decoder that offers the best next tokens of every beam: pure, no session. Stage: executor."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def _reason(requirement: str, log: str) -> PullError | DiskFull:
     errors = [line.strip() for line in log.splitlines() if line.startswith("ERROR:")] or log.strip().splitlines()[-3:]
     text = f"pip could not download {requirement}: {' '.join(errors)}"
     if "No space left" in log:
-        return DiskFull(text)
+        return DiskFull(f"no space is left while pip downloads {requirement}")
     if NO_NETWORK.search(log):
         return SourceUnreachable(text)
     if "No matching distribution" in log:

@@ -1,0 +1,138 @@
+"""SpeechService.Recognize: what is said in a recording, in the order of time. Stage: task."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from tokenizers import Tokenizer
+
+from ortmesh.common.v1.common_pb2 import ModelVersion
+from ortmesh.errors import BadInput, Overloaded
+from ortmesh.front.call import Call
+from ortmesh.serving.model import Model
+from ortmesh.serving.models import Models
+from ortmesh.serving.types import Tensors
+from ortmesh.speech.v1.speech_pb2 import RecognizeRequest, RecognizeResponse, Segment
+from ortmesh_speech.audio import Recording
+from ortmesh_speech.log_mel import log_mel
+from ortmesh_speech.windows import Window, windows
+
+MAX_BEAMS = 8
+DEFAULT_BEAMS, DEFAULT_MELS = 5, 80
+"""Where the card says nothing else (`beams`, `mels` of its preprocessing)."""
+TOGETHER = 4
+"""Windows of one recording that wait for the model at a time: an hour never floods its queue nor the memory."""
+RETRY_SECONDS = 1.0
+
+LOWEST_MEAN_LOGPROB = -1.0
+"""What is still less probable after the model's remedies is guessed from noise (speech at 0 dB: -0.75 and better)."""
+SURE_OF_SILENCE = 0.6
+"""Probability of no speech; the most that 0 dB of white noise gave to speech was 0.18."""
+LOWEST_MEAN_LOGPROB_OF_SILENCE = -0.6
+"""What is heard into silence ("you", "Thank you.") is less probable than this; speech there would not be."""
+HIGHEST_COMPRESSION = 2.4
+"""A text that zlib shrinks more than this repeats itself without end."""
+
+
+class Recognize:
+    """Recordings to text, read and recognized window by window."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+
+    async def __call__(self, request: RecognizeRequest, call: Call) -> RecognizeResponse:
+        """Segments in the order of time. BadInput for what is not audio and for beams out of range; OutOfRange."""
+        check_beams(request.beam_width)
+        model = self.models.choose("recognize", request.model, call)
+        beams = request.beam_width or int(model.card.preprocessing.get("beams", DEFAULT_BEAMS))
+        mels = int(model.card.preprocessing.get("mels", DEFAULT_MELS))
+        recording = await call.in_pool(Recording, request.audio)
+        audible = (window for window in windows(recording) if not window.silent)
+        tokenizer = model.asset(load_tokenizer, "tokenizer.json")
+        segments: list[Segment] = []
+        while heard := await call.in_pool(prepare, audible, beams, mels):
+            outputs = await recognized(model, [piece.tensors for piece in heard], call, patient=bool(segments))
+            texts = (finish(piece.window, each, tokenizer) for piece, each in zip(heard, outputs, strict=True))
+            segments.extend(segment for segment in texts if segment is not None)
+        return RecognizeResponse(
+            model=ModelVersion(name=model.name, version=model.version),
+            transcript=" ".join(segment.transcript for segment in segments),
+            segments=segments,
+            duration=duration(recording.seconds),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A window as the model takes it."""
+
+    window: Window
+    tensors: Tensors
+    """`mel` float32 [1, mels, frames] and `beam_width` int64 [1]."""
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The model's tokenizer, which makes texts of its tokens."""
+    return Tokenizer.from_file(str(path))
+
+
+def check_beams(beams: int) -> None:
+    """BadInput unless there are 1 to 8 beams, or 0 for the model's default."""
+    if not 0 <= beams <= MAX_BEAMS:
+        raise BadInput("beam_width", f"{beams}: expected 1 to {MAX_BEAMS}, or 0 for the model's default")
+
+
+def prepare(audible: Iterator[Window], beams: int, mels: int) -> list[Heard]:
+    """Reads on in the recording: its next windows that are not silent; none at its end."""
+    return [
+        Heard(window, {"mel": log_mel(window.samples, window.padded_seconds, mels), "beam_width": np.array([beams])})
+        for window in islice(audible, TOGETHER)
+    ]
+
+
+async def recognized(model: Model, pieces: Sequence[Tensors], call: Call, *, patient: bool) -> list[Tensors]:
+    """The model's outputs. Patient, it waits where the queue is full: what was begun is not refused half-way."""
+    while True:
+        try:
+            return await model.many(pieces, call)
+        except Overloaded as error:
+            if not patient:
+                raise
+            await asyncio.sleep(error.retry_after_seconds or RETRY_SECONDS)
+            call.check()
+
+
+def finish(window: Window, outputs: Tensors, tokenizer: Tokenizer) -> Segment | None:
+    """The segment of a window; None when nothing is said in it, as far as the model can tell."""
+    logprob, no_speech = float(outputs["mean_logprob"][0]), float(outputs["no_speech"][0])
+    text = tokenizer.decode(outputs["tokens"][0].tolist()).strip()
+    if not is_speech(text, logprob, no_speech):
+        return None
+    confidence = min(math.exp(logprob), 1.0)
+    return Segment(transcript=text, start=duration(window.start), end=duration(window.end), confidence=confidence)
+
+
+def is_speech(text: str, mean_logprob: float, no_speech: float) -> bool:
+    """False for what a model writes when nobody speaks."""
+    if mean_logprob < LOWEST_MEAN_LOGPROB or not re.search(r"\w", text):
+        return False
+    if no_speech > SURE_OF_SILENCE and mean_logprob < LOWEST_MEAN_LOGPROB_OF_SILENCE:
+        return False
+    written = text.encode()
+    return len(written) <= HIGHEST_COMPRESSION * len(zlib.compress(written))
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds as protobuf has them, to the millisecond."""
+    made = Duration()
+    made.FromMilliseconds(round(seconds * 1000))
+    return made

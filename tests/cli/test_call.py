@@ -1,0 +1,198 @@
+"""`ortmesh call`: readable answers, JSON for machines, errors in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ortmesh.cli.answers import bar
+from ortmesh.cli.cosines import cosine
+from ortmesh.common.v1.common_pb2 import Box, Point
+from ortmesh.nlp.v1 import nlp_pb2
+from ortmesh.speech.v1 import speech_pb2
+from ortmesh.vision.v1 import vision_pb2
+from tests.cli.conftest import Mesh, Run, bad, info, pictures, retry, segment, status, texts, version
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.new("RGB", (60, 40), "white").save(tmp_path / "page.png")
+    return tmp_path / "page.png"
+
+
+def test_embed_shows_the_cosines_of_all_pairs(mesh: Mesh, run: Run) -> None:
+    mesh.answers["nlp.Embed"] = texts([1, 0], [0.6, 0.8], [0, 1])
+    result = run("call", "nlp", "embed", "one", "two", "three", "--model", "minilm")
+    assert result.exit_code == 0
+    assert mesh.requests == [nlp_pb2.EmbedRequest(model="minilm", texts=["one", "two", "three"])]
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0] == ["minilm@1"]
+    assert lines[2:] == [
+        ["1", "one", "1.000", "0.600", "0.000"],
+        ["2", "two", "0.600", "1.000", "0.800"],
+        ["3", "three", "0.000", "0.800", "1.000"],
+    ]
+
+
+def test_many_texts_each_get_their_nearest(mesh: Mesh, run: Run) -> None:
+    mesh.answers["nlp.Embed"] = texts([1, 0], [0.9, 0.1], *([0.0, 1.0] for _ in range(8)))
+    result = run("call", "nlp", "embed", *(f"text{number}" for number in range(10)))
+    assert ["1", "text0", "0.994", "text1"] in [line.split() for line in result.stdout.splitlines()]
+
+
+def test_one_text_shows_the_beginning_of_its_vector(mesh: Mesh, run: Run) -> None:
+    mesh.answers["nlp.Embed"] = texts([0.5] * 384)
+    assert "384 numbers: 0.5000, 0.5000" in run("call", "nlp", "embed", "one").stdout
+
+
+def test_a_text_without_a_vector_and_a_cut_one_are_named(mesh: Mesh, run: Run) -> None:
+    answer = texts([1, 0], [0, 1])
+    answer.results[0].truncated, answer.results[0].tokens = True, 256
+    answer.results.add().error.CopyFrom(status("INVALID_ARGUMENT", "texts[2]: no text"))
+    mesh.answers["nlp.Embed"] = answer
+    shown = run("call", "nlp", "embed", "long", "two", "").stdout
+    assert "cut after 256 tokens: 'long'" in shown
+    assert "no vector for '': texts[2]: no text" in shown
+    assert "–" in shown
+
+
+def test_json_is_the_answer_with_all_its_fields(mesh: Mesh, run: Run) -> None:
+    mesh.answers["nlp.Embed"] = texts([1, 0])
+    answer = json.loads(run("call", "nlp", "embed", "one", "--json").stdout)
+    assert answer["model"] == {"name": "minilm", "version": "1"}
+    assert answer["results"][0]["embedding"]["values"] == [1.0, 0.0]
+    assert answer["results"][0]["truncated"] is False
+
+
+def test_classify_lists_labels_best_first(mesh: Mesh, run: Run, picture: Path) -> None:
+    mesh.answers["Classify"] = vision_pb2.ClassifyResponse(
+        model=version("lite0"),
+        labels=[
+            vision_pb2.Label(name="espresso", score=0.95),
+            vision_pb2.Label(name="cup [of] tea", score=0.05),
+        ],
+        image=vision_pb2.ImageInfo(frames=3),
+    )
+    result = run("call", "vision", "classify", picture, "--max", 2)
+    assert result.exit_code == 0
+    (request,) = mesh.requests
+    assert request.max_results == 2
+    assert request.image.encoded == picture.read_bytes()
+    assert result.stdout.index("espresso") < result.stdout.index("cup [of] tea")
+    assert "0.950" in result.stdout
+    assert "3 frames or pages" in result.stdout
+
+
+def test_a_picture_comes_from_standard_input_too(mesh: Mesh, run: Run) -> None:
+    mesh.answers["Classify"] = vision_pb2.ClassifyResponse(model=version("lite0"))
+    assert run("call", "vision", "classify", "-", stdin=b"bytes").exit_code == 0
+    assert mesh.requests[0].image.encoded == b"bytes"
+
+
+def test_pictures_are_compared(mesh: Mesh, run: Run, picture: Path) -> None:
+    mesh.answers["vision.Embed"] = pictures([1, 0], [0.6, 0.8])
+    shown = run("call", "vision", "embed", picture, picture).stdout
+    assert ["1", "page.png", "1.000", "0.600"] in [line.split() for line in shown.splitlines()]
+
+
+def test_read_text_lists_lines_and_draws_their_outlines(mesh: Mesh, run: Run, picture: Path, tmp_path: Path) -> None:
+    corners = [Point(x=10, y=10), Point(x=50, y=10), Point(x=50, y=30), Point(x=10, y=30)]
+    line = vision_pb2.TextLine(text="Hello", score=0.98, corners=corners, box=Box(x_min=10, y_min=10))
+    mesh.answers["ReadText"] = vision_pb2.ReadTextResponse(model=version("ocr"), lines=[line])
+    out = tmp_path / "out.png"
+    shown = run("call", "vision", "read-text", picture, "--save", out).stdout
+    assert ["0.98", "10", "10", "Hello"] in [line.split() for line in shown.splitlines()]
+    with Image.open(out) as drawn:
+        assert drawn.size == (60, 40)
+        assert drawn.getpixel((30, 10)) == (220, 30, 60)
+        assert drawn.getpixel((30, 20)) == (255, 255, 255)
+
+
+def test_outlines_that_cannot_be_saved_are_an_error(mesh: Mesh, run: Run, picture: Path, tmp_path: Path) -> None:
+    mesh.answers["ReadText"] = vision_pb2.ReadTextResponse(model=version("ocr"))
+    result = run("call", "vision", "read-text", picture, "--save", tmp_path / "out.what")
+    assert result.exit_code == 1
+    assert "could not be written" in result.stderr
+
+
+def test_recognize_shows_who_said_what_when(mesh: Mesh, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "talk.wav").write_bytes(b"RIFF")
+    segments = [segment("good morning", 0, 1.5), segment("how are you", 61.25, 62)]
+    mesh.answers["Recognize"] = speech_pb2.RecognizeResponse(model=version("whisper"), segments=segments)
+    shown = run("call", "speech", "recognize", tmp_path / "talk.wav", "--beam", 1).stdout
+    assert mesh.requests[0].beam_width == 1
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["0:00.0", "0:01.5", "0.90", "good", "morning"] in rows
+    assert ["1:01.2", "1:02.0", "0.90", "how", "are", "you"] in rows
+
+
+def test_an_error_is_told_with_each_field(mesh: Mesh, run: Run) -> None:
+    message = "texts[0]: no text"
+    mesh.answers["nlp.Embed"] = status(
+        "INVALID_ARGUMENT", message, info("INVALID_FIELD"), bad("texts[0]", "must have 1 to 100,000 characters")
+    )
+    result = run("call", "nlp", "embed", "")
+    assert result.exit_code == 1
+    assert "error: INVALID_ARGUMENT: texts[0]: no text" in result.stderr
+    assert "  texts[0]: must have 1 to 100,000 characters" in result.stderr
+    assert not result.stdout
+
+
+def test_an_overloaded_mesh_says_when_to_come_back(mesh: Mesh, run: Run) -> None:
+    mesh.answers["nlp.Embed"] = status("RESOURCE_EXHAUSTED", "the queue is full", info("OVERLOADED"), retry(0.5))
+    assert "Try again in 0.5 s." in run("call", "nlp", "embed", "x").stderr
+
+
+def test_a_model_that_loads_is_not_taken_for_an_absent_mesh(mesh: Mesh, run: Run) -> None:
+    mesh.answers["nlp.Embed"] = status("UNAVAILABLE", "minilm is loading", info("MODEL_NOT_READY"))
+    shown = run("call", "nlp", "embed", "x").stderr
+    assert "UNAVAILABLE: minilm is loading" in shown
+    assert "try again in a moment" in shown
+
+
+def test_an_absent_mesh_is_told_with_what_to_do(run: Run) -> None:
+    result = run("call", "nlp", "embed", "x", "--address", "127.0.0.1:9")
+    assert result.exit_code == 1
+    assert "nothing answers at 127.0.0.1:9" in result.stderr
+    assert "ortmesh up" in result.stderr
+
+
+def test_errors_are_json_for_machines(mesh: Mesh, run: Run) -> None:
+    mesh.answers["nlp.Embed"] = status("NOT_FOUND", "no model 'x'", info("MODEL_NOT_FOUND"))
+    result = run("call", "nlp", "embed", "x", "--json")
+    assert result.exit_code == 1
+    error = json.loads(result.stderr)
+    assert error["code"] == 5
+    assert error["details"][0]["reason"] == "MODEL_NOT_FOUND"
+
+
+def test_a_file_that_is_not_there_is_a_mistake_of_usage(run: Run) -> None:
+    result = run("call", "vision", "classify", "/nowhere.jpg")
+    assert result.exit_code == 2
+    assert "nowhere.jpg" in result.stderr
+
+
+def test_help_teaches_with_an_example(run: Run) -> None:
+    for command in (
+        ["vision", "classify"],
+        ["vision", "embed"],
+        ["vision", "read-text"],
+        ["speech", "recognize"],
+        ["nlp", "embed"],
+    ):
+        shown = run("call", *command, "--help").stdout
+        assert f"ortmesh call {' '.join(command)}" in shown
+
+
+def test_a_cosine_is_that_of_the_angle() -> None:
+    assert cosine([3, 0], [2, 0]) == pytest.approx(1)
+    assert cosine([1, 0], [1, 1]) == pytest.approx(2**-0.5)
+    assert cosine([0, 0], [1, 1]) == 0
+
+
+@pytest.mark.parametrize(("share", "drawn"), [(0, ""), (1, "████"), (0.5, "██"), (0.53, "██▏"), (7, "████")])
+def test_a_bar_is_as_long_as_its_share(share: float, drawn: str) -> None:
+    assert bar(share, 4) == drawn

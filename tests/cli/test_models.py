@@ -1,0 +1,197 @@
+"""`ortmesh models` and `ortmesh pull`: from the mesh, from the store, into the store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from ortmesh import catalogue
+from ortmesh.models.v1 import models_pb2
+from ortmesh.serving.cards import Card, Source
+from ortmesh.serving.digests import sha256_of
+from ortmesh.serving.store import Store
+from tests.cli.conftest import Mesh, Run, info, model, status
+
+NOBODY = ("--address", "127.0.0.1:9")
+
+
+@pytest.fixture
+def onnx_file(tmp_path: Path) -> Path:
+    """A graph that doubles its input, [batch, 3]."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "double", [x], [y])
+    file = tmp_path / "double.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    return file
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store, where ORTMESH_MODELS says."""
+    monkeypatch.setenv("ORTMESH_MODELS", str(tmp_path / "models"))
+    return Store(tmp_path / "models")
+
+
+def test_the_meshs_models_are_listed_page_by_page(mesh: Mesh, run: Run) -> None:
+    failed = model("whisper", models_pb2.MODEL_STATE_FAILED)
+    failed.state_reason = "encoder.onnx is damaged"
+    mesh.answers["ListModels"] = [
+        models_pb2.ListModelsResponse(models=[model("minilm")], next_page_token="2"),
+        models_pb2.ListModelsResponse(models=[failed]),
+    ]
+    result = run("models", "list", "--family", "nlp")
+    assert result.exit_code == 0
+    assert [request.page_token for request in mesh.requests] == ["", "2"]
+    assert mesh.requests[0].family == "nlp"
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["minilm@1", "*", "nlp", "embed", "READY"] in rows
+    assert "FAILED" in result.stdout
+    assert "encoder.onnx is damaged" in result.stdout
+
+
+def test_one_model_is_shown_with_its_tensors(mesh: Mesh, run: Run) -> None:
+    shown = model("minilm")
+    shown.inputs.add(name="input_ids", datatype="INT64", shape=[-1, -1], batch_axis=0)
+    shown.outputs.add(name="embedding", datatype="FP32", shape=[-1, 384], batch_axis=0)
+    shown.provider, shown.max_batch_size, shown.license = "CPUExecutionProvider", 64, "Apache-2.0"
+    mesh.answers["GetModel"] = shown
+    out = run("models", "show", "minilm").stdout
+    assert "minilm@1 (the default version)" in out
+    assert "input_ids  INT64 [any, any]" in out
+    assert "embedding  FP32 [any, 384]" in out
+    assert "CPUExecutionProvider" in out
+    assert "up to 64 rows" in out
+
+
+def test_a_model_that_the_mesh_does_not_have_is_an_error(mesh: Mesh, run: Run) -> None:
+    mesh.answers["GetModel"] = status("NOT_FOUND", "no model 'x'; near names: y", info("MODEL_NOT_FOUND"))
+    result = run("models", "show", "x")
+    assert result.exit_code == 1
+    assert "NOT_FOUND: no model 'x'; near names: y" in result.stderr
+
+
+def test_an_added_file_is_listed_from_the_store(run: Run, store: Store, onnx_file: Path) -> None:
+    added = run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
+    assert added.exit_code == 0, added.stderr
+    assert "double@1 is in" in added.stdout
+    listed = run("models", "list", *NOBODY)
+    assert "this is what the store holds" in listed.stderr
+    assert "double@1 * nlp tensors only INSTALLED" in " ".join(listed.stdout.split())
+    (shown,) = json.loads(run("models", "list", "--json", "--models", store.root).stdout)["models"]
+    assert shown["name"] == "double"
+    assert json.loads(shown["cardJson"])["family"] == "nlp"
+
+
+def test_a_second_version_is_the_default_one(run: Run, store: Store, onnx_file: Path) -> None:
+    for _ in range(2):
+        assert run("models", "add", onnx_file, "--name", "double", "--family", "nlp").exit_code == 0
+    assert "double@2 (the default version)" in run("models", "show", "double", *NOBODY).stdout
+    first = run("models", "show", "double@1", *NOBODY).stdout
+    assert "double@1" in first
+    assert "default" not in first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--name", "double", "--family", "smell"), "'smell' is no family: they are vision, speech, nlp"),
+        (("--name", "Double!", "--family", "nlp"), "name"),
+    ],
+)
+def test_a_file_that_cannot_be_added_is_an_error_in_words(
+    arguments: tuple[str, ...], why: str, run: Run, store: Store, onnx_file: Path
+) -> None:
+    result = run("models", "add", onnx_file, *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert why in result.stderr
+
+
+def test_a_file_that_is_no_graph_is_refused_in_words(run: Run, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("hello")
+    result = run("models", "add", tmp_path / "text.onnx", "--name", "text", "--family", "nlp")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_name_that_the_store_does_not_have_lists_what_it_has(run: Run, store: Store, onnx_file: Path) -> None:
+    run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
+    result = run("models", "show", "triple", *NOBODY)
+    assert result.exit_code == 1
+    assert "has no triple; it has double@1" in result.stderr
+
+
+def test_an_empty_store_says_how_to_fill_it(run: Run, store: Store) -> None:
+    assert "ortmesh pull" in run("models", "list", "--models", store.root).stdout
+
+
+def test_a_broken_card_is_told_and_the_others_are_listed(run: Run, store: Store, onnx_file: Path) -> None:
+    run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
+    (store.root / "broken" / "1").mkdir(parents=True)
+    result = run("models", "list", "--models", store.root)
+    assert "not usable" in result.stderr
+    assert "double@1" in result.stdout
+
+
+@pytest.fixture
+def shelf(monkeypatch: pytest.MonkeyPatch, onnx_file: Path) -> list[Card]:
+    """A catalogue of files on this disk: one that is there, one optional, one that is gone."""
+
+    def card(name: str, file: Path, optional: bool = False, sha256: str | None = None) -> Card:
+        source = Source(uri=f"file:{file}", files={"model.onnx": sha256 or sha256_of(onnx_file)})
+        return Card(name=name, family="nlp", sources=[source], files={"model.onnx": None}, optional=optional)
+
+    cards = [
+        card("gone", onnx_file.with_name("gone.onnx")),
+        card("here", onnx_file),
+        card("other", onnx_file, optional=True),
+    ]
+    monkeypatch.setattr(catalogue, "_by_name", lambda: {each.name: each for each in cards})
+    return cards
+
+
+@pytest.mark.usefixtures("shelf")
+def test_pull_fetches_what_is_named(run: Run, store: Store) -> None:
+    result = run("pull", "here")
+    assert result.exit_code == 0, result.output
+    assert "✓ here@1" in result.stdout
+    assert store.has("here", "1")
+    assert "(was there)" in run("pull", "here").stdout
+
+
+@pytest.mark.usefixtures("shelf")
+def test_pull_goes_on_after_a_failure_and_ends_with_1(run: Run, store: Store) -> None:
+    result = run("pull")
+    assert result.exit_code == 1
+    assert "✗ gone@1" in result.stderr
+    assert "not fetched: gone@1" in result.stderr
+    assert "1 of 2 models" in result.stdout
+    assert store.has("here", "1")
+    assert not store.has("other", "1")
+
+
+@pytest.mark.usefixtures("shelf")
+def test_pull_takes_the_optional_ones_when_asked(run: Run, store: Store) -> None:
+    run("pull", "--optional")
+    assert store.has("other", "1")
+
+
+@pytest.mark.usefixtures("shelf")
+def test_an_unknown_name_is_an_error_with_near_ones(run: Run, store: Store) -> None:
+    result = run("pull", "hera")
+    assert result.exit_code == 1
+    assert "did you mean here" in result.stderr
+
+
+@pytest.mark.usefixtures("shelf")
+def test_the_catalogue_is_listed(run: Run, store: Store) -> None:
+    run("pull", "here")
+    rows = [line.split() for line in run("pull", "--list").stdout.splitlines()]
+    assert ["here@1", "nlp", "default", "unknown", "yes"] in rows
+    assert ["other@1", "nlp", "optional", "unknown"] in rows

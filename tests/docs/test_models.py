@@ -1,0 +1,36 @@
+"""docs/models.md describes every key of a card, and the README the default models."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+from pydantic import BaseModel
+
+from ortmesh import catalogue
+from ortmesh.serving.cards import Batching, Card, License, Quality, Runtime, Source, TensorSpec
+from tests.docs.pages import DOCS, ROOT, blocks, table_rows
+
+PAGE = DOCS / "models.md"
+PARTS: tuple[type[BaseModel], ...] = (Card, Source, TensorSpec, Batching, Runtime)
+
+
+def test_every_key_of_a_card_is_described_and_no_other() -> None:
+    keys = {key for part in PARTS for key in part.model_fields}
+    keys |= {f"license.{key}" for key in License.model_fields} | set(Quality.model_fields)
+    described = {key for row in table_rows(PAGE) for key in re.findall(r"`([\w.]+)`", row[0])}
+    assert described == keys
+
+
+def test_the_example_is_a_card() -> None:
+    for block in blocks(PAGE):
+        if block.language == "yaml":
+            Card.model_validate(yaml.safe_load(block.text))
+
+
+def test_the_readme_names_every_default_model_with_its_licence() -> None:
+    rows = [row for row in table_rows(ROOT / "README.md") if len(row) == 6]
+    for card in catalogue.cards():
+        if not card.optional:
+            (licences,) = {row[3] for row in rows if re.search(rf"{card.name}\b", row[2])}
+            assert card.license.weights == licences

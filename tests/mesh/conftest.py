@@ -1,0 +1,136 @@
+"""The real thing, started: `ortmesh up` with two replicas of the language service, on both adapters."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ortmesh.client import Client
+from ortmesh.serving.store import Store
+
+START_SECONDS = 120
+
+
+class RunningMesh:
+    """An `ortmesh up` and what it printed."""
+
+    def __init__(self, store: Path, runtime: Path, adapter: str, *arguments: str) -> None:
+        self.store = store
+        self.runtime = runtime
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.address = f"127.0.0.1:{port}"
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        command = [
+            sys.executable,
+            "-m",
+            "ortmesh.cli",
+            "up",
+            "--port",
+            str(port),
+            "--runtime",
+            str(runtime),
+            *arguments,
+        ]
+        environment = {**os.environ, "ORTMESH_MODELS": str(store), "ORTMESH_SERVICE_ADAPTER": adapter, "COLUMNS": "200"}
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                self.lines.append(line.rstrip())
+                self._changed.notify_all()
+
+    def until_line(self, pattern: str, *, seconds: float = 30, after: int = 0) -> str:
+        """The first line after the given number of lines that matches; fails with all lines otherwise."""
+        until = time.monotonic() + seconds
+        with self._changed:
+            while True:
+                for line in self.lines[after:]:
+                    if re.search(pattern, line):
+                        return line
+                left = until - time.monotonic()
+                assert left > 0, f"no line matches {pattern!r}:\n" + "\n".join(self.lines)
+                self._changed.wait(left)
+
+    def until(self, holds: Callable[[], bool], *, seconds: float = 30) -> None:
+        """Returns once `holds()`; it is asked every 50 ms."""
+        until = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < until, "it never came true:\n" + "\n".join(self.lines[-50:])
+            time.sleep(0.05)
+
+    def pids(self, part: str) -> list[int]:
+        """The processes of this mesh whose command line holds `part`, without `ortmesh up` itself."""
+        listed = subprocess.run(["ps", "-e", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+        lines = [line.split(None, 1) for line in listed.stdout.splitlines()]
+        mine = [(int(pid), args) for pid, args in lines if str(self.runtime) in args and int(pid) != self.process.pid]
+        return [pid for pid, args in mine if part in args]
+
+    def stop(self) -> int:
+        """Ends it as Ctrl-C would; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(60)
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+def link_store(source: Store, target: Path) -> Path:
+    """A store of the same models that a test may add to; the files are linked where the disk allows."""
+
+    def link(a: str, b: str) -> None:
+        try:
+            os.link(a, b)
+        except OSError:
+            shutil.copy2(a, b)
+
+    shutil.copytree(source.root, target, copy_function=link, ignore=shutil.ignore_patterns(".*"))
+    return target
+
+
+@pytest.fixture(scope="module", params=["native", "grpcio"])
+def mesh(
+    request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningMesh]:
+    """The whole mesh; the services' ports are served by one adapter, then by the other."""
+    runtime = Path(f"/tmp/om-{os.getpid()}-{request.param}")
+    models = link_store(store, tmp_path_factory.mktemp("mesh") / "models")
+    running = RunningMesh(models, runtime, request.param, "--replicas", "nlp=2")
+    try:
+        running.until_line(r"^ready in", seconds=START_SECONDS)
+        yield running
+    finally:
+        assert running.stop() == 0
+        assert not running.pids(""), "something outlived the mesh"
+
+
+@pytest.fixture
+def client(mesh: RunningMesh) -> Iterator[Client]:
+    with Client(mesh.address) as made:
+        yield made
