@@ -39,7 +39,7 @@ def main() -> int:
         signal.signal(number, _interrupt)
     try:
         missing = run(Steps(console), Store(arguments.models), arguments.page)
-    except (DemoFailed, StoreError) as error:
+    except (DemoFailed, StoreError, OSError, ImportError) as error:
         console.print(f"[bold red]The demo failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from typing import Self
 import grpc
 
 from demo.failure import DemoFailed
+from ortmesh import descriptors
 from ortmesh.cli.runtime import claim_port
 from ortmesh.cli.supervisor import LAUNCH
 from ortmesh.client import Client
@@ -28,6 +29,7 @@ READY_SECONDS = 90.0
 STOP_SECONDS = 60.0
 """How long the mesh may drain before it is killed; it takes 3 s without calls."""
 LOOK_SECONDS = 0.1
+LOOK_TIMEOUT_SECONDS = 2.0
 LAST_LINES = 15
 
 
@@ -68,10 +70,13 @@ class Mesh:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def wait(self, names: Sequence[str], seconds: float = READY_SECONDS) -> None:
-        """Returns once all these models are ready. DemoFailed, with the log's end, when they don't become so."""
+        """Returns once all these models answer. DemoFailed, with the log's end, when they don't come to it."""
         deadline = time.monotonic() + seconds
-        with Client(self.address, timeout_seconds=2.0) as client:
-            while waiting := self._not_ready(client, names):
+        waiting = list(names)
+        with Client(self.address, timeout_seconds=LOOK_TIMEOUT_SECONDS) as client:
+            while waiting := [name for name in waiting if not _answers(client, name)]:
+                if failed := _failed(client, waiting):
+                    raise DemoFailed(f"the model {failed.name} failed: {failed.state_reason}{self._last_lines()}")
                 if self._process.poll() is not None:
                     raise DemoFailed(f"the mesh ended by itself{self._last_lines()}")
                 if time.monotonic() > deadline:
@@ -93,17 +98,6 @@ class Mesh:
         """The ids of all processes of the mesh that live: they share a session."""
         return [pid for pid in _all_processes() if _session_of(pid) == self._process.pid]
 
-    def _not_ready(self, client: Client, names: Sequence[str]) -> list[str]:
-        try:
-            models = client.models.ListModels(models_pb2.ListModelsRequest(page_size=1000)).models
-        except grpc.RpcError:  # not listening yet
-            return list(names)
-        served = {model.name: model for model in models if model.default_version}
-        for name in names:
-            if name in served and served[name].state == models_pb2.MODEL_STATE_FAILED:
-                raise DemoFailed(f"the model {name} failed: {served[name].state_reason}{self._last_lines()}")
-        return [name for name in names if name not in served or served[name].state != models_pb2.MODEL_STATE_READY]
-
     def _last_lines(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
         return "; its last lines:\n" + "\n".join(f"    {line}" for line in lines) if lines else ""
@@ -114,6 +108,30 @@ class Mesh:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _answers(client: Client, name: str) -> bool:
+    """True when a model is ready at the end of the whole way: ModelMetadata is answered by its own service alone."""
+    describe = client.channel.unary_unary(
+        f"/{descriptors.OIP_SERVICE}/ModelMetadata",
+        request_serializer=descriptors.oip("ModelMetadataRequest").SerializeToString,
+        response_deserializer=descriptors.oip("ModelMetadataResponse").FromString,
+    )
+    try:
+        describe(descriptors.oip("ModelMetadataRequest")(name=name), timeout=LOOK_TIMEOUT_SECONDS)
+    except grpc.RpcError:
+        return False
+    return True
+
+
+def _failed(client: Client, names: Sequence[str]) -> models_pb2.Model | None:
+    """One of these models that has failed, if any."""
+    try:
+        models = client.models.ListModels(models_pb2.ListModelsRequest(page_size=1000)).models
+    except grpc.RpcError:  # nobody listens yet
+        return None
+    failed = (each for each in models if each.name in names and each.state == models_pb2.MODEL_STATE_FAILED)
+    return next(failed, None)
 
 
 def _all_processes() -> list[int]:

@@ -42,15 +42,16 @@ def find_envoy(given: Path | None = None) -> Path:
     return Path(on_path)
 
 
-def validate(configuration: dict[str, Any], envoy: Path) -> None:
-    """Has Envoy read a bootstrap without running it; ConfigurationRejected with Envoy's reason.
+def validate(configuration: dict[str, Any], envoy: Path) -> list[str]:
+    """Has Envoy read a bootstrap without running it. Returns its warnings; ConfigurationRejected with its reason.
 
     The routes must be inlined (`{"route_config": …}`): a file of routes that is watched is not opened.
     """
     with tempfile.TemporaryDirectory(prefix="om-") as folder:
         path = Path(folder) / "envoy.json"
         path.write_text(json.dumps(configuration))
-        command = [str(envoy), "--mode", "validate", "-c", str(path), "--log-level", "error", "--disable-hot-restart"]
+        command = [str(envoy), "--mode", "validate", "-c", str(path), "--log-level", "warning", "--disable-hot-restart"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=VALIDATE_SECONDS, check=False)
     if done.returncode != 0:
         raise ConfigurationRejected(done.stderr.strip() or f"envoy exited with {done.returncode}")
+    return done.stderr.splitlines()

@@ -24,9 +24,11 @@ def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) ->
         "type": "STRICT_DNS" if named else "STATIC",
         "connect_timeout": "0.5s",
         "per_connection_buffer_limit_bytes": MIB,
-        "load_balancing_policy": {"policies": [{"typed_extension_config": _least_request()}]},
-        # Without a healthy replica calls fail at once as UNAVAILABLE; Envoy would else try the dead ones.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # The less busy of two at random, not of all: a replica that just died answers nothing and looks idle.
+        "lb_policy": "LEAST_REQUEST",
+        # Replicas that are not healthy are asked only where none is: a service whose models all load or failed says
+        # that itself, better than Envoy's "no healthy upstream". Envoy would ask them below half.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
         "circuit_breakers": {"thresholds": [_thresholds(NAMED_REPLICAS if named else len(addresses))]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _protocol(addresses)
@@ -43,23 +45,12 @@ def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) ->
             "outlier_detection": _outliers(),
         }
     if named:
-        made |= {"dns_lookup_family": "V4_PREFERRED", "respect_dns_ttl": True, "dns_refresh_rate": "5s"}
+        made["dns_lookup_family"] = "V4_PREFERRED"
     return made
 
 
 def _endpoint(address: Address) -> Json:
     return {"endpoint": {"address": address.for_envoy()}}
-
-
-def _least_request() -> Json:
-    """All replicas are compared, not two at random: they are few, and a call costs far more than the scan."""
-    return {
-        "name": "envoy.load_balancing_policies.least_request",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
-            "selection_method": "FULL_SCAN",
-        },
-    }
 
 
 def _thresholds(replicas: int) -> Json:
@@ -74,10 +65,14 @@ def _thresholds(replicas: int) -> Json:
 
 
 def _health_check() -> Json:
+    """A process that dies is seen by its connections; the timeout is for one that hangs, and must not take a busy one
+    for it."""
     return {
-        "timeout": "0.5s",
+        "timeout": "2s",
         "interval": "1s",
-        "no_traffic_interval": "1s",
+        # Until it is well: a call that comes right after the start must not meet an unknown replica.
+        "no_traffic_interval": "0.25s",
+        "no_traffic_healthy_interval": "1s",
         "unhealthy_interval": "0.25s",
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,

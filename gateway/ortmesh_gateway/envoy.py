@@ -168,7 +168,7 @@ def _access_log() -> list[Json]:
         "method": "%REQ(:PATH)%",
         "model": "%REQ(X-ORTMESH-MODEL)%",
         "caller": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-        "status": "%GRPC_STATUS%",
+        "status": "%GRPC_STATUS(SNAKE_STRING)%",
         "details": "%RESPONSE_CODE_DETAILS%",
         "flags": "%RESPONSE_FLAGS%",
         "request_bytes": "%BYTES_RECEIVED%",

@@ -22,8 +22,9 @@ IDLE_GRACE_SECONDS = 2.0
 FLUSH_SECONDS = 30.0
 """How long a caller may leave an answer unread that is complete."""
 RETRIES = 4
-RETRY_ON = "connect-failure,refused-stream,reset-before-request,unavailable"
-"""Services answer UNAVAILABLE only before work began."""
+RETRY_ON = "connect-failure,refused-stream,reset,unavailable"
+"""Only for methods that may be repeated. Services answer UNAVAILABLE before work began; a reset means that a replica
+died in the middle of it."""
 
 NOT_SERVED = 404
 """gRPC callers see UNIMPLEMENTED."""

@@ -33,7 +33,7 @@ def addresses(plan: Plan) -> list[tuple[str, str]]:
 
 def commands(plan: Plan) -> list[str]:
     """One with grpcurl, one with this command, one in Python."""
-    address = _reachable(plan.address)
+    address = reachable(plan.address)
     elsewhere = "" if address == DEFAULT_ADDRESS else f" --address {address}"
     call = next((call for task, call in _CALLS.items() if task in plan.tasks), "models list")
     body, method = "{}", "ortmesh.models.v1.ModelService/ListModels"
@@ -50,7 +50,7 @@ def commands(plan: Plan) -> list[str]:
     ]
 
 
-def _reachable(address: str) -> str:
+def reachable(address: str) -> str:
     """An address that a caller on this machine can use: 0.0.0.0 is for listening only."""
     host, _, port = address.rpartition(":")
     return f"127.0.0.1:{port}" if host in ("0.0.0.0", "[::]", "::") else address

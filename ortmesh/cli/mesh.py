@@ -9,9 +9,9 @@ import time
 from rich.text import Text
 
 from ortmesh.cli.console import PartLines, out
-from ortmesh.cli.health import until_serving
-from ortmesh.cli.hints import print_hints
-from ortmesh.cli.plan import SERVICES, Plan
+from ortmesh.cli.health import until_routed, until_serving
+from ortmesh.cli.hints import print_hints, reachable
+from ortmesh.cli.plan import SERVICES, Plan, ServicePart
 from ortmesh.cli.supervisor import Supervisor
 from ortmesh.config import GatewaySettings, ServiceSettings
 
@@ -79,12 +79,17 @@ class Mesh:
         """Every replica by itself, then the mesh as a caller sees it."""
         async with asyncio.TaskGroup() as group:
             for service in self._plan.services:
-                group.create_task(self._until_serving(service.part.name, service.address, [""]))
-        names = ["", *(SERVICES[family] for family in self._plan.families)]
-        await self._until_serving(self._plan.gateway.name, self._plan.address, names)
+                group.create_task(self._until_serving(service))
+        address, families = reachable(self._plan.address), self._plan.families
+        await until_serving(address, ["", *(SERVICES[family] for family in families)])
+        await until_routed(address, families)
+        self._is_ready(self._plan.gateway.name)
 
-    async def _until_serving(self, name: str, address: str, services: list[str]) -> None:
-        await until_serving(address, services)
+    async def _until_serving(self, service: ServicePart) -> None:
+        await until_serving(service.address, [""])
+        self._is_ready(service.part.name)
+
+    def _is_ready(self, name: str) -> None:
         del self._missing[name]
         self._lines.show(name, "is ready")
 

@@ -54,10 +54,6 @@ class Method:
     needs_permit: bool = True
     """False for health, which must answer when everything else is full or drains."""
 
-    def decode(self, payload: bytes) -> Any:
-        """Parses a request; google.protobuf.message.DecodeError when the bytes are none."""
-        return self.request_type.FromString(payload)
-
 
 def bind(
     service: str,

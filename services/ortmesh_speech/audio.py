@@ -108,7 +108,7 @@ class _File:
 
     def _open(self, content: bytes) -> _Forward:
         try:
-            return _Forward(io.BytesIO(content))
+            return _Forward(_Memory(content))
         except soundfile.LibsndfileError as error:
             raise self._not_audio(error.error_string) from None
 
@@ -122,6 +122,19 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # the library has no
 
     def seekable(self) -> bool:
         return False
+
+
+class _Memory(io.BytesIO):
+    """A file in memory that stays where it is when a damaged header leads to before its start.
+
+    libsndfile sees that and complains; an exception would only be printed by its Python wrapper.
+    """
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return self.tell()
 
 
 class _Raw:

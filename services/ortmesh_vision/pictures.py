@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ortmesh.errors import BadInput
 from ortmesh.vision.v1 import vision_pb2
@@ -102,10 +102,12 @@ def _open(data: bytes, field: str) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadInput(field, f"the picture is over {_megapixels()}") from None
+    except UnidentifiedImageError:
+        raise BadInput(field, f"is not a picture that can be read ({', '.join(FORMATS)})") from None
     except MemoryError:
         raise
-    except Exception:
-        raise BadInput(field, f"is not a picture that can be read ({', '.join(FORMATS)})") from None
+    except Exception as error:
+        raise BadInput(field, f"the file is broken or truncated: {error}") from None
 
 
 def _check_size(width: int, height: int, field: str) -> None:

@@ -1,8 +1,10 @@
-"""VisionService: which task answers which method."""
+"""What VisionService answers: one line binds a task to its method."""
 
 from __future__ import annotations
 
 from typing import Final
+
+import cv2
 
 from ortmesh.front.methods import Method, bind, generated
 from ortmesh.serving.models import Models
@@ -16,7 +18,8 @@ SERVICE = "ortmesh.vision.v1.VisionService"
 
 
 def methods(models: Models) -> list[Method]:
-    """The family's rows in the front's table."""
+    """The service's rows of the table of methods."""
+    cv2.setNumThreads(1)  # pictures are worked on side by side in the pool; OpenCV would take all of the host's cores
     return bind(
         SERVICE,
         {

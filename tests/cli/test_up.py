@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -19,6 +21,7 @@ import pytest
 from onnx import TensorProto, helper
 from tritonclient import grpc as triton
 
+from ortmesh.cli.health import until_routed, until_serving
 from ortmesh.serving.add import add
 from ortmesh.serving.store import Store
 from tests.cli.conftest import Run
@@ -122,9 +125,9 @@ def test_up_serves_restarts_what_dies_and_ends_in_order(started: list[Command], 
     assert "READY" in listed.stdout, listed.output
 
     os.kill(up.children("ortmesh_nlp")[0], signal.SIGKILL)
-    up.until(r"nlp-[01] │ was ended by SIGKILL: .*; starts again in 0.5 s")
+    up.until(r"nlp-[01] +│ was ended by SIGKILL: .*; starts again in 0.5 s")
     assert _double(address, [1, 2, 3]) == [2, 4, 6]  # the other replica answers
-    up.until(r"nlp-[01] │ .*listens on")
+    up.until(r"nlp-[01] +│ .*listens on")
 
     assert up.end(signal.SIGTERM) == 0
     shown = "\n".join(up.lines)
@@ -147,11 +150,21 @@ def test_when_up_is_killed_its_parts_end_too(started: list[Command], runtime: Pa
 
 
 def _ends(process: int, seconds: float = 20) -> bool:
-    import select
-
+    """True when the process of this descriptor ends in time."""
     ended, _, _ = select.select([process], [], [], seconds)
     os.close(process)
     return bool(ended)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_second_ctrl_c_ends_at_once(started: list[Command], runtime: Path) -> None:
+    up = _start(started, "up", "--port", 0, "--runtime", runtime)
+    up.until("^ready in")
+    up.process.send_signal(signal.SIGINT)
+    up.until("the gateway is draining")  # which takes 2 s
+    assert up.end(signal.SIGINT) == 0
+    assert up.lines[-1] == "stopped"
+    assert not any("nlp is draining" in line for line in up.lines)
 
 
 @pytest.mark.usefixtures("store")
@@ -205,8 +218,7 @@ def test_serve_runs_one_service_in_this_process(started: list[Command]) -> None:
     address = serve.until(r"listens on (127\.0\.0\.1:\d+)")[1]
     serve.until("double@1 is ready")
     assert _double(address, [1, 2, 3]) == [2, 4, 6]
-    serve.process.send_signal(signal.SIGTERM)
-    assert serve.end() == 0
+    assert serve.end(signal.SIGTERM) == 0
 
 
 @pytest.mark.usefixtures("store")
@@ -214,7 +226,8 @@ def test_gateway_runs_before_a_service_that_is_there(started: list[Command], run
     serve = _start(started, "serve", "nlp", "--listen", f"unix:{runtime}/nlp.sock")
     gateway = _start(started, "gateway", "--listen", "127.0.0.1:0", "--backend", f"nlp=unix:{runtime}/nlp.sock")
     address = gateway.until(r"listens on (127\.0\.0\.1:\d+)")[1]
-    gateway.until("routes to 1 models")
+    asyncio.run(until_serving(address, [""]))
+    asyncio.run(until_routed(address, ["nlp"]))
     assert _double(address, [1, 2, 3]) == [2, 4, 6]
     assert gateway.end(signal.SIGTERM) == 0
     assert serve.end(signal.SIGTERM) == 0

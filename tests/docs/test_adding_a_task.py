@@ -16,7 +16,7 @@ from tests.docs.pages import DOCS, ROOT, Block, blocks
 PAGE = DOCS / "adding-a-task.md"
 COPIED = ("ortmesh", "services", "gateway", "protos", "pyproject.toml", "hatch_build.py")
 TESTS = ("tests/__init__.py", "tests/conftest.py", "tests/nlp", "tests/test_contract.py")
-TOLD = "tests/nlp/test_similarity.py", "tests/test_contract.py"
+TOLD = ("tests/nlp/test_similarity.py", "tests/test_contract.py", "-k", "similarity or comment")
 
 
 @pytest.fixture
@@ -61,10 +61,16 @@ def changed(before: str, block: Block) -> str:
         assert service
         return head + service + block.text + rest
     assert block.language == "diff", f"{block}: where in the file?"
-    for old, new in re.findall(r"^-(.*)\n((?:\+.*\n)+)", block.text, re.MULTILINE):
-        assert before.count(f"{old}\n") == 1, f"{block}: {old!r} is not in the code"
-        before = before.replace(old, "\n".join(line[1:] for line in new.splitlines()))
+    for hunk in block.text.split("@@\n"):
+        old, new = side(hunk, "-"), side(hunk, "+")
+        assert before.count(old) == 1, f"{block}: this is not in the code:\n{old}"
+        before = before.replace(old, new)
     return before
+
+
+def side(hunk: str, sign: str) -> str:
+    """The lines of a diff before (`-`) or after (`+`) the change."""
+    return "".join(line[1:] for line in hunk.splitlines(keepends=True) if line[0] in (" ", sign))
 
 
 def run(root: Path, *arguments: str) -> None:

@@ -46,14 +46,17 @@ async def test_the_replica_with_the_fewest_calls_gets_the_next(mesh: Mesh, pair:
 
     started = asyncio.Event()
     async with mesh(*pair) as caller:
+        while not all(backend.calls for backend in pair):
+            await caller.nlp.Embed(nlp_pb2.EmbedRequest())
         for backend in pair:
+            backend.calls.clear()
             backend.answers["Embed"] = held
         busy = asyncio.ensure_future(caller.nlp.Embed(nlp_pb2.EmbedRequest()))
         await started.wait()
         (free,) = (backend for backend in pair if not backend.calls)
         free.answers.clear()
         for _ in range(20):
-            await caller.nlp.Embed(nlp_pb2.EmbedRequest())
+            await caller.nlp.Embed(nlp_pb2.EmbedRequest(), timeout=10)
         assert len(free.calls) == 20
         done.set()
         await busy

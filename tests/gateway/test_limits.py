@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from ortmesh.errors import ModelFailed
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.vision.v1 import vision_pb2
@@ -89,6 +90,20 @@ async def test_trace_headers_and_names_with_underscores_pass(mesh: Mesh, nlp: Ba
     async with mesh(nlp) as caller:
         await caller.nlp.Embed(nlp_pb2.EmbedRequest(), metadata=tuple(sent.items()))
         assert sent.items() <= nlp.calls[0].metadata.items()
+
+
+async def test_a_service_without_a_model_ready_says_so_itself(mesh: Mesh, nlp: Backend) -> None:
+    """Not healthy, but there: its own error tells more than that no replica is healthy."""
+
+    async def refuse(request: Any, call: Call) -> Any:
+        raise ModelFailed("minilm: its file is broken")
+
+    nlp.answers["Embed"] = refuse
+    nlp.health.set("", False)
+    async with mesh(nlp) as caller:
+        with pytest.raises(grpc.aio.AioRpcError, match="its file is broken") as caught:
+            await caller.nlp.Embed(nlp_pb2.EmbedRequest())
+        assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
 
 
 async def test_a_service_that_is_away_is_unavailable_at_once(mesh: Mesh, nlp: Backend) -> None:

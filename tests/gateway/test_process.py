@@ -119,11 +119,8 @@ def test_the_access_log_tells_of_a_call_without_its_payload(folder: Path) -> Non
     out, _ = gateway.communicate(timeout=20)
     (line,) = out.splitlines()
     told = json.loads(line)
-    assert (told["method"], told["status"], told["cluster"]) == (
-        "/ortmesh.nlp.v1.NlpService/Embed",
-        "Unavailable",
-        "nlp",
-    )
+    assert told["method"] == "/ortmesh.nlp.v1.NlpService/Embed"
+    assert (told["status"], told["cluster"]) == ("UNAVAILABLE", "nlp")
     assert "secret" not in line
 
 

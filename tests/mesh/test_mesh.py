@@ -246,8 +246,8 @@ def callers(client: Client, count: int) -> Iterator[list[int]]:
             yield answered
         finally:
             stop.set()
-        for call in calls:
-            call.result()
+    for call in calls:
+        call.result()
 
 
 def send(mesh: RunningMesh, number: signal.Signals, replica: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import struct
@@ -216,6 +217,21 @@ def test_a_file_whose_decoder_complains_is_refused_with_the_place() -> None:
     content = encode(tone(16_000, 20), container="FLAC")
     with pytest.raises(BadInput, match=r"audio\.encoded: is damaged or cut off after \d+\.\d\d s"):
         read(Audio(encoded=content[: len(content) // 2]))
+
+
+@pytest.mark.parametrize("container", ["WAV", "RF64", "W64", "FLAC", "OGG", "AIFF", "AU", "CAF"])
+def test_damaged_files_are_read_or_refused_and_nothing_else(container: str) -> None:
+    """Two hundred of each with bytes changed, most of them in the header, some cut off."""
+    random = np.random.default_rng(3)
+    whole = encode(tone(16_000), container=container)
+    for _ in range(200):
+        content = bytearray(whole)
+        for place in random.integers(0, 200 if random.random() < 0.7 else len(content), size=6):
+            content[place] = random.choice([0, 255, int(random.integers(256))])
+        if random.random() < 0.2:
+            content = content[: random.integers(1, len(content))]
+        with contextlib.suppress(BadInput, OutOfRange):
+            read(Audio(encoded=bytes(content)))
 
 
 def test_blocks_join_without_a_seam() -> None:

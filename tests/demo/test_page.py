@@ -1,0 +1,96 @@
+"""The page needs nothing from anywhere, and shows what came as text, never as markup."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from html.parser import HTMLParser
+
+import pytest
+
+from demo import inputs, page
+from demo.answers import Answers, Came, Classified, Compared, Line, Ranked, ReadPage, Recognized, Refused, Tensors
+from demo.models import Models
+
+CAME = Came("Service.Method", "model@1", 0.0123)
+ADDRESSES = ("src", "href", "srcset", "poster", "action")
+VOID = {"meta", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Collects a page's addresses and texts, and checks that its elements nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.texts: list[str] = []
+        self.elements: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("src", "href", "srcset", "poster", "action")
+        ]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def answers() -> Answers:
+    pictures, sheet, speech = inputs.pictures(), inputs.english_page(), inputs.recordings()[0]
+    corners = ((1.0, 1.0), (9.0, 1.0), (9.0, 5.0), (1.0, 5.0))
+    sent, got = "image FP32 [1, 3, 224, 224]", ("logits FP32 [1, 1000]",)
+    return Answers(
+        classified=(Classified(pictures[0], (("espresso", 0.95), ("<i>cup</i>", 0.01)), CAME),),
+        compared=Compared(pictures, ((1.0, 0.5, 0.2, -0.1),) * 4, 1280, CAME),
+        read=(ReadPage(sheet, (Line('HARBOUR & "LIGHT"', 0.99, corners),), CAME),),
+        recognized=(Recognized(speech, "<script>alert(1)</script>", 0.9, CAME),),
+        ranked=Ranked("How long?", (("four weeks", 0.5), ("soup", -0.02)), 384, CAME),
+        tensors=Tensors(pictures[0], "tritonclient", sent, got, "x", CAME),
+        refused=(Refused("a letter", "INVALID_ARGUMENT", "INVALID_FIELD", "no picture", ("image.encoded",), CAME),),
+    )
+
+
+def rendered(answers: Answers) -> str:
+    return page.render(answers, Models((), {"gone": "the index <b>does not answer</b>"}), datetime(2026, 1, 2))
+
+
+def test_everything_is_inside(answers: Answers) -> None:
+    text = rendered(answers)
+    read = Reader(text)
+    assert len(read.addresses) == 11  # 2 pictures, 8 thumbnails, 1 recording
+    assert all(address.startswith("data:") for address in read.addresses)
+    assert not {"link", "script", "iframe", "object"} & set(read.elements)
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_what_came_is_text(answers: Answers) -> None:
+    texts = Reader(rendered(answers)).texts
+    for text in ("<i>cup</i>", "<script>alert(1)</script>", 'HARBOUR & "LIGHT"', "12 ms"):
+        assert any(text in each for each in texts), text
+    assert any("the index <b>does not answer</b>" in each for each in texts)
+
+
+def test_each_line_has_its_box(answers: Answers) -> None:
+    assert 'points="1.0,1.0 9.0,1.0 9.0,5.0 1.0,5.0"' in rendered(answers)
+
+
+def test_what_no_model_was_there_for_is_left_out(answers: Answers) -> None:
+    text = rendered(replace(answers, recognized=(), ranked=None))
+    assert "SpeechService" not in text
+    assert "NlpService" not in text
+    Reader(rendered(Answers()))
