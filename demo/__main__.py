@@ -19,7 +19,7 @@ from demo import inputs, page, terminal
 from demo.answers import Answers
 from demo.failure import DemoFailed
 from demo.mesh import Mesh
-from demo.models import Models, default_cards, pull_all
+from demo.models import MIB, Models, default_cards, pull_all
 from demo.steps import Steps
 from demo.tasks import ask_all
 from ortmesh.cli.console import out
@@ -69,6 +69,8 @@ def _pull(steps: Steps, store: Store) -> Models:
     with steps.step("Pulling the default models (some 220 MB the first time)", spins=False):
         models = pull_all(default_cards(), store, steps)
     terminal.show_models(steps.console, models)
+    total = sum(had.nbytes for had in models.had) / MIB
+    steps.note(f"{len(models.had)} models, {total:.0f} MiB; what they were made from is kept in {store.cache}")
     return models
 
 

@@ -24,8 +24,10 @@ def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) ->
         "type": "STRICT_DNS" if named else "STATIC",
         "connect_timeout": "0.5s",
         "per_connection_buffer_limit_bytes": MIB,
-        # The less busy of two at random, not of all: a replica that just died answers nothing and looks idle.
+        # The least busy of four draws, not of all: a replica that just died answers nothing, looks idle, and would be
+        # chosen again by every retry.
         "lb_policy": "LEAST_REQUEST",
+        "least_request_lb_config": {"choice_count": 4},
         # Replicas that are not healthy are asked only where none is: a service whose models all load or failed says
         # that itself, better than Envoy's "no healthy upstream". Envoy would ask them below half.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},

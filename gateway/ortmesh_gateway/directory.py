@@ -50,6 +50,7 @@ class Directory:
             reflection=True,
         )
         self._known: set[str] = set()
+        self._routed: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -73,9 +74,14 @@ class Directory:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._front.drain(grace_seconds)
 
+    def routed(self, family: str) -> None:
+        """Envoy has found a family's replica in good health: from now on its service counts as the replicas say."""
+        self._routed.add(family)
+        self._tell_health()
+
     def _tell_health(self) -> None:
-        """The mesh serves when every family does; a family when a replica is reached that has a model ready."""
-        ready = {family: self.mesh.ready(family) for family in self.mesh.families}
+        """The mesh serves when every family does; a family when Envoy and we reach a replica with a model ready."""
+        ready = {family: family in self._routed and self.mesh.ready(family) for family in self.mesh.families}
         self.health.set("", bool(ready) and all(ready.values()))
         self.health.set(model_service.SERVICE, True)
         self.health.set(descriptors.OIP_SERVICE, any(ready.values()))

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 FAILED_GRACE_SECONDS = 0.1
 """For what has begun while a start failed."""
+ASK_AGAIN_SECONDS = 0.05
 
 
 class Gateway:
@@ -57,7 +58,7 @@ class Gateway:
         replicas = [Replica(family, each) for family, addresses in self._backends.items() for each in addresses]
         self.directory = Directory(replicas, self._directory_address, self._telemetry)
         self.routes = RouteFile(self._folder / "routes.json", self._admin)
-        self._updater: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
 
@@ -86,7 +87,10 @@ class Gateway:
         except BaseException:
             await self._end(FAILED_GRACE_SECONDS)
             raise
-        self._updater = asyncio.create_task(self._keep_routes(), name="routes")
+        self._tasks = [
+            asyncio.create_task(self._keep_routes(), name="routes"),
+            *(asyncio.create_task(self._until_routed(family), name=f"reach {family}") for family in self._backends),
+        ]
 
     async def stop(self) -> None:
         """Health says NOT_SERVING for `drain_seconds`, calls then have `grace_seconds`, then all ends."""
@@ -100,15 +104,16 @@ class Gateway:
 
     async def failed(self) -> None:
         """Returns never, or raises what ended a task that must go on: a bug."""
-        tasks = [*self.directory.tasks, *self._process.tasks, *([self._updater] if self._updater else [])]
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        running = {*self.directory.tasks, *self._process.tasks, *self._tasks}
+        while True:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
 
     async def _end(self, grace_seconds: float) -> None:
-        if self._updater is not None:
-            self._updater.cancel()
-            await asyncio.wait([self._updater])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         # Together: the directory ends the watches of callers, for which Envoy would else wait.
         await asyncio.gather(self.directory.stop(grace_seconds), self._process.stop(grace_seconds))
         await asyncio.to_thread(self._telemetry.shutdown)
@@ -147,6 +152,20 @@ class Gateway:
                     self._settled.set()
         finally:
             unsubscribe()
+
+    async def _until_routed(self, family: str) -> None:
+        """Until Envoy itself has found a replica in good health, calls would meet "no healthy upstream".
+
+        Its admin can only be asked, so it is asked until then, and never again.
+        """
+        while True:
+            try:
+                if (await self._admin.stats(f"cluster.{family}.")).get("membership_healthy", 0) > 0:
+                    break
+            except AdminError:
+                log.debug("Envoy's admin is not there yet")
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+        self.directory.routed(family)
 
     def _unsettle(self) -> None:
         self._settled.clear()

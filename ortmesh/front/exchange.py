@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ortmesh.errors import OrtmeshError
+from google.protobuf.message import DecodeError
+
+from ortmesh.errors import MalformedMessage, OrtmeshError
 from ortmesh.front.admission import Admission
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Method
@@ -23,13 +25,12 @@ CLOCKS_SECONDS = 0.01
 class Route:
     """A method together with what each of its calls needs, looked up once."""
 
-    __slots__ = ("decode", "enter", "leave", "method", "rpc")
+    __slots__ = ("_decode", "enter", "leave", "method", "rpc")
 
     def __init__(self, method: Method, admission: Admission, rpc: Rpc) -> None:
         self.method = method
         self.rpc = rpc
-        self.decode: Callable[[bytes], Any] = method.request_type.FromString
-        """Parses a request; DecodeError when the bytes are none."""
+        self._decode: Callable[[bytes], Any] = method.request_type.FromString
         self.enter: Callable[[int], None] = _enter_free
         """Takes the permit of one call with so many bytes. Overloaded or Draining without one."""
         self.leave: Callable[[int, float], None] = _leave_free
@@ -38,6 +39,14 @@ class Route:
             self.enter, self.leave = admission.enter_stream, admission.leave_stream
         elif method.needs_permit:
             self.enter, self.leave = admission.enter, admission.leave
+
+    def parse(self, payload: bytes) -> Any:
+        """Parses a request. MalformedMessage when the bytes are none."""
+        try:
+            return self._decode(payload)
+        except DecodeError:
+            name = self.method.request_type.DESCRIPTOR.full_name
+            raise MalformedMessage(f"the bytes are not a message of type {name}") from None
 
 
 def _enter_free(nbytes: int) -> None:
@@ -51,17 +60,27 @@ def _leave_free(nbytes: int, held_seconds: float) -> None:
 class Exchange:
     """One admitted call. It ends exactly once, whatever happens to its handler, its caller or the service."""
 
-    __slots__ = ("call", "nbytes", "route", "stopped", "task")
+    __slots__ = ("call", "nbytes", "payload", "request", "route", "stopped", "task")
 
     def __init__(self, route: Route, call: Call, nbytes: int) -> None:
         self.route = route
         self.call = call
         self.nbytes = nbytes
         """Bytes of the request, as its permit counts them."""
+        self.payload = b""
+        """The request's bytes, until its coroutine decodes them: held here alone, so that they go then."""
+        self.request: Any = None
+        """The decoded request that a direct handler declined, until its coroutine takes it."""
         self.task: asyncio.Task[Any] | None = None
         """The task that runs the call's coroutine, once there is one."""
         self.stopped: OrtmeshError | None = None
         """Why the service itself ended the call."""
+
+    def take_request(self) -> Any:
+        """The request, parsed if it is not yet. MalformedMessage when the bytes are none."""
+        payload, request = self.payload, self.request
+        self.payload, self.request = b"", None
+        return self.route.parse(payload) if request is None else request
 
     def stop(self, why: OrtmeshError) -> None:
         """Ends the call for the service's reasons: its caller gets this error. On the loop."""

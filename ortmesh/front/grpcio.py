@@ -87,8 +87,9 @@ class GrpcioAdapter:
     def _unary(self, route: Route) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def serve(payload: bytes, context: Context) -> bytes:
             exchange = await self._admitted(route, payload, context)
+            del payload  # the exchange holds it until it is decoded
             with _ended(exchange):
-                outcome = await self._dispatcher.unary(exchange, payload)
+                outcome = await self._dispatcher.unary(exchange)
             if isinstance(outcome, bytes):
                 exchange.end("OK", len(outcome))
                 return outcome
@@ -99,6 +100,7 @@ class GrpcioAdapter:
     def _stream(self, route: Route) -> Callable[[bytes, Context], Awaitable[None]]:
         async def serve(payload: bytes, context: Context) -> None:
             exchange = await self._admitted(route, payload, context)
+            del payload
 
             async def send(message: bytes) -> None:
                 try:
@@ -108,7 +110,7 @@ class GrpcioAdapter:
                     raise ReaderStalled(f"no message was taken for {self._stall_seconds:g} s") from None
 
             with _ended(exchange):
-                outcome = await self._dispatcher.stream(exchange, payload, send)
+                outcome = await self._dispatcher.stream(exchange, send)
             if isinstance(outcome, int):
                 exchange.end("OK", outcome)
             else:
@@ -122,7 +124,9 @@ class GrpcioAdapter:
             call = self._dispatcher.admit(route, len(payload), metadata, context.time_remaining())
         except OrtmeshError as error:
             await _send(context, Failure.of(error))
-        return Exchange(route, call, len(payload))
+        exchange = Exchange(route, call, len(payload))
+        exchange.payload = payload
+        return exchange
 
 
 class _Table(grpc.GenericRpcHandler):

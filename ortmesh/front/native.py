@@ -16,12 +16,11 @@ import time
 from functools import partial
 from typing import Any
 
-from google.protobuf.message import DecodeError
 from pygrpc_native import EVENT_CALL, STREAM_FULL, STREAM_SENT, NativeGrpcFront
 
 from ortmesh.errors import Cancelled, Expired, OrtmeshError, ReaderStalled
 from ortmesh.front.call import Call
-from ortmesh.front.dispatch import Dispatcher, malformed
+from ortmesh.front.dispatch import Dispatcher
 from ortmesh.front.exchange import Exchange, Route
 from ortmesh.front.limits import FrontLimits
 from ortmesh.front.status import Failure
@@ -36,8 +35,10 @@ FIRST_PAUSE_SECONDS = 0.001
 LONGEST_PAUSE_SECONDS = 0.005
 """Nothing tells when a stream takes its next message, so a full one is tried again after 1 to 5 ms."""
 
-Start = tuple["NativeExchange", bytes | None, Any]
-"""For the loop: a call with its bytes or its decoded request; None instead of bytes when its caller left."""
+Details = tuple[tuple[tuple[str, str | bytes], ...], str, float | None]
+"""Of a call: its metadata, its peer, and the seconds to the deadline that its caller set."""
+Start = tuple["NativeExchange", bool]
+"""For the loop: a call, and whether its caller has left."""
 
 
 class NativeExchange(Exchange):
@@ -159,76 +160,72 @@ class NativeAdapter:
 
     def _receive(self) -> None:
         """Takes what came in until the server closes."""
-        while (events := self._front.recv_batch_details(BATCH, self._wait_ms())) is not None:
-            starts: list[Start] = []
-            for kind, number, index, payload, _, details in events:
-                try:
-                    if kind == EVENT_CALL:
-                        assert payload is not None
-                        assert details is not None
-                        self._begin(
-                            number, self._dispatcher.routes[index], payload, dict(details[0]), details[2], starts
-                        )
-                    else:
-                        self._leave(number, starts)
-                except Exception as error:
-                    self._recover(number, error)
-            if starts and not self._wake_loop(starts):
-                return
-            if self._next_expiry != math.inf:
-                self._expire()
+        while self._take(self._front.recv_batch_details(BATCH, self._wait_ms())):
+            pass
 
-    def _begin(
-        self,
-        number: int,
-        route: Route,
-        payload: bytes,
-        metadata: dict[str, str | bytes],
-        timeout: float | None,
-        starts: list[Start],
-    ) -> None:
+    def _take(self, events: list[Any] | None) -> bool:
+        """Begins or cancels a batch's calls; False once the server is closed.
+
+        A function of its own, so that nothing holds the last batch's messages while the next one is awaited.
+        """
+        if events is None:
+            return False
+        starts: list[Start] = []
+        for kind, number, index, payload, _, details in events:
+            try:
+                if kind == EVENT_CALL:
+                    self._begin(number, self._dispatcher.routes[index], payload, details, starts)
+                else:
+                    self._leave(number, starts)
+            except Exception as error:
+                self._recover(number, error)
+        if self._next_expiry != math.inf:
+            self._expire()
+        return not starts or self._wake_loop(starts)
+
+    def _begin(self, number: int, route: Route, payload: bytes, details: Details, starts: list[Start]) -> None:
+        metadata, _, timeout = details
         try:
-            call = self._dispatcher.admit(route, len(payload), metadata, timeout)
+            call = self._dispatcher.admit(route, len(payload), dict(metadata), timeout)
         except OrtmeshError as error:
-            failure = Failure.of(error)
-            self._front.fail(number, failure.code, failure.message, failure.trailers)
+            self._refuse(number, error)
             return
         exchange = NativeExchange(route, call, len(payload), number, self._front, self._live)
         direct = route.method.direct
         if direct is None:
-            exchange.on_loop = True
-            starts.append((exchange, payload, None))
-            return
-        try:
-            request = route.decode(payload)
-        except DecodeError:
-            exchange.fail(malformed(route))
-            return
-        try:
-            accepted = direct(request, call, exchange)
-        except OrtmeshError as error:
-            exchange.fail(error)
-            return
-        if not accepted:
-            exchange.on_loop = True
-            starts.append((exchange, b"", request))
-        elif timeout is None and call.deadline < self._next_expiry:
-            self._next_expiry = call.deadline  # the server itself watches over the callers' deadlines
+            exchange.payload = payload
+        else:
+            try:
+                request = route.parse(payload)
+                if direct(request, call, exchange):
+                    # The server itself watches over the deadlines that callers set.
+                    if timeout is None and call.deadline < self._next_expiry:
+                        self._next_expiry = call.deadline
+                    return
+            except OrtmeshError as error:
+                exchange.fail(error)
+                return
+            exchange.request = request
+        exchange.on_loop = True
+        starts.append((exchange, False))
 
     def _leave(self, number: int, starts: list[Start]) -> None:
         exchange = self._live.get(number)
         if exchange is not None:
             exchange.call.cancel()
             if exchange.on_loop:
-                starts.append((exchange, None, None))
+                starts.append((exchange, True))
 
     def _recover(self, number: int, error: Exception) -> None:
         """One call's bug must not end the thread that serves all."""
         exchange = self._live.get(number)
         if exchange is not None:
             exchange.fail(error)
-            return
-        log.error("a call failed before it was admitted", exc_info=error)
+        else:
+            log.error("a call failed before it was admitted", exc_info=error)
+            self._refuse(number, error)
+
+    def _refuse(self, number: int, error: Exception) -> None:
         failure = Failure.of(error)
         self._front.fail(number, failure.code, failure.message, failure.trailers)
 
@@ -264,22 +261,22 @@ class NativeAdapter:
     # The loop
 
     def _start(self, starts: list[Start]) -> None:
-        for exchange, payload, request in starts:
-            if payload is None:
+        for exchange, left in starts:
+            if left:
                 exchange.cancel()
                 continue
-            task = self._loop.create_task(self._serve(exchange, payload, request))
+            task = self._loop.create_task(self._serve(exchange))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, exchange: NativeExchange, payload: bytes, request: Any) -> None:
+    async def _serve(self, exchange: NativeExchange) -> None:
         """Runs one coroutine's call and answers it."""
         outcome: bytes | int | Failure
         try:
             if exchange.route.method.streams:
-                outcome = await self._dispatcher.stream(exchange, payload, partial(self._send, exchange.number))
+                outcome = await self._dispatcher.stream(exchange, partial(self._send, exchange.number))
             else:
-                outcome = await self._dispatcher.unary(exchange, payload, request)
+                outcome = await self._dispatcher.unary(exchange)
         except asyncio.CancelledError:
             exchange.give_up()
             raise

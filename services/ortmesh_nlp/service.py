@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ortmesh.front.methods import Method, bind, generated
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.serving.models import Models
 from ortmesh_nlp.embed import Embed
 
-FAMILY = "nlp"
+FAMILY: Final = "nlp"
 SERVICE = "ortmesh.nlp.v1.NlpService"
 
 

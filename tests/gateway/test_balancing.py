@@ -36,30 +36,30 @@ async def pair(folder: Path) -> AsyncIterator[tuple[Backend, Backend]]:
         await backend.stop()
 
 
-async def test_the_replica_with_the_fewest_calls_gets_the_next(mesh: Mesh, pair: tuple[Backend, Backend]) -> None:
-    done = asyncio.Event()
+async def test_the_less_busy_of_two_replicas_gets_the_call(mesh: Mesh, pair: tuple[Backend, Backend]) -> None:
+    """One holds a call. It still gets some: all that are drawn at random may be itself."""
+    started, done = asyncio.Event(), asyncio.Event()
 
-    async def held(request: Any, call: Call) -> Any:
-        started.set()
-        await done.wait()
+    async def hold_the_first(request: Any, call: Call) -> Any:
+        if not started.is_set():
+            started.set()
+            await done.wait()
         return nlp_pb2.EmbedResponse()
 
-    started = asyncio.Event()
     async with mesh(*pair) as caller:
         while not all(backend.calls for backend in pair):
             await caller.nlp.Embed(nlp_pb2.EmbedRequest())
         for backend in pair:
             backend.calls.clear()
-            backend.answers["Embed"] = held
-        busy = asyncio.ensure_future(caller.nlp.Embed(nlp_pb2.EmbedRequest()))
+            backend.answers["Embed"] = hold_the_first
+        held = asyncio.ensure_future(caller.nlp.Embed(nlp_pb2.EmbedRequest()))
         await started.wait()
         (free,) = (backend for backend in pair if not backend.calls)
-        free.answers.clear()
-        for _ in range(20):
+        for _ in range(100):
             await caller.nlp.Embed(nlp_pb2.EmbedRequest(), timeout=10)
-        assert len(free.calls) == 20
+        assert len(free.calls) > 80
         done.set()
-        await busy
+        await held
 
 
 async def test_unavailable_is_retried_on_the_other_replica(mesh: Mesh, pair: tuple[Backend, Backend]) -> None:
