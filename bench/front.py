@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
@@ -63,7 +64,7 @@ def request_body() -> bytes:
     request = oip("ModelInferRequest")(model_name="mlp")
     request.inputs.add(name="x", datatype="FP32", shape=[1, 128])
     request.raw_input_contents.append(np.random.default_rng(1).standard_normal((1, 128), dtype=np.float32).tobytes())
-    payload = request.SerializeToString()
+    payload: bytes = request.SerializeToString()
     return b"\0" + struct.pack(">I", len(payload)) + payload
 
 
@@ -170,7 +171,7 @@ def until_it_answers(contestant: Contestant, seconds: float = 60) -> None:
 
     framed = request_body()
     with grpc.insecure_channel(f"127.0.0.1:{contestant.port}") as channel:
-        call = channel.unary_unary(PATH, response_deserializer=oip("ModelInferResponse").FromString)
+        call: Any = channel.unary_unary(PATH, response_deserializer=oip("ModelInferResponse").FromString)
         until = time.monotonic() + seconds
         while True:
             try:

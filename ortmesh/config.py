@@ -133,7 +133,7 @@ class ServiceSettings(Settings):
     drain_seconds: float = Field(default=2.0, ge=0)
     """Seconds of further service after health says NOT_SERVING: time for balancers to look elsewhere."""
     grace_seconds: float = Field(default=30.0, ge=0)
-    """Seconds that calls in flight have to end after the drain; then they fail with UNAVAILABLE."""
+    """Seconds that calls in flight have to end after the drain; then they are cancelled."""
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
     """Logs and metrics; see TelemetrySettings for their variables."""
 

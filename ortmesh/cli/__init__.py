@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """The command's entry. Exits 2 when its packages are missing: the base install is the client alone."""
+    """The command's entry. Exits 1 when its packages are missing: the base install is the client alone."""
     try:
         from ortmesh.cli.app import app
     except ModuleNotFoundError as error:

@@ -50,9 +50,12 @@ def words(error: grpc.RpcError, address: str) -> Text:
             f"nothing answers at {address} ({error.details()}).\n",
             "Start the mesh with `ortmesh up`, or say where it is with --address or ORTMESH_ADDRESS.",
         )
-    text = Text.assemble(("error: ", "bold red"), (code, "bold"), f": {error.details() or 'no message'}")
+    message = error.details() or "no message"
+    text = Text.assemble(("error: ", "bold red"), (code, "bold"), f": {message}")
     for field, description in violations(error):
-        text.append(f"\n  {field}: {description}" if field else f"\n  {description}")
+        line = f"{field}: {description}" if field else description
+        if line != message:
+            text.append(f"\n  {line}")
     advice = _advice(error, code)
     return text.append(f"\n{advice}") if advice else text
 

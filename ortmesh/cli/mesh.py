@@ -40,7 +40,8 @@ class Mesh:
         """Serves until a signal comes. NotStarted when it is not ready within so many seconds."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
+            # nohup has SIGHUP ignored; a shell's background job has SIGINT ignored too, and must end all the same.
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._signals.put_nowait, number)
         try:
             if await self._start(ready_within):

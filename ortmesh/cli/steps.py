@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from ortmesh.cli.console import out
@@ -21,9 +21,27 @@ def showing_steps(model: str) -> Iterator[Callable[[Step], None]]:
     if not out.is_terminal:
         yield _Lines(model).step
         return
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=out, transient=True) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), _Amount())
+    with Progress(*columns, console=out, transient=True) as progress:
         yield _Bar(model, progress).step
+
+
+class _Amount(ProgressColumn):
+    """Megabytes of how many, how fast and how long still; nothing while no bytes arrive."""
+
+    def render(self, task: Task) -> Text:
+        """The column's text."""
+        if not task.completed:
+            return Text()
+        text = f"{task.completed / 1e6:.1f}"
+        if task.total:
+            text += f" of {task.total / 1e6:.1f}"
+        text += " MB"
+        if task.speed:
+            text += f", {task.speed / 1e6:.1f} MB/s"
+        if task.time_remaining:
+            text += f", {task.time_remaining:.0f} s to go"
+        return Text(text, style="dim")
 
 
 class _Bar:

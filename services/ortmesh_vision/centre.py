@@ -33,8 +33,8 @@ def centre_of(picture: Picture, centre: Centre) -> npt.NDArray[np.float32]:
 def _box(size: tuple[int, int], centre: Centre) -> tuple[float, float, float, float]:
     """The part of the picture that becomes the square.
 
-    Only this part is resized: the same pixels as resizing all of it and cutting then, without the 322 MB that a
-    picture of 16,384 x 10 would become.
+    Only this part is resized: what resizing all of it and cutting then gives, without the 322 MB that a picture of
+    16,384 x 10 would become.
     """
     scale = centre.resize / min(size)
     spans = []

@@ -28,7 +28,7 @@ class Strip:
     """A line cut out of its page."""
 
     corners: Corners
-    """In pixels of the page."""
+    """In pixels of the picture that was sent."""
     pixels: Pixels
     """[height, width, 3], level."""
 
@@ -53,7 +53,7 @@ def _cut(page: Page, line: Corners) -> Strip:
     level = np.array([[0, 0], [width, 0], [0, height]], np.float32)
     to_level = cv2.getAffineTransform(np.ascontiguousarray(line[[0, 1, 3]]), level)
     pixels = cv2.warpAffine(page.rgb, to_level, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return Strip(line, np.asarray(pixels, np.uint8))
+    return Strip((line * page.scale).astype(np.float32), np.asarray(pixels, np.uint8))
 
 
 def orienter_inputs(strips: Sequence[Strip], orienter: Orienter) -> list[Image]:

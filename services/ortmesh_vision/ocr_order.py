@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,9 @@ SURE_ASPECT = 6.0
 """From this many line heights on the orienter's word on a line alone counts: it takes `Cups` for `sdno`."""
 UPRIGHT_PRIOR = 3.0
 """How much lines lean to standing upright, as so many line heights: for pages of one short word."""
+MAX_SLOPE = math.tan(math.radians(8))
+AGREEING_SLOPE = math.tan(math.radians(1))
+MIN_PAIRS = 4
 
 
 def upside_down(lines: Sequence[Corners], turned: Numbers, threshold: float) -> tuple[Flags, Flags]:
@@ -48,12 +52,38 @@ def reading_order(lines: Sequence[Corners]) -> list[int]:
         return []
     corners = np.array(lines)
     along = corners[:, 1] - corners[:, 0]
-    # Weighted by length once more: the rectangles around short words are a few degrees off.
+    # Weighted by length once more: long lines know their angle better.
     direction = (along * np.linalg.norm(along, axis=1, keepdims=True)).sum(axis=0)
-    direction = direction / max(float(np.linalg.norm(direction)), 1e-6)
-    across = corners @ np.array([-direction[1], direction[0]], np.float32)
-    starts = (corners @ direction).min(axis=1)
-    return [index for row in _rows(starts, across.mean(axis=1), np.ptp(across, axis=1)) for index in row]
+    axes = _axes(direction)
+    placed = corners @ axes.T
+    placed = placed @ _axes(np.array([1, _slope(placed)])).T
+    starts, middles = placed[..., 0].min(axis=1), placed[..., 1].mean(axis=1)
+    return [index for row in _rows(starts, middles, np.ptp(placed[..., 1], axis=1)) for index in row]
+
+
+def _axes(direction: Numbers) -> npt.NDArray[np.float32]:
+    """Unit vectors along a direction and down from it, [2, 2]."""
+    x, y = (direction / max(float(np.linalg.norm(direction)), 1e-6)).tolist()
+    return np.array([[x, y], [-y, x]], np.float32)
+
+
+def _slope(placed: npt.NDArray[np.float32]) -> float:
+    """How rows slope against the direction of their lines, [lines, 4, 2], from the nearest line after each line's end.
+
+    The rectangles around short words are up to three degrees off, where a table's columns are far apart; the places of
+    its fields are not. 0 unless most of the page agrees.
+    """
+    centres = placed.mean(axis=1)
+    gaps = placed[None, :, :, 0].min(axis=2) - placed[:, None, :, 0].max(axis=2)
+    right, down = (centres[None] - centres[:, None]).transpose(2, 0, 1)
+    beside = (gaps > 0) & (np.abs(down) < MAX_SLOPE * right)
+    nearest = np.where(beside, np.hypot(right, down), np.inf).argmin(axis=1)
+    pairs = np.flatnonzero(beside.any(axis=1))
+    if len(pairs) < MIN_PAIRS:
+        return 0.0
+    slopes = down[pairs, nearest[pairs]] / right[pairs, nearest[pairs]]
+    middle = float(np.median(slopes))
+    return middle if np.mean(np.abs(slopes - middle) < AGREEING_SLOPE) > 0.5 else 0.0
 
 
 def _rows(starts: Numbers, middles: Numbers, heights: Numbers) -> list[list[int]]:

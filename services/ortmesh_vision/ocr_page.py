@@ -33,6 +33,11 @@ class Page:
         """Width and height of `rgb`."""
         return np.array(self.rgb.shape[1::-1], np.float32)
 
+    @property
+    def scale(self) -> npt.NDArray[np.float32]:
+        """Pixels of the picture for each of `rgb`, along x and y."""
+        return np.array([self.info.width, self.info.height], np.float32) / self.size
+
 
 def prepare(image: vision_pb2.Image, finder: LineFinder) -> tuple[Page, npt.NDArray[np.float32]]:
     """The page and the finder's input [1, 3, height, width]. BadInput names the field of the picture."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from ortmesh.common.v1 import common_pb2
 from ortmesh.errors import BadInput
@@ -21,16 +22,21 @@ from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.types import Tensors
 from ortmesh.vision.v1 import vision_pb2
+from ortmesh_vision.gate import Gate
 from ortmesh_vision.ocr_boxes import Corners, find_lines
 from ortmesh_vision.ocr_crops import Image, Strip, cut, orienter_inputs, recognizer_inputs
 from ortmesh_vision.ocr_order import reading_order, upside_down
-from ortmesh_vision.ocr_page import Page, prepare
+from ortmesh_vision.ocr_page import prepare
 from ortmesh_vision.ocr_text import read_characters, read_steps
 from ortmesh_vision.settings import LineFinder, Orienter, Recognizer, settings
 
 DEFAULT_MIN_SCORE = 0.5
-LINES_AT_ONCE = 64
-"""Lines of a call that wait in a model's queue at a time: inputs of 600 KB each stay out of memory until then."""
+PAGES_AT_ONCE = 4
+"""Enough to keep three models busy; the finder's queue then holds 200 MB at most."""
+LENGTH_AT_ONCE = 800
+"""Line heights of text that a page has in the recognizer's queue at a time: 22 MB of input."""
+SHORTEST = 7
+"""Shorter lines cost as much: they are padded."""
 
 S = TypeVar("S", Orienter, Recognizer)
 
@@ -40,7 +46,7 @@ class Line:
     """A line that was read."""
 
     corners: Corners
-    """In pixels of the page."""
+    """In pixels of the picture that was sent."""
     text: str
     score: float
 
@@ -50,6 +56,7 @@ class ReadText:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        self.gate = Gate(PAGES_AT_ONCE)
 
     async def __call__(self, request: vision_pb2.ReadTextRequest, call: Call) -> vision_pb2.ReadTextResponse:
         """Find, turn, read."""
@@ -58,15 +65,24 @@ class ReadText:
         finder = settings(model.card, LineFinder)
         orienter = self.models.named(finder.orienter, "", call)
         recognizer = self.models.named(finder.recognizer, "", call)
-        page, pixels = await call.in_pool(prepare, request.image, finder)
-        outputs = await model({"image": pixels}, call)
-        del pixels
-        lines = await call.in_pool(find_lines, outputs["text"][0, 0], page.size, finder)
-        strips = await call.in_pool(cut, page, lines)
-        strips, others = await turned_upright(orienter, strips, call)
-        read = await read_strips(recognizer, [*strips, *others.values()], call)
+        async with self.gate.place(call):
+            info, strips = await find_strips(model, request.image, finder, call)
+            strips, others = await turned_upright(orienter, strips, call)
+            read = await read_strips(recognizer, [*strips, *others.values()], call)
         best = better(read[: len(strips)], dict(zip(others, read[len(strips) :], strict=True)))
-        return answer(model, page, [line for line in best if line.text and line.score >= min_score])
+        good = [line for line in best if line.text and line.score >= min_score]
+        version = common_pb2.ModelVersion(name=model.name, version=model.version)
+        return await call.in_pool(answer, version, info, good)
+
+
+async def find_strips(
+    model: Model, image: vision_pb2.Image, finder: LineFinder, call: Call
+) -> tuple[vision_pb2.ImageInfo, list[Strip]]:
+    """What was read of the picture, and its lines cut out of it."""
+    page, pixels = await call.in_pool(prepare, image, finder)
+    outputs = await model({"image": pixels}, call)
+    lines = await call.in_pool(find_lines, outputs["text"][0, 0], page.size, finder)
+    return page.info, await call.in_pool(cut, page, lines)
 
 
 async def turned_upright(model: Model, strips: Sequence[Strip], call: Call) -> tuple[list[Strip], dict[int, Strip]]:
@@ -101,10 +117,17 @@ async def run_all(
 ) -> list[Tensors]:
     """The model's outputs for all strips, in their order."""
     outputs: list[Tensors] = []
-    for start in range(0, len(strips), LINES_AT_ONCE):
-        tensors = await call.in_pool(inputs, strips[start : start + LINES_AT_ONCE], constants)
+    for portion in portions(strips):
+        tensors = await call.in_pool(inputs, portion, constants)
         outputs += await model.many(tensors, call)
     return outputs
+
+
+def portions(strips: Sequence[Strip]) -> list[Sequence[Strip]]:
+    """The strips in portions of about LENGTH_AT_ONCE, in their order."""
+    ends = np.cumsum([max(strip.aspect, SHORTEST) for strip in strips])
+    numbers = (ends / LENGTH_AT_ONCE).astype(int).tolist()
+    return [[strip for strip, _ in group] for _, group in groupby(zip(strips, numbers, strict=True), itemgetter(1))]
 
 
 def better(lines: Sequence[Line], others: Mapping[int, Line]) -> list[Line]:
@@ -119,21 +142,23 @@ def min_score_of(request: vision_pb2.ReadTextRequest) -> float:
     return request.min_score or DEFAULT_MIN_SCORE
 
 
-def answer(model: Model, page: Page, lines: Sequence[Line]) -> vision_pb2.ReadTextResponse:
+def answer(
+    model: common_pb2.ModelVersion, info: vision_pb2.ImageInfo, lines: Sequence[Line]
+) -> vision_pb2.ReadTextResponse:
     """The response: the lines in reading order, in pixels of the picture that was sent."""
     lines = [lines[index] for index in reading_order([line.corners for line in lines])]
-    size = np.array([page.info.width, page.info.height], np.float32)
     return vision_pb2.ReadTextResponse(
-        model=common_pb2.ModelVersion(name=model.name, version=model.version),
+        model=model,
         text="\n".join(line.text for line in lines),
-        lines=[text_line(line, page.size, size) for line in lines],
-        image=page.info,
+        lines=[text_line(line, info) for line in lines],
+        image=info,
     )
 
 
-def text_line(line: Line, page_size: npt.NDArray[np.float32], size: npt.NDArray[np.float32]) -> vision_pb2.TextLine:
-    """One line, its corners scaled from the page to a picture of [width, height] and kept within it."""
-    corners = np.clip(line.corners * (size / page_size), 0, size)
+def text_line(line: Line, info: vision_pb2.ImageInfo) -> vision_pb2.TextLine:
+    """One line, its corners kept within the picture."""
+    size = np.array([info.width, info.height], np.float32)
+    corners = np.clip(line.corners, 0, size)
     (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
     width, height = size.tolist()
     return vision_pb2.TextLine(

@@ -141,6 +141,11 @@ def test_an_error_is_told_with_each_field(mesh: Mesh, run: Run) -> None:
     assert not result.stdout
 
 
+def test_a_field_that_the_message_names_is_not_said_twice(mesh: Mesh, run: Run) -> None:
+    mesh.answers["nlp.Embed"] = status("INVALID_ARGUMENT", "texts[0]: no text", bad("texts[0]", "no text"))
+    assert run("call", "nlp", "embed", "").stderr == "error: INVALID_ARGUMENT: texts[0]: no text\n"
+
+
 def test_an_overloaded_mesh_says_when_to_come_back(mesh: Mesh, run: Run) -> None:
     mesh.answers["nlp.Embed"] = status("RESOURCE_EXHAUSTED", "the queue is full", info("OVERLOADED"), retry(0.5))
     assert "Try again in 0.5 s." in run("call", "nlp", "embed", "x").stderr

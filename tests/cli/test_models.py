@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from rich.console import Console
 
 from ortmesh import catalogue
+from ortmesh.cli import steps
 from ortmesh.models.v1 import models_pb2
 from ortmesh.serving.cards import Card, Source
 from ortmesh.serving.digests import sha256_of
+from ortmesh.serving.sources.fetching import Step
 from ortmesh.serving.store import Store
 from tests.cli.conftest import Mesh, Run, info, model, status
 
@@ -195,3 +199,27 @@ def test_the_catalogue_is_listed(run: Run, store: Store) -> None:
     rows = [line.split() for line in run("pull", "--list").stdout.splitlines()]
     assert ["here@1", "nlp", "default", "unknown", "yes"] in rows
     assert ["other@1", "nlp", "optional", "unknown"] in rows
+
+
+def test_a_terminal_gets_a_bar_that_fills_while_bytes_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120, color_system=None)
+    monkeypatch.setattr(steps, "out", console)
+    with steps.showing_steps("minilm@1") as progress:
+        progress(Step("downloading", "a.whl", 0, 2_000_000))
+        progress(Step("downloading", "a.whl", 1_000_000, 2_000_000))
+        screen.truncate(0)
+        progress(Step("downloading", "a.whl", 2_000_000, 2_000_000))
+    assert "minilm@1: downloading" in screen.getvalue()
+    assert "2.0 of 2.0 MB" in screen.getvalue()
+
+
+def test_a_pipe_gets_a_line_a_step(capsys: pytest.CaptureFixture[str]) -> None:
+    with steps.showing_steps("minilm@1") as progress:
+        for done in (0, 1_000_000, 2_000_000):
+            progress(Step("downloading", "a.whl", done, 2_000_000))
+        progress(Step("installing", "minilm@1"))
+    assert capsys.readouterr().out.splitlines() == [
+        "minilm@1: downloading a.whl (2.0 MB)",
+        "minilm@1: installing minilm@1",
+    ]

@@ -254,3 +254,11 @@ def test_the_first_steps_are_told_without_arguments(run: Run) -> None:
     shown = run().output
     for command in ("ortmesh pull", "ortmesh up", "ortmesh call nlp embed"):
         assert command in shown
+
+
+def test_the_base_install_says_what_the_command_needs() -> None:
+    """The base is the client alone: its packages do not include Typer."""
+    code = "import sys; sys.modules['typer'] = None; from ortmesh.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "the ortmesh command needs typer: pip install 'ortmesh[all]'\n"

@@ -85,11 +85,11 @@ class Echo:
         return [
             self._row("Say", self.say, max_request_bytes=1000),
             self._row("Hold", self.hold),
-            self._row("Quick", self.hold, default_timeout_seconds=0.15),
+            self._row("Quick", self.hold, default_timeout_seconds=0.3),
             self._row("Count", self.count, streams=True),
             self._row("Watch", self.count, streams=True, watch=True, default_timeout_seconds=math.inf),
             self._row("Direct", self.say, direct=self.direct),
-            self._row("QuickDirect", self.say, direct=self.direct, default_timeout_seconds=0.15),
+            self._row("QuickDirect", self.say, direct=self.direct, default_timeout_seconds=0.3),
         ]
 
     def _row(self, name: str, handler: Any, **limits: Any) -> Method:

@@ -117,7 +117,7 @@ async def test_an_unknown_method_is_unimplemented(service: Service) -> None:
 
 
 async def test_the_callers_deadline_ends_a_call(service: Service) -> None:
-    error = await service.refused("Hold", "late", timeout=0.1)
+    error = await service.refused("Hold", "late", timeout=0.4)
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await service.ended("Hold", "DEADLINE_EXCEEDED")
     assert service.echo.ended == ["late"]
@@ -133,7 +133,7 @@ async def test_the_methods_default_deadline_ends_a_call(service: Service) -> Non
 async def test_a_caller_may_wait_longer_than_the_default(service: Service) -> None:
     call = service.unary("Quick", "patient", timeout=5)
     await service.echo.entered.wait()
-    await asyncio.sleep(0.2)  # past the default of 0.15 s
+    await asyncio.sleep(0.4)  # past the default of 0.3 s
     service.echo.release.set()
     assert (await call).value == "patient"
 

@@ -71,7 +71,7 @@ async def test_a_slow_reader_gets_everything(service: Service) -> None:
 
 
 async def test_a_stream_keeps_the_callers_deadline(service: Service) -> None:
-    call = service.stream("Count", "hold", timeout=0.15)
+    call = service.stream("Count", "hold", timeout=0.4)
     await call.read()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()

@@ -11,7 +11,7 @@ from ortmesh.common.v1 import common_pb2
 from ortmesh.errors import BadInput
 from ortmesh.serving.vectors import embedding
 
-VECTOR = np.float32([0.5, -2, 1 / 3])
+VECTOR = np.array([0.5, -2, 1 / 3], np.float32)
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,14 @@ def test_bytes_are_little_endian() -> None:
 
 def test_halves_are_rounded_to_the_nearest_even() -> None:
     """2049 lies between 2048 and 2050, 2051 between 2050 and 2052."""
-    packed = embedding(np.float32([2049, 2051]), common_pb2.VECTOR_ENCODING_FLOAT16_BYTES, False).packed
+    packed = embedding(np.array([2049, 2051], np.float32), common_pb2.VECTOR_ENCODING_FLOAT16_BYTES, False).packed
     assert struct.unpack("<2e", packed) == (2048, 2052)
 
 
 def test_wider_numbers_are_sent_as_floats() -> None:
-    assert list(embedding(np.float64([0.1]), common_pb2.VECTOR_ENCODING_FLOATS, False).values) == [np.float32(0.1)]
+    assert list(embedding(np.array([0.1]), common_pb2.VECTOR_ENCODING_FLOATS, False).values) == [np.float32(0.1)]
 
 
 def test_an_unknown_encoding_is_refused() -> None:
-    with pytest.raises(BadInput, match="^encoding: 4 "):
+    with pytest.raises(BadInput, match=r"^encoding: 4 "):
         embedding(VECTOR, 4, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -20,8 +21,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 TEXT = vision_pb2.Image(encoded=b"Dear Sir or Madam")
 
 
-def vectors(response: vision_pb2.EmbedResponse) -> np.ndarray:  # type: ignore[type-arg]
-    return np.array([result.embedding.values for result in response.results])
+def vectors(response: vision_pb2.EmbedResponse) -> npt.NDArray[np.float32]:
+    return np.array([result.embedding.values for result in response.results], np.float32)
 
 
 async def test_like_pictures_are_close_and_unlike_ones_far(models: Models, call: Call) -> None:
@@ -102,12 +103,12 @@ async def test_bytes_hold_the_same_numbers(models: Models, call: Call) -> None:
         )
     }
     floats, single, half = answers.values()
-    assert np.array_equal(np.frombuffer(single.packed, "<f4"), np.float32(floats.values))
-    assert np.frombuffer(half.packed, "<f2") == pytest.approx(np.float32(floats.values), abs=1e-4)
+    assert np.array_equal(np.frombuffer(single.packed, "<f4"), np.array(floats.values, np.float32))
+    assert np.frombuffer(half.packed, "<f2") == pytest.approx(np.array(floats.values, np.float32), abs=1e-4)
     assert not single.values
     assert single.dimension == half.dimension == 1280
 
 
 async def test_a_vector_of_zeros_stays_one() -> None:
     assert unit(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
-    assert unit(np.float32([3, 4])).tolist() == pytest.approx([0.6, 0.8])
+    assert unit(np.array([3, 4], np.float32)).tolist() == pytest.approx([0.6, 0.8])

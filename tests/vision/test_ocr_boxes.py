@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ortmesh_vision.ocr_boxes import Corners, Map, find_lines
 from ortmesh_vision.settings import LineFinder
 
-FINDER = LineFinder(mean=(0, 0, 0), std=(1, 1, 1), recognizer="r", orienter="o", unclip_ratio=0)
+FINDER = LineFinder(mean=(0, 0, 0), std=(1, 1, 1), recognizer="r", orienter="o", dilation=1, unclip_ratio=0)
 """Boxes of the cores' own size."""
 SIZE = np.array([640, 480], np.float32)
 
@@ -58,7 +58,7 @@ def test_a_slanting_line_runs_to_the_right(degrees: float, length: float, thickn
     assert length_of(line) == pytest.approx(length, abs=4)
     assert np.linalg.norm(line[3] - line[0]) == pytest.approx(thickness, abs=4)
     assert line.mean(axis=0) == pytest.approx([320, 240], abs=2)
-    assert np.cross(line[1] - line[0], line[2] - line[1]) > 0  # clockwise, as y grows downwards
+    assert np.linalg.det([line[1] - line[0], line[2] - line[1]]) > 0  # clockwise, as y grows downwards
 
 
 def test_a_steep_line_runs_down() -> None:

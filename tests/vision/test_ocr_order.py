@@ -56,10 +56,18 @@ def test_a_page_is_read_as_if_it_stood(random: np.random.Generator, degrees: flo
     assert [order[index] for index in reading_order([lines[index] for index in order])] == list(range(len(TABLE)))
 
 
-def test_rows_of_a_page_askew_hold_together() -> None:
-    """The rectangles around short words say level where the page slopes by two degrees."""
-    sloping = [each + np.array([0, each[0, 0] * math.tan(math.radians(2))], np.float32) for each in TABLE]
+@pytest.mark.parametrize("degrees", [-5, -2, 2, 5])
+def test_rows_of_a_page_askew_hold_together(degrees: float) -> None:
+    """The rectangles around short words say level where the page slopes."""
+    slope = math.tan(math.radians(degrees))
+    sloping = [each + np.array([0, each[0, 0] * slope], np.float32) for each in TABLE]
     assert reading_order(sloping) == list(range(len(TABLE)))
+
+
+def test_lines_that_do_not_agree_on_a_slope_are_taken_as_they_lie() -> None:
+    """Notes in a margin, each a little higher or lower than the paragraph beside it."""
+    places = [(0, 0), (300, 20), (0, 60), (300, 50), (0, 120), (300, 140), (0, 180), (300, 165)]
+    assert reading_order([line(x, y) for x, y in places]) == [0, 1, 3, 2, 4, 5, 7, 6]
 
 
 # Standing on their heads

@@ -15,7 +15,7 @@ from ortmesh.errors import BadInput
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.frames import MAX_COUNTED
 from ortmesh_vision.pictures import Picture, read_picture
-from tests.vision.samples import SKIMAGE, encode, encoded, photo, png_header, quadrants
+from tests.vision.samples import SKIMAGE, Pixels, encode, encoded, photo, png_header, quadrants
 
 RED = (255, 0, 0)
 
@@ -47,7 +47,8 @@ def colour(picture: Picture) -> tuple[int, ...]:
 @pytest.mark.parametrize("name", ["coffee.png", "astronaut.png", "rocket.jpg", "camera.png"])
 def test_photographs_decode_as_another_library_decodes_them(name: str) -> None:
     """OpenCV brings decoders of its own; JPEG leaves rounding to them."""
-    other = cv2.imread(str(SKIMAGE / name), cv2.IMREAD_COLOR)[:, :, ::-1]
+    other = cv2.imread(str(SKIMAGE / name), cv2.IMREAD_COLOR_RGB)
+    assert other is not None
     ours = read_picture(photo(name), "image").rgb()
     assert ours.shape == other.shape
     assert ours.dtype == np.uint8
@@ -144,8 +145,7 @@ def test_of_several_frames_the_first_is_read_and_all_are_counted(kind: str) -> N
 
 def test_real_files_of_several_frames_are_counted() -> None:
     assert read((SKIMAGE / "multipage.tif").read_bytes()).frames == 2
-    with Image.open(SKIMAGE / "no_time_for_that_tiny.gif") as animation:
-        assert read((SKIMAGE / "no_time_for_that_tiny.gif").read_bytes()).frames == animation.n_frames > 1
+    assert read((SKIMAGE / "no_time_for_that_tiny.gif").read_bytes()).frames == 24
 
 
 def test_a_broken_later_page_does_not_cost_the_first() -> None:
@@ -296,7 +296,7 @@ def test_no_byte_of_a_file_can_raise_anything_else() -> None:
         (vision_pb2.PIXEL_FORMAT_RGBA8, np.dstack([quadrants(), np.full((20, 40), 255, np.uint8)])),
     ],
 )
-def test_raw_pixels_are_read(layout: vision_pb2.PixelFormat, pixels: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_raw_pixels_are_read(layout: vision_pb2.PixelFormat.ValueType, pixels: Pixels) -> None:
     raw = vision_pb2.RawImage(width=40, height=20, format=layout, pixels=pixels.tobytes())
     assert np.array_equal(read_picture(vision_pb2.Image(raw=raw), "image").rgb(), quadrants())
 
