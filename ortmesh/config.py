@@ -124,6 +124,8 @@ class ServiceSettings(Settings):
     """Threads that decode requests and encode answers; by default the CPUs that the process may use."""
     pool_max_bytes: int = Field(default=256 * MIB, ge=1)
     """Bytes of requests that may wait for these threads; over it RESOURCE_EXHAUSTED."""
+    trusts_caller: bool | None = None
+    """Whether the gateway's headers about the caller are believed; not set: where only this machine can connect."""
     max_calls: int = Field(default=1024, ge=1)
     """Unary calls in flight; over it RESOURCE_EXHAUSTED."""
     max_bytes: int = Field(default=512 * MIB, ge=1)

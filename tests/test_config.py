@@ -34,6 +34,7 @@ TABLE: list[tuple[type[Settings], str, str, str, Any]] = [
     (ServiceSettings, "threads", "ORTMESH_SERVICE_THREADS", "3", 3),
     (ServiceSettings, "pool_threads", "ORTMESH_SERVICE_POOL_THREADS", "4", 4),
     (ServiceSettings, "pool_max_bytes", "ORTMESH_SERVICE_POOL_MAX_BYTES", "1000", 1000),
+    (ServiceSettings, "trusts_caller", "ORTMESH_SERVICE_TRUSTS_CALLER", "true", True),
     (ServiceSettings, "max_calls", "ORTMESH_SERVICE_MAX_CALLS", "7", 7),
     (ServiceSettings, "max_bytes", "ORTMESH_SERVICE_MAX_BYTES", "8", 8),
     (ServiceSettings, "max_streams", "ORTMESH_SERVICE_MAX_STREAMS", "9", 9),

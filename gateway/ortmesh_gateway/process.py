@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+import ortmesh
 from ortmesh_gateway.admin import Admin, AdminError
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class EnvoyProcess:
     """One Envoy. `start`, then `stop` once; between them a death is answered by a new start."""
 
     def __init__(self, envoy: Path, arguments: Sequence[str], admin: Admin) -> None:
-        self._command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
+        self._command = [sys.executable, "-I", "-S", str(Path(ortmesh.__file__).with_name("launch.py"))]
         self._program = [str(envoy), *arguments]
         self._admin = admin
         self._lines: deque[str] = deque(maxlen=LAST_LINES)

@@ -21,7 +21,8 @@ IDLE_GRACE_SECONDS = 2.0
 """Beyond the longest silence, so that the call's own deadline ends it first."""
 FLUSH_SECONDS = 30.0
 """How long a caller may leave an answer unread that is complete."""
-RETRIES = 4
+RETRIES = 2
+"""The second and third replica are asked. No more: a request that ends the process it runs in would end them all."""
 RETRY_ON = "connect-failure,refused-stream,reset,unavailable"
 """Only for methods that may be repeated. Services answer UNAVAILABLE before work began; a reset means that a replica
 died in the middle of it."""

@@ -28,7 +28,7 @@ def print_hints(plan: Plan) -> None:
 def addresses(plan: Plan) -> list[tuple[str, str]]:
     """What listens where."""
     services = [(service.part.name, service.address) for service in plan.services]
-    return [("mesh", f"{plan.address} (gRPC, gRPC-Web, JSON)"), *services, ("models", str(plan.store))]
+    return [("mesh", f"{plan.address} (gRPC)"), *services, ("models", str(plan.store))]
 
 
 def commands(plan: Plan) -> list[str]:

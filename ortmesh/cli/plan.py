@@ -94,9 +94,7 @@ def _services(
         except ValueError as error:
             raise BadPlan(f"{error}: choose a shorter folder with --runtime") from None
         command = module(f"ortmesh_{family}", "--listen", address, "--models", str(store))
-        # Nobody is told to look elsewhere: the gateway has ended when a service is asked to.
-        environment = {"ORTMESH_SERVICE_DRAIN_SECONDS": "0", **_environment(metrics_port, number)}
-        yield ServicePart(family, address, Part(name, command, environment))
+        yield ServicePart(family, address, Part(name, command, _environment(metrics_port, number)))
 
 
 def _environment(metrics_port: int | None, number: int) -> dict[str, str]:

@@ -16,7 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LAUNCH = Path(__file__).with_name("launch.py")
+import ortmesh
+
+LAUNCH = Path(ortmesh.__file__).with_name("launch.py")
 MAX_LINE_BYTES = 16 * 1024
 """A longer line is shown in pieces."""
 LAST_WORDS_SECONDS = 1.0
@@ -193,6 +195,10 @@ async def _lines(pipe: int) -> AsyncIterator[str]:
 
 
 def reason(code: int, last_line: str) -> str:
-    """Why a process ended, in words: `exited with code 1: <its last line>`, `was ended by SIGKILL`."""
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-    return f"{how}: {last_line}" if last_line else how
+    """Why a process ended, in words: `exited with code 1: <its last line>`, `was ended by SIGKILL`.
+
+    What it said last before a signal ended it is not the reason.
+    """
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"exited with code {code}: {last_line}" if last_line else f"exited with code {code}"

@@ -132,7 +132,7 @@ def _server(adapter: str, target: str, dispatcher: Dispatcher, limits: FrontLimi
     from ortmesh.front.native import NativeAdapter
 
     if reflection:
-        log.info("reflection is not served by the native adapter: ask the gateway")
+        log.debug("reflection is not served by the native adapter: ask the gateway")
     return NativeAdapter(target, dispatcher, limits)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ortmesh import __version__
-from ortmesh.config import Family, ServiceSettings
+from ortmesh.config import Family, ServiceSettings, TelemetrySettings
 from ortmesh.front.health import Health
 from ortmesh.front.limits import FrontLimits
 from ortmesh.front.methods import Method
@@ -63,8 +63,10 @@ class Host:
             telemetry=self.telemetry,
             limits=_front_limits(settings),
             reflection=True,
+            trusts_caller=settings.trusts_caller,
         )
         self._known: set[str] = set()
+        self._states: set[tuple[str, str]] = set()
         self._draining = False
 
     @property
@@ -105,8 +107,12 @@ class Host:
         for name, ready in serving.items():
             self.health.set(f"models/{name}", ready)
         self._known = set(serving)
-        for model in self.models.list():
-            self.telemetry.model_state(model.name, model.version, model.state)
+        states = {(model.name, model.version): model.state for model in self.models.list()}
+        for gone in self._states - states.keys():
+            self.telemetry.model_state(*gone, None)
+        for key, state in states.items():
+            self.telemetry.model_state(*key, state)
+        self._states = set(states)
 
 
 def main(family: Family, service: str, tasks: Tasks) -> None:
@@ -151,8 +157,8 @@ def _settings(family: Family, service: str) -> ServiceSettings:
     try:
         settings = ServiceSettings(family=family, **given)
         if metrics_port is not None:
-            telemetry = type(settings.telemetry)(metrics_port=metrics_port)
-            settings = settings.model_copy(update={"telemetry": telemetry})
+            telemetry = TelemetrySettings(metrics_port=metrics_port)  # the rest comes from the environment again
+            settings = ServiceSettings(family=family, telemetry=telemetry, **given)
         return settings
     except ValidationError as error:
         parser.error("; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()))

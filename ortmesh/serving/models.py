@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-from ortmesh.errors import BadInput, NotFound
+from ortmesh.errors import BadInput, NotFound, NotReady
 from ortmesh.front.call import Call
 from ortmesh.serving.answers import Outbox
 from ortmesh.serving.cards import CARD_FILE, Card
 from ortmesh.serving.loaded import Loaded, load
 from ortmesh.serving.model import Model, Spans, reason_of
-from ortmesh.serving.store import Store, version_order
+from ortmesh.serving.store import Store, pick_default, version_order
 from ortmesh.serving.types import Meter
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ class Models:
         self._tasks: set[asyncio.Task[None]] = set()
         self._restarts: dict[Model, int] = {}
         self._reconciling = asyncio.Lock()
+        self._looked = False
+        self._desired: dict[str, str | None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._outbox: Outbox | None = None
 
@@ -128,13 +130,20 @@ class Models:
 
     # Finding
 
+    def _must_have_looked(self) -> None:
+        """Before the first look at the store nothing is known, not even that a model is unknown."""
+        if not self._looked:
+            raise NotReady("the service is starting", retry_after_seconds=1.0)
+
     def _find(self, name: str, version: str) -> Model:
+        self._must_have_looked()
         model = self._defaults.get(name) if not version else self._models.get((name, version))
         if model is None:
             raise self._unknown(name, version)
         return model
 
     def _default_for(self, task: str) -> Model:
+        self._must_have_looked()
         able = [model for model in self._defaults.values() if task in model.card.tasks]
         able.sort(key=lambda model: (task not in model.card.default_for, model.state != "READY", model.name))
         if not able:
@@ -169,32 +178,35 @@ class Models:
     async def _reconcile(self) -> None:
         """Brings what is loaded to what the store holds."""
         async with self._reconciling:
-            wanted = await asyncio.to_thread(self._wanted)
+            wanted, self._desired = await asyncio.to_thread(self._wanted)
             for path, reason in self._store.problems.items():
                 log.error("not served: %s: %s", path, reason)
             for key, (card, folder, identity) in wanted.items():
                 if self._identities.get(key) != identity:
                     self._identities[key] = identity
-                    self._spawn(self._bring_up(card, folder))
+                    self._bring_up(card, folder)
             for key in [key for key in self._models if key not in wanted]:
                 self._identities.pop(key, None)
                 self._spawn(self._take_down(self._models.pop(key)))
-            await self._choose_defaults()
+            self._looked = True
+            self._choose_defaults()
 
-    def _wanted(self) -> dict[tuple[str, str], tuple[Card, Path, Identity]]:
+    def _wanted(self) -> tuple[dict[tuple[str, str], tuple[Card, Path, Identity]], dict[str, str | None]]:
+        """(the versions to serve, the version that each name means), as the store says now."""
         mine = [(card, folder) for card, folder in self._store.cards() if card.family == self.family]
-        return {
+        wanted = {
             (card.name, card.version): (card, folder, _identity(folder))
             for card, folder in mine
             if not self._only or card.name in self._only
         }
+        chosen = self._store.defaults()
+        names = {name for name, _ in wanted}
+        desired = {name: pick_default([v for n, v in wanted if n == name], chosen.get(name)) for name in names}
+        return wanted, desired
 
-    async def _choose_defaults(self) -> None:
+    def _choose_defaults(self) -> None:
         """A new default takes traffic when it is ready, or when there is nothing that serves in its place."""
-        desired = await asyncio.to_thread(
-            lambda: {name: self._store.default_of(name) for name, _ in list(self._models)}
-        )
-        for name, version in desired.items():
+        for name, version in self._desired.items():
             model = self._models.get((name, version or ""))
             serving = self._defaults.get(name)
             stale = serving is None or self._models.get((name, serving.version)) is not serving
@@ -206,20 +218,23 @@ class Models:
             model.is_default = self._defaults.get(model.name) is model
         self._changed()
 
-    async def _bring_up(self, card: Card, folder: Path) -> None:
-        """Loads a version beside whatever serves under its name, and puts it in its place when it is ready."""
+    def _bring_up(self, card: Card, folder: Path) -> None:
+        """Begins to load a version; it is known at once unless another serves under its name and version."""
         assert self._outbox is not None
         key = (card.name, card.version)
         model = Model(card, folder, outbox=self._outbox, meter=self._meter(*key), spans=self._spans)
         before = self._models.get(key)
         if before is None:
             self._models[key] = model
-            await self._choose_defaults()
+        self._spawn(self._load_beside(model, before))
+
+    async def _load_beside(self, model: Model, before: Model | None) -> None:
+        """Loads a version, and puts it in the place of what serves under its name when it is ready."""
         await self._load(model)
         if before is not None:
-            self._models[key] = model
+            self._models[(model.name, model.version)] = model
             self._spawn(self._take_down(before))
-        await self._choose_defaults()
+        self._choose_defaults()
 
     async def _load(self, model: Model) -> None:
         try:
@@ -251,7 +266,7 @@ class Models:
         tries = self._restarts[model] = self._restarts.get(model, 0) + 1
         await asyncio.sleep(min(FIRST_RESTART_SECONDS * 2 ** (tries - 1), LONGEST_RESTART_SECONDS))
         await self._load(model)
-        await self._choose_defaults()
+        self._choose_defaults()
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(coroutine)

@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,7 @@ class Store:
 
     def default_of(self, name: str) -> str | None:
         """The version that `name` alone means: the one that was set, else the newest. None without any."""
-        versions = self.versions(name)
-        chosen = self.defaults().get(name)
-        if chosen in versions:
-            return chosen
-        return versions[-1] if versions else None
+        return pick_default(self.versions(name), self.defaults().get(name))
 
     def defaults(self) -> dict[str, str]:
         """The versions that were set by `set_default`; a damaged file counts as empty and is a problem."""
@@ -245,6 +241,12 @@ def _checked_files(card: Card, folder: Path) -> None:
     missing = [name for name in card.files if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"files of {card.key} are missing: {', '.join(missing)}")
+
+
+def pick_default(versions: Iterable[str], chosen: str | None) -> str | None:
+    """The version that was set, where it is among these, else the newest; None of none."""
+    known = set(versions)
+    return chosen if chosen in known else max(known, key=version_order, default=None)
 
 
 def version_order(version: str) -> list[tuple[int, Any]]:

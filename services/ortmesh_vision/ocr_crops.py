@@ -75,11 +75,18 @@ def recognizer_inputs(strips: Sequence[Strip], recognizer: Recognizer) -> list[I
 
 
 def _recognizer_input(pixels: Pixels, recognizer: Recognizer) -> npt.NDArray[np.float32]:
-    width = min(_width_at(pixels, recognizer.height), recognizer.max_width)
+    width = _recognizer_width(pixels, recognizer)
     padded = math.ceil(max(width, recognizer.min_width) / recognizer.width_multiple) * recognizer.width_multiple
     planes = np.full((1, 3, recognizer.height, padded), recognizer.pad_value, np.float32)
     recognizer.write(resize(pixels, width, recognizer.height), planes[0, :, :, :width])
     return planes
+
+
+def _recognizer_width(pixels: Pixels, recognizer: Recognizer) -> int:
+    """How wide the line is for the recognizer, before it is padded."""
+    natural = _width_at(pixels, recognizer.height)
+    narrowed = max(min(natural, recognizer.min_width), round(natural * recognizer.width_share))
+    return min(narrowed, recognizer.max_width)
 
 
 def _width_at(pixels: Pixels, height: int) -> int:

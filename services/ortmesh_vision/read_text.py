@@ -33,8 +33,9 @@ from ortmesh_vision.settings import LineFinder, Orienter, Recognizer, settings
 DEFAULT_MIN_SCORE = 0.5
 PAGES_AT_ONCE = 4
 """Enough to keep three models busy; the finder's queue then holds 200 MB at most."""
-LENGTH_AT_ONCE = 800
-"""Line heights of text that a page has in the recognizer's queue at a time: 22 MB of input."""
+LENGTH_AT_ONCE = 240
+"""Line heights of text that a page has in the recognizer's queue at a time: 34 short lines, or 3 of a hundred
+characters: on a CPU eight such lines together cost 40 % more each than two (their activations leave the caches)."""
 SHORTEST = 7
 """Shorter lines cost as much: they are padded."""
 

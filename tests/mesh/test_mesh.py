@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import grpc
@@ -259,6 +260,22 @@ def send(mesh: RunningMesh, number: signal.Signals, replica: str) -> int:
     return after
 
 
+def until_both_serve(mesh: RunningMesh) -> None:
+    """Returns when Envoy has found both replicas of the language service in good health."""
+    admin = f"{mesh.runtime}/gateway/admin.sock"
+
+    def healthy() -> bool:
+        with closing(socket.socket(socket.AF_UNIX)) as connection, connection.makefile("rw") as talk:
+            connection.connect(admin)
+            talk.write(
+                "GET /stats?filter=cluster.nlp.membership_healthy HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            )
+            talk.flush()
+            return "membership_healthy: 2" in talk.read()
+
+    mesh.until(healthy)
+
+
 def test_a_killed_replica_is_replaced_and_its_neighbour_serves_meanwhile(mesh: RunningMesh, client: Client) -> None:
     """What was being computed is retried: the methods have no side effects."""
     with callers(client, 4) as answered:
@@ -268,11 +285,12 @@ def test_a_killed_replica_is_replaced_and_its_neighbour_serves_meanwhile(mesh: R
         before = answered[0]
         mesh.until(lambda: answered[0] > before + 50)
         mesh.until_line(r"nlp-0.*all-minilm-l6-v2@1 is ready", after=after)
+        until_both_serve(mesh)
 
 
 def test_a_terminated_replica_loses_no_call(mesh: RunningMesh, client: Client) -> None:
-    with callers(client, 8) as answered:
-        mesh.until(lambda: answered[0] > 20)
+    with callers(client, 8):
+        until_both_serve(mesh)
         after = send(mesh, signal.SIGTERM, f"listen unix:{mesh.runtime}/nlp-1.sock")
         mesh.until_line(r"nlp-1.*is draining", after=after)
         mesh.until_line(r"nlp-1.*all-minilm-l6-v2@1 is ready", after=after, seconds=60)

@@ -202,6 +202,15 @@ async def test_a_model_that_loads_is_not_ready_yet(shelf: Store, call: Call) -> 
             loading.choose("embed", "", call)
 
 
+async def test_before_the_first_look_at_the_store_no_model_is_unknown(shelf: Store, call: Call) -> None:
+    """A caller of a service that starts must be told to come again, not that its model does not exist."""
+    models = Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter())
+    with pytest.raises(NotReady, match="is starting"):
+        models.choose("embed", "", call)
+    with pytest.raises(NotReady, match="is starting"):
+        models.named("double", "", call)
+
+
 async def test_a_service_can_be_told_to_serve_some_models_only(shelf: Store, tmp_path: Path) -> None:
     install(shelf, tmp_path / "double", name="other")
     async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter(), only=["other"]) as models:

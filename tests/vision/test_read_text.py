@@ -13,6 +13,8 @@ from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.vision.v1 import vision_pb2
+from ortmesh_vision import read_text
+from ortmesh_vision.ocr_crops import Strip
 from ortmesh_vision.ocr_page import finder_size
 from ortmesh_vision.read_text import ReadText, min_score_of
 from ortmesh_vision.settings import LineFinder
@@ -176,6 +178,26 @@ async def test_pages_that_are_read_together_do_not_change_each_other(models: Mod
     for one, other in zip(alone, together, strict=True):
         assert one.text == other.text
         assert [line.score for line in one.lines] == pytest.approx([line.score for line in other.lines], abs=1e-3)
+
+
+async def test_a_page_is_sent_to_the_recognizer_in_portions() -> None:
+    """Of about 240 line heights, in order; nothing is lost or sent twice."""
+
+    def strip(aspect: int) -> Strip:
+        return Strip(np.zeros((4, 2), np.float32), np.zeros((10, 10 * aspect, 3), np.uint8))
+
+    strips = [strip(aspect) for aspect in (1, 5, 20, 100, 100, 100, 300, 1, 2)]
+    portions = read_text.portions(strips)
+    assert [each for portion in portions for each in portion] == strips
+    assert [len(portion) for portion in portions] == [5, 1, 3]
+    assert read_text.portions([]) == []
+
+
+async def test_of_two_readings_the_better_one_is_kept() -> None:
+    corners = np.zeros((4, 2), np.float32)
+    lines = [read_text.Line(corners, text, score) for text, score in (("sdno", 0.6), ("total", 0.9), ("6", 0.8))]
+    others = {0: read_text.Line(corners, "Cups", 0.99), 2: read_text.Line(corners, "9", 0.7)}
+    assert [line.text for line in read_text.better(lines, others)] == ["Cups", "total", "6"]
 
 
 async def test_lines_below_the_least_score_are_left_out(models: Models, call: Call) -> None:

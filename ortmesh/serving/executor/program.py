@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from ortmesh.errors import ExecutorFailed
 from ortmesh.serving.cards import Card
-from ortmesh.serving.executor.failures import ExecutorBroken, failure_of, readable
+from ortmesh.serving.executor.failures import failure_of, readable
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.signature import Signature
 from ortmesh.serving.types import Item, Meter, Pile, Tensors
@@ -60,7 +60,8 @@ class ProgramExecutor:
                 self.run(items)
             finally:
                 for item in items:
-                    item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
+                    if not item.done:
+                        item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
 
     def run(self, items: Sequence[Item]) -> None:
         """Runs items together and, when that fails, those that have not ended one by one."""
@@ -79,9 +80,7 @@ class ProgramExecutor:
         self._meter.batch(sum(item.rows for item in items), 0.0, time.perf_counter() - started)
 
     def _judge(self, error: Exception) -> Exception:
-        try:
-            return failure_of(error)
-        except ExecutorBroken:
-            raise
-        finally:
-            log.exception("an item failed", exc_info=error)
+        failure = failure_of(error)
+        if isinstance(failure, ExecutorFailed):
+            log.error("an item failed", exc_info=error)
+        return failure

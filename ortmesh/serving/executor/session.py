@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 
 from ortmesh.errors import ExecutorFailed
-from ortmesh.serving.executor.failures import ExecutorBroken, failure_of, readable
+from ortmesh.serving.executor.failures import failure_of, readable
 from ortmesh.serving.executor.stack import split, stack
 from ortmesh.serving.signature import Signature
 from ortmesh.serving.types import Array, Item, Meter, Pile, Tensors
@@ -42,7 +42,8 @@ class SessionExecutor:
                 self.run(items)
             finally:
                 for item in items:
-                    item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
+                    if not item.done:
+                        item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
 
     def run(self, items: Sequence[Item]) -> None:
         """Runs items as one batch and ends each. A batch that fails is run again one by one: only the culprit fails."""
@@ -60,12 +61,10 @@ class SessionExecutor:
             item.finish(outputs)
 
     def _judge(self, error: Exception) -> Exception:
-        try:
-            return failure_of(error)
-        except ExecutorBroken:
-            raise
-        finally:
-            log.info("an item failed: %s", readable(error))
+        failure = failure_of(error)
+        if isinstance(failure, ExecutorFailed):
+            log.error("an item failed", exc_info=error)
+        return failure
 
     def _compute(self, items: Sequence[Item]) -> list[Tensors]:
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Becomes the program in its arguments, which then ends when the process that started it does. Stage: command line.
+"""Becomes the program in its arguments, which then ends when the process that started it does. Stage: process.
 
 Run as `python -I -S launch.py PARENT PROGRAM ARGUMENT…`: a process with threads must not run Python code between fork
 and exec, so the kernel is asked in a process of its own, which then turns into the program.
