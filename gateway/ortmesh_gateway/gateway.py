@@ -172,10 +172,11 @@ class Gateway:
         self._changed.set()
 
     async def _publish(self) -> None:
-        configuration = self._configuration()
+        configuration, names = self._configuration(), self.directory.mesh.names()
         try:
             if await self.routes.publish(configuration):
-                log.info("routes to %d models are live", len(self.directory.mesh.names()))
+                log.info("routes to %d models are live", len(names))
+            self.directory.mesh.routed(names)
         except RoutesRejected as error:
             log.error("%s", error)
         except AdminError as error:

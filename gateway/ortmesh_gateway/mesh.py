@@ -13,6 +13,7 @@ from ortmesh_gateway.addresses import Address
 Model = models_pb2.Model
 
 UNREACHABLE = "its service cannot be reached"
+UNROUTED = "its route is not live yet"
 NEAR_NAMES = 3
 NEARNESS = 0.5
 """difflib's ratio from which a name counts as near."""
@@ -65,10 +66,17 @@ class Mesh:
         self.families = tuple(sorted({replica.family for replica in self._reports}))
         self.models: tuple[Model, ...] = ()
         """One entry a name and version, ordered by both."""
+        self._routed: frozenset[str] = frozenset()
 
     def report(self, replica: Replica, models: Iterable[Model]) -> None:
         """A replica told of its models."""
         self._replace(replica, Report(tuple(models), reachable=True))
+
+    def routed(self, names: Iterable[str]) -> None:
+        """The models whose routes are live: only they are ready for callers, whatever the services say."""
+        if self._routed != frozenset(names):
+            self._routed = frozenset(names)
+            self._tell()
 
     def lose(self, replica: Replica) -> None:
         """A replica can't be reached."""
@@ -118,9 +126,20 @@ class Mesh:
         if self._reports[replica] == report:
             return
         self._reports[replica] = report
-        self.models = merge(self._reports)
+        self._tell()
+
+    def _tell(self) -> None:
+        self.models = tuple(map(self._as_callers_find_it, merge(self._reports)))
         for callback in list(self._watchers):
             callback()
+
+    def _as_callers_find_it(self, model: Model) -> Model:
+        if model.state != models_pb2.MODEL_STATE_READY or model.name in self._routed:
+            return model
+        waiting = Model()
+        waiting.CopyFrom(model)
+        waiting.state, waiting.state_reason = models_pb2.MODEL_STATE_LOADING, UNROUTED
+        return waiting
 
 
 def merge(reports: Mapping[Replica, Report]) -> tuple[Model, ...]:

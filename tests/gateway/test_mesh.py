@@ -7,7 +7,7 @@ import pytest
 from ortmesh.errors import NotFound
 from ortmesh.models.v1 import models_pb2
 from ortmesh_gateway.addresses import Address
-from ortmesh_gateway.mesh import UNREACHABLE, Mesh, Replica
+from ortmesh_gateway.mesh import UNREACHABLE, UNROUTED, Mesh, Replica
 from tests.gateway.backend import model
 
 ONE, TWO = (Replica("nlp", Address(path=f"/{name}")) for name in ("one", "two"))
@@ -18,7 +18,9 @@ READY, UNLOADING = models_pb2.MODEL_STATE_READY, models_pb2.MODEL_STATE_UNLOADIN
 
 @pytest.fixture
 def mesh() -> Mesh:
-    return Mesh([ONE, TWO, VISION])
+    made = Mesh([ONE, TWO, VISION])
+    made.routed(["minilm"])
+    return made
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,15 @@ def test_a_model_is_as_ready_as_its_readiest_replica(
     for replica, state in zip((ONE, TWO), states, strict=True):
         mesh.report(replica, [model("minilm", "nlp", state=state)])
     assert [each.state for each in mesh.models] == [merged]
+
+
+def test_a_model_is_not_ready_for_callers_before_its_route_is_live(mesh: Mesh) -> None:
+    mesh.report(ONE, [model("new", "nlp")])
+    (new,) = mesh.models
+    assert (new.state, new.state_reason) == (LOADING, UNROUTED)
+    assert mesh.clusters() == {"new": "nlp"}
+    mesh.routed(["minilm", "new"])
+    assert [each.state for each in mesh.models] == [READY]
 
 
 def test_the_models_of_all_families_are_listed_by_name_and_version(mesh: Mesh) -> None:
