@@ -14,6 +14,7 @@ Model = models_pb2.Model
 
 UNREACHABLE = "its service cannot be reached"
 UNROUTED = "its route is not live yet"
+NOT_EVERYWHERE = "a replica of its service does not know it yet"
 NEAR_NAMES = 3
 NEARNESS = 0.5
 """difflib's ratio from which a name counts as near."""
@@ -134,12 +135,29 @@ class Mesh:
             callback()
 
     def _as_callers_find_it(self, model: Model) -> Model:
-        if model.state != models_pb2.MODEL_STATE_READY or model.name in self._routed:
+        """A ready model whose call could still meet NOT_FOUND or no route is shown as loading.
+
+        A replica that loads it is no reason: it answers UNAVAILABLE, and the call goes to another one.
+        """
+        if model.state != models_pb2.MODEL_STATE_READY:
             return model
-        waiting = Model()
-        waiting.CopyFrom(model)
-        waiting.state, waiting.state_reason = models_pb2.MODEL_STATE_LOADING, UNROUTED
-        return waiting
+        if model.name not in self._routed:
+            return _loading(model, UNROUTED)
+        return model if self._known_everywhere(model) else _loading(model, NOT_EVERYWHERE)
+
+    def _known_everywhere(self, model: Model) -> bool:
+        reached = [
+            report for replica, report in self._reports.items() if replica.family == model.family and report.reachable
+        ]
+        key = (model.name, model.version)
+        return all(any((each.name, each.version) == key for each in report.models) for report in reached)
+
+
+def _loading(model: Model, reason: str) -> Model:
+    waiting = Model()
+    waiting.CopyFrom(model)
+    waiting.state, waiting.state_reason = models_pb2.MODEL_STATE_LOADING, reason
+    return waiting
 
 
 def merge(reports: Mapping[Replica, Report]) -> tuple[Model, ...]:

@@ -78,6 +78,7 @@ class WatchModels:
         unsubscribe = self.models.watch(changed.set)
         told: models_pb2.WatchModelsResponse | None = None
         try:
+            await self.models.looked.wait()  # an empty first answer would say that there are no models
             while not call.cancelled:
                 changed.clear()
                 models = matching(self.models, request.family, request.task)

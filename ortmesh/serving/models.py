@@ -53,7 +53,8 @@ class Models:
         self._tasks: set[asyncio.Task[None]] = set()
         self._restarts: dict[Model, int] = {}
         self._reconciling = asyncio.Lock()
-        self._looked = False
+        self.looked = asyncio.Event()
+        """Set once the store was looked at: before, no model is known, not even as unknown."""
         self._desired: dict[str, str | None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._outbox: Outbox | None = None
@@ -131,8 +132,7 @@ class Models:
     # Finding
 
     def _must_have_looked(self) -> None:
-        """Before the first look at the store nothing is known, not even that a model is unknown."""
-        if not self._looked:
+        if not self.looked.is_set():
             raise NotReady("the service is starting", retry_after_seconds=1.0)
 
     def _find(self, name: str, version: str) -> Model:
@@ -188,7 +188,7 @@ class Models:
             for key in [key for key in self._models if key not in wanted]:
                 self._identities.pop(key, None)
                 self._spawn(self._take_down(self._models.pop(key)))
-            self._looked = True
+            self.looked.set()
             self._choose_defaults()
 
     def _wanted(self) -> tuple[dict[tuple[str, str], tuple[Card, Path, Identity]], dict[str, str | None]]:

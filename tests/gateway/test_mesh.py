@@ -7,7 +7,7 @@ import pytest
 from ortmesh.errors import NotFound
 from ortmesh.models.v1 import models_pb2
 from ortmesh_gateway.addresses import Address
-from ortmesh_gateway.mesh import UNREACHABLE, UNROUTED, Mesh, Replica
+from ortmesh_gateway.mesh import NOT_EVERYWHERE, UNREACHABLE, UNROUTED, Mesh, Replica
 from tests.gateway.backend import model
 
 ONE, TWO = (Replica("nlp", Address(path=f"/{name}")) for name in ("one", "two"))
@@ -46,6 +46,15 @@ def test_a_model_is_not_ready_for_callers_before_its_route_is_live(mesh: Mesh) -
     assert (new.state, new.state_reason) == (LOADING, UNROUTED)
     assert mesh.clusters() == {"new": "nlp"}
     mesh.routed(["minilm", "new"])
+    assert [each.state for each in mesh.models] == [READY]
+
+
+def test_a_model_is_ready_for_callers_once_every_replica_knows_it(mesh: Mesh) -> None:
+    """One that does not know it yet would answer NOT_FOUND; one that loads it answers UNAVAILABLE, which is retried."""
+    mesh.report(TWO, [])
+    mesh.report(ONE, [model("minilm", "nlp")])
+    assert [(each.state, each.state_reason) for each in mesh.models] == [(LOADING, NOT_EVERYWHERE)]
+    mesh.report(TWO, [model("minilm", "nlp", state=LOADING)])
     assert [each.state for each in mesh.models] == [READY]
 
 

@@ -271,6 +271,8 @@ class Changing:
 
     def __init__(self) -> None:
         self.changes = 0
+        self.looked = asyncio.Event()
+        self.looked.set()
         self.watchers: list[Any] = []
 
     @property
