@@ -11,13 +11,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import grpc
 import pytest
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -26,6 +22,7 @@ from ortmesh.serving.types import Meter
 from ortmesh.telemetry import Telemetry, configure_logging, instruments
 from ortmesh.telemetry.prometheus import prometheus_name
 from ortmesh.telemetry.series import Buckets, Distribution, Instrument
+from tests.collector import Collector, attributes
 
 EMBED = "/ortmesh.nlp.v1.NlpService/Embed"
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -59,43 +56,12 @@ def traced(spans: InMemorySpanExporter) -> Iterator[Telemetry]:
     made.shutdown()
 
 
-class Collector(trace_service_pb2_grpc.TraceServiceServicer, metrics_service_pb2_grpc.MetricsServiceServicer):
-    """A collector: keeps what the OTLP exporters send over a real port."""
-
-    def __init__(self) -> None:
-        self.spans: list[Any] = []
-        self.metrics: dict[str, Any] = {}
-        self.resource: dict[str, str] = {}
-        self._server = grpc.server(ThreadPoolExecutor(2))
-        traces, metrics = trace_service_pb2_grpc, metrics_service_pb2_grpc
-        traces.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
-        metrics.add_MetricsServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
-        self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
-        self._server.start()
-
-    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
-        if isinstance(request, metrics_service_pb2.ExportMetricsServiceRequest):
-            for batch in request.resource_metrics:
-                self.resource = _attributes(batch.resource.attributes)
-                self.metrics = {metric.name: metric for scope in batch.scope_metrics for metric in scope.metrics}
-            return metrics_service_pb2.ExportMetricsServiceResponse()
-        self.spans += [span for each in request.resource_spans for scope in each.scope_spans for span in scope.spans]
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-    def close(self) -> None:
-        self._server.stop(None).wait()
-
-
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     made = Collector()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", made.endpoint)
     yield made
     made.close()
-
-
-def _attributes(pairs: Any) -> dict[str, Any]:
-    return {pair.key: pair.value.string_value or pair.value.int_value for pair in pairs}
 
 
 def _scrape(port: int, path: str = "/metrics") -> str:
@@ -253,22 +219,22 @@ def test_otlp_gets_the_same_numbers(collector: Collector) -> None:
     duration = next(
         point
         for point in metrics["rpc.server.duration"].histogram.data_points
-        if _attributes(point.attributes)["rpc.grpc.status_code"] == 0
+        if attributes(point.attributes)["rpc.grpc.status_code"] == 0
     )
     assert metrics["rpc.server.duration"].unit == "ms"
     assert (duration.count, duration.sum, duration.min, duration.max) == (2, pytest.approx(24), 4, 20)
     assert list(duration.explicit_bounds) == list(instruments.MILLISECONDS)
     assert sum(duration.bucket_counts) == 2
-    assert _attributes(duration.attributes)["rpc.method"] == "Embed"
+    assert attributes(duration.attributes)["rpc.method"] == "Embed"
     in_flight = metrics["ortmesh.calls.in_flight"].sum
     assert not in_flight.is_monotonic
     assert in_flight.data_points[0].as_int == 1
     dropped = metrics["ortmesh.items.dropped"].sum
     assert dropped.is_monotonic
-    by_reason = {_attributes(point.attributes)["reason"]: point.as_int for point in dropped.data_points}
+    by_reason = {attributes(point.attributes)["reason"]: point.as_int for point in dropped.data_points}
     assert by_reason == {"expired": 2, "cancelled": 1}
     states = metrics["ortmesh.model.state"].gauge.data_points
-    assert [_attributes(p.attributes)["state"] for p in states if p.as_int] == ["READY"]
+    assert [attributes(p.attributes)["state"] for p in states if p.as_int] == ["READY"]
     assert metrics["ortmesh.batch.padding"].histogram.data_points[0].sum == 0.25
 
 

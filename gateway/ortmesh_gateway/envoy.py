@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ortmesh.config import MIB, GatewaySettings
+from ortmesh_gateway import tracing
 from ortmesh_gateway.addresses import Address, by_family
 from ortmesh_gateway.clusters import cluster
 from ortmesh_gateway.methods import DIRECTORY, STREAM_SILENCE_SECONDS
@@ -41,12 +42,17 @@ def bootstrap(settings: GatewaySettings, *, listen: Address, directory: Address,
         "node": {"id": "gateway", "cluster": "ortmesh"},
         "static_resources": {
             "listeners": [_listener(settings, listen, routes)],
-            "clusters": [*families, cluster(DIRECTORY, (directory,), checked=False)],
+            "clusters": [*families, cluster(DIRECTORY, (directory,), checked=False), *_collector()],
         },
         # Whoever reaches admin rules the gateway: a socket that only this user opens.
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "overload_manager": _overload(settings),
     }
+
+
+def _collector() -> list[Json]:
+    collector = tracing.endpoint()
+    return [tracing.cluster(*collector)] if collector else []
 
 
 def watched(routes: Path) -> Json:
@@ -105,7 +111,8 @@ def _connection_manager(settings: GatewaySettings, routes: Json) -> Json:
         use_remote_address=True,
         skip_xff_append=True,
         internal_address_config={"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
-        generate_request_id=False,
+        # Envoy traces only requests that have an id.
+        generate_request_id=tracing.endpoint() is not None,
         server_header_transformation="PASS_THROUGH",
         early_header_mutation_extensions=[
             {
@@ -119,6 +126,7 @@ def _connection_manager(settings: GatewaySettings, routes: Json) -> Json:
         local_reply_config={"mappers": _local_replies()},
         http_filters=_http_filters(),
         access_log=_access_log() if settings.access_log else [],
+        **({"tracing": tracing.tracing()} if tracing.endpoint() else {}),
         **routes,
     )
 

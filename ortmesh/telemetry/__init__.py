@@ -8,7 +8,8 @@ front, models ── spans of sampled traces ─────────► OTLP
 
 from ortmesh.telemetry.logs import configure_logging
 from ortmesh.telemetry.model import ModelMeter
+from ortmesh.telemetry.otlp import traces_endpoint
 from ortmesh.telemetry.process import Telemetry
 from ortmesh.telemetry.rpc import Rpc
 
-__all__ = ["ModelMeter", "Rpc", "Telemetry", "configure_logging"]
+__all__ = ["ModelMeter", "Rpc", "Telemetry", "configure_logging", "traces_endpoint"]

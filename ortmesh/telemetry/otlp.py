@@ -54,6 +54,13 @@ def metric_exporter() -> MetricExporter | None:
     return OTLPMetricExporter()
 
 
+def traces_endpoint() -> str | None:
+    """Where spans are sent, as the environment says; None when it configures no export of spans."""
+    if not _wanted("TRACES"):
+        return None
+    return os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
 def _wanted(signal: str) -> bool:
     """Whether the environment asks for a signal (`TRACES`, `METRICS`) over the protocol that is installed."""
     get = os.environ.get
