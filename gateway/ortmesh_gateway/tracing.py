@@ -1,4 +1,4 @@
-"""The gateway's span of a sampled trace: Envoy sends it to the collector of OpenTelemetry's variables. Stage: gateway."""
+"""The gateway's span of a sampled trace: Envoy sends it where OpenTelemetry's variables say. Stage: gateway."""
 
 from __future__ import annotations
 
