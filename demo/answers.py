@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from demo.inputs import Page, Picture, Recording
+from demo.inputs import Page, Picture, Recording, Talk
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,27 @@ class Compared:
     similarities: tuple[tuple[float, ...], ...]
     """Cosines, a row a picture."""
     dimension: int
+    came: Came
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A thing that was found."""
+
+    name: str
+    score: float
+    box: tuple[float, float, float, float]
+    """Left, top, right, bottom, in pixels of the picture."""
+    landmarks: tuple[tuple[float, float], ...]
+    """Points of it, in the same pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """A picture and what was found in it."""
+
+    picture: Picture
+    things: tuple[Thing, ...]
     came: Came
 
 
@@ -84,6 +105,16 @@ class Recognized:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechFound:
+    """Speech with pauses, and when somebody was found to speak."""
+
+    talk: Talk
+    intervals: tuple[tuple[float, float], ...]
+    """Seconds, in the order of time."""
+    came: Came
+
+
+@dataclass(frozen=True, slots=True)
 class Ranked:
     """Passages by how close they are to a question."""
 
@@ -91,6 +122,37 @@ class Ranked:
     passages: tuple[tuple[str, float], ...]
     """With their cosines, closest first."""
     dimension: int
+    came: Came
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Texts and their languages."""
+
+    languages: tuple[tuple[str, str, float], ...]
+    """Of each text: the text, its language in English, the model's probability."""
+    came: Came
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A piece of a text that was found."""
+
+    type: str
+    text: str
+    start: int
+    """In code points."""
+    end: int
+    by: str
+    """`model` or `pattern`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A letter and the personal data in it."""
+
+    letter: str
+    entities: tuple[Found, ...]
     came: Came
 
 
@@ -130,9 +192,13 @@ class Answers:
 
     classified: tuple[Classified, ...] = ()
     compared: Compared | None = None
+    detected: tuple[Detected, ...] = ()
     read: tuple[ReadPage, ...] = ()
     recognized: tuple[Recognized, ...] = ()
+    speech_found: SpeechFound | None = None
     ranked: Ranked | None = None
+    told: Told | None = None
+    searched: Searched | None = None
     tensors: Tensors | None = None
     refused: tuple[Refused, ...] = ()
 

@@ -22,6 +22,9 @@ SENTENCES = (
     "The last ferry to the island leaves in the evening and comes back before dark.",
 )
 
+PAUSES = (1.0, 1.8, 1.2)
+"""Seconds of silence before each sentence of the talk and behind the last."""
+
 ENGLISH_LINES = (
     "HARBOUR LIGHT FERRY",
     "Daily to the island, April to October",
@@ -44,6 +47,27 @@ PASSAGES = (
     "Return what you have taken out within a month.",
     "Bicycles may be left in the courtyard.",
 )
+
+GREETINGS = (
+    "Good morning, the library opens at nine.",
+    "Guten Morgen, die Bibliothek öffnet um neun.",
+    "Bonjour, la bibliothèque ouvre à neuf heures.",
+    "Buenos días, la biblioteca abre a las nueve.",
+    "Доброе утро, библиотека открывается в девять.",
+    "おはようございます。図書館は九時に開きます。",
+    "早上好，图书馆九点开门。",
+    "صباح الخير، تفتح المكتبة في التاسعة.",
+)
+
+LETTER = """Dear Ms. Whitfield,
+
+your parcel is at 48 Harbor Road, Portland 97205, until Friday. Please write to j.lindqvist@harbour-ferry.example.com or
+call +1 503-555-0142. We paid the deposit back to DE89 3704 0044 0532 0130 00, as the card 4111 1111 1111 1111 has
+expired (4111 1111 1111 1112 was a slip of the pen).
+
+Ingrid Lindqvist
+"""
+"""Made up: the numbers of the account and the card are their makers' own examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +111,30 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
+class Talk:
+    """Sentences with pauses between them."""
+
+    recording: Recording
+    spoken: tuple[tuple[float, float], ...]
+    """Seconds between which there is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """All that the demo sends."""
 
     pictures: tuple[Picture, ...]
     """To be classified and compared; the last two are views of the same thing."""
+    portraits: tuple[Picture, ...]
+    """To find faces in."""
     pages: tuple[Page, ...]
     recordings: tuple[Recording, ...]
+    talk: Talk
 
 
 def make() -> Inputs:
     """Reads and makes the inputs. ImportError names the package that is missing."""
-    return Inputs(pictures(), (english_page(), chinese_page()), recordings())
+    return Inputs(pictures(), portraits(), (english_page(), chinese_page()), recordings(), talk())
 
 
 def pictures() -> tuple[Picture, ...]:
@@ -113,6 +149,20 @@ def pictures() -> tuple[Picture, ...]:
         _jpeg("rocket", Image.fromarray(data.rocket()), "SpaceX, public domain"),
         _jpeg("cat", cat, "Stéfan van der Walt, CC0"),
         _jpeg("the cat, closer and mirrored", closer, "Stéfan van der Walt, CC0"),
+    )
+
+
+def portraits() -> tuple[Picture, ...]:
+    """A group that is one person six times, and a man in profile."""
+    from skimage import data
+
+    astronaut = Image.fromarray(data.astronaut())
+    group = Image.new("RGB", (768, 512))
+    for x, y, side in ((0, 0, 512), (512, 0, 256), (512, 256, 128), (640, 256, 128), (512, 384, 128), (640, 384, 128)):
+        group.paste(astronaut.resize((side, side)), (x, y))
+    return (
+        _jpeg("an astronaut, six times", group, "NASA, public domain"),
+        _jpeg("a man at his camera", Image.fromarray(data.camera()[60:368, 30:492]), "Lav Varshney, CC0"),
     )
 
 
@@ -144,6 +194,20 @@ def recordings() -> tuple[Recording, ...]:
     return tuple(recording(text, voice(text, seed=SEED), SAMPLE_RATE) for text in SENTENCES)
 
 
+def talk() -> Talk:
+    """The sentences as one recording, with silence before, between and behind them."""
+    from hibari import SAMPLE_RATE, Hibari
+
+    voice = Hibari()
+    parts, spoken, at = [_silence(PAUSES[0], SAMPLE_RATE)], [], PAUSES[0]
+    for text, pause in zip(SENTENCES, PAUSES[1:], strict=True):
+        samples = _audible(voice(text, seed=SEED))
+        spoken.append((at, at + len(samples) / SAMPLE_RATE))
+        parts += [samples, _silence(pause, SAMPLE_RATE)]
+        at = spoken[-1][1] + pause
+    return Talk(recording(" ".join(SENTENCES), np.concatenate(parts), SAMPLE_RATE), tuple(spoken))
+
+
 def recording(text: str, samples: npt.NDArray[np.float32], sample_rate: int) -> Recording:
     """Samples f32 [n] in [-1, 1] as a WAV file."""
     file = io.BytesIO()
@@ -153,6 +217,16 @@ def recording(text: str, samples: npt.NDArray[np.float32], sample_rate: int) -> 
         out.setframerate(sample_rate)
         out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
     return Recording(text, file.getvalue(), len(samples) / sample_rate, _envelope(samples))
+
+
+def _silence(seconds: float, sample_rate: int) -> npt.NDArray[np.float32]:
+    return np.zeros(round(seconds * sample_rate), np.float32)
+
+
+def _audible(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Without the quiet at both ends."""
+    loud = np.flatnonzero(np.abs(samples) > np.abs(samples).max() / 50)
+    return samples[loud[0] : loud[-1] + 1]
 
 
 def _envelope(samples: npt.NDArray[np.float32], points: int = 120) -> tuple[float, ...]:

@@ -9,10 +9,25 @@ from html import escape
 from importlib.resources import files
 
 import ortmesh
-from demo.answers import Answers, Came, Classified, Compared, Ranked, ReadPage, Recognized, Refused, Tensors
+from demo.answers import (
+    Answers,
+    Came,
+    Classified,
+    Compared,
+    Detected,
+    Ranked,
+    ReadPage,
+    Recognized,
+    Refused,
+    Searched,
+    SpeechFound,
+    Tensors,
+    Thing,
+    Told,
+)
 from demo.inputs import Picture, Recording
 from demo.models import MIB, Had, Models
-from demo.terminal import characters, heard, took
+from demo.terminal import characters, heard, spans, took, whereabouts
 
 
 def render(answers: Answers, models: Models, made: datetime) -> str:
@@ -51,14 +66,22 @@ def _sections(answers: Answers) -> Iterable[str]:
         yield _section("What a picture shows", "VisionService.Classify", _grid(map(_classified, answers.classified)))
     if answers.compared:
         yield _section("How alike pictures are", "VisionService.Embed", _compared(answers.compared))
+    if answers.detected:
+        yield _section("Where faces are", "VisionService.Detect", _grid(map(_detected, answers.detected), wide=True))
     if answers.read:
         yield _section("What is written", "VisionService.ReadText", _grid(map(_read, answers.read), wide=True))
     if answers.recognized:
         yield _section(
             "What is said", "SpeechService.Recognize", _grid(map(_recognized, answers.recognized), wide=True)
         )
+    if answers.speech_found:
+        yield _section("When somebody speaks", "SpeechService.DetectSpeech", _speech_found(answers.speech_found))
     if answers.ranked:
         yield _section("Which passage answers", "NlpService.Embed", _ranked(answers.ranked))
+    if answers.told:
+        yield _section("Which language", "NlpService.DetectLanguage", _told(answers.told))
+    if answers.searched:
+        yield _section("Personal data in a letter", "NlpService.FindEntities", _searched(answers.searched))
     if answers.tensors:
         yield _section("Any model by its tensors", "GRPCInferenceService.ModelInfer", _tensors(answers.tensors))
     if answers.refused:
@@ -94,6 +117,19 @@ def _cells(cosines: Sequence[float]) -> str:
     return "".join(f'<td style="--share:{min(max(cosine, 0), 1) * 100:.0f}%">{cosine:.2f}</td>' for cosine in cosines)
 
 
+def _detected(each: Detected) -> str:
+    overlay = _overlay(each.picture, "".join(map(_thing, each.things)))
+    return f"<article>{_figure(each.picture, overlay)}<p>{whereabouts(each)}</p>{_came(each.came)}</article>\n"
+
+
+def _thing(each: Thing) -> str:
+    left, top, right, bottom = each.box
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{(right - left) / 30:.1f}"/>' for x, y in each.landmarks)
+    size = f'width="{right - left:.1f}" height="{bottom - top:.1f}"'
+    title = f"<title>{escape(each.name)} ({each.score:.2f})</title>"
+    return f'<rect x="{left:.1f}" y="{top:.1f}" {size}>{title}</rect>{dots}'
+
+
 def _read(each: ReadPage) -> str:
     picture = each.page.picture
     boxes = "".join(
@@ -101,10 +137,9 @@ def _read(each: ReadPage) -> str:
         f"<title>{escape(line.text)} ({line.score:.2f})</title></polygon>"
         for line in each.lines
     )
-    overlay = f'<svg viewBox="0 0 {picture.width} {picture.height}" aria-hidden="true">{boxes}</svg>'
     lines = "".join(f"<li>{escape(line.text)}</li>" for line in each.lines)
     text = f'<ol class="lines" lang="{each.page.language}">{lines}</ol><p>{characters(each)}</p>'
-    return f"<article>{_figure(picture, overlay)}{text}{_came(each.came)}</article>\n"
+    return f"<article>{_figure(picture, _overlay(picture, boxes))}{text}{_came(each.came)}</article>\n"
 
 
 def _recognized(each: Recognized) -> str:
@@ -115,6 +150,24 @@ def _recognized(each: Recognized) -> str:
         f"<p>{heard(each)}, confidence {each.confidence:.2f}; {each.recording.seconds:.1f} s of synthesized speech</p>"
     )
     return f"<article>{_waveform(each.recording)}{audio}{said}{got}{about}{_came(each.came)}</article>\n"
+
+
+def _speech_found(each: SpeechFound) -> str:
+    recording = each.talk.recording
+    audio = f'<audio controls preload="metadata" src="{_data("audio/wav", recording.encoded)}"></audio>'
+    said, detected = (_track(stretches, recording.seconds) for stretches in (each.talk.spoken, each.intervals))
+    rows = (("", _waveform(recording)), ("said", said), ("detected", detected))
+    tracks = "".join(f"<dt>{name}</dt><dd>{drawn}</dd>" for name, drawn in rows)
+    about = f"<p>Speech: {spans(each.intervals)} of {recording.seconds:.1f} s; pauses under 0.5 s do not count.</p>"
+    return f'<article><dl class="tracks">{tracks}</dl>{audio}{about}{_came(each.came)}</article>'
+
+
+def _track(stretches: Sequence[tuple[float, float]], seconds: float) -> str:
+    bars = "".join(
+        f'<rect x="{start:.2f}" width="{end - start:.2f}" height="1"><title>{start:.2f} to {end:.2f} s</title></rect>'
+        for start, end in stretches
+    )
+    return f'<svg class="track" viewBox="0 0 {seconds:.2f} 1" preserveAspectRatio="none">{bars}</svg>'
 
 
 def _waveform(recording: Recording) -> str:
@@ -130,6 +183,22 @@ def _ranked(each: Ranked) -> str:
     bars = "".join(_bar(passage, cosine, f"{cosine:.2f}") for passage, cosine in each.passages)
     about = f"<p>Cosines of vectors of {each.dimension} numbers.</p>"
     return f"<article><blockquote>{escape(each.question)}</blockquote>{bars}{about}{_came(each.came)}</article>"
+
+
+def _told(each: Told) -> str:
+    bars = "".join(_bar(text, score, f"{name} {score:.2f}") for text, name, score in each.languages)
+    return f"<article>{bars}{_came(each.came)}</article>"
+
+
+def _searched(each: Searched) -> str:
+    pieces, at = [], 0
+    for found in each.entities:
+        kind = f'<small class="{found.by}">{escape(found.type)}</small>'
+        pieces += [escape(each.letter[at : found.start]), f"<mark>{escape(found.text)} {kind}</mark>"]
+        at = found.end
+    pieces.append(escape(each.letter[at:]))
+    about = "<p>Framed types were found by a pattern, whose check digits are right, the others by the model.</p>"
+    return f'<article><div class="letter">{"".join(pieces)}</div>{about}{_came(each.came)}</article>'
 
 
 def _tensors(each: Tensors) -> str:
@@ -175,6 +244,10 @@ def _bar(name: str, share: float, text: str) -> str:
 def _figure(picture: Picture, overlay: str = "") -> str:
     image = f'<div class="stack">{_image(picture)}{overlay}</div>'
     return f"<figure>{image}<figcaption>{escape(picture.title)} · {escape(picture.source)}</figcaption></figure>"
+
+
+def _overlay(picture: Picture, shapes: str) -> str:
+    return f'<svg viewBox="0 0 {picture.width} {picture.height}" aria-hidden="true">{shapes}</svg>'
 
 
 def _thumbnail(picture: Picture) -> str:

@@ -10,9 +10,25 @@ import grpc
 import numpy as np
 from google.rpc import error_details_pb2
 
-from demo.answers import Answers, Came, Classified, Compared, Line, Ranked, ReadPage, Recognized, Refused
+from demo.answers import (
+    Answers,
+    Came,
+    Classified,
+    Compared,
+    Detected,
+    Found,
+    Line,
+    Ranked,
+    ReadPage,
+    Recognized,
+    Refused,
+    Searched,
+    SpeechFound,
+    Thing,
+    Told,
+)
 from demo.failure import DemoFailed
-from demo.inputs import PASSAGES, QUESTION, Inputs, Page, Picture, Recording
+from demo.inputs import GREETINGS, LETTER, PASSAGES, QUESTION, Inputs, Page, Picture, Recording, Talk
 from demo.models import Models
 from demo.tensors import MODEL, infer
 from ortmesh.client import Client, status_of, violations
@@ -30,13 +46,18 @@ def ask_all(mesh: Client, address: str, inputs: Inputs, models: Models) -> Answe
     """Every task for which the models are there. DemoFailed when the mesh refuses what it must not."""
     sees, reads = models.serve("vision", "classify"), models.serve("vision", "read_text")
     hears, embeds = models.serve("speech", "recognize"), models.serve("nlp", "embed")
+    listens = models.serve("speech", "detect_speech")
     try:
         return Answers(
             classified=tuple(classify(mesh, picture) for picture in inputs.pictures[:3]) if sees else (),
             compared=compare(mesh, inputs.pictures) if models.serve("vision", "embed") else None,
+            detected=tuple(detect(mesh, each) for each in inputs.portraits) if models.serve("vision", "detect") else (),
             read=tuple(read_text(mesh, page) for page in inputs.pages) if reads else (),
             recognized=tuple(recognize(mesh, recording) for recording in inputs.recordings) if hears else (),
+            speech_found=detect_speech(mesh, inputs.talk) if listens else None,
             ranked=rank(mesh, QUESTION, PASSAGES) if embeds else None,
+            told=tell_languages(mesh, GREETINGS) if models.serve("nlp", "detect_language") else None,
+            searched=search(mesh, LETTER) if models.serve("nlp", "find_entities") else None,
             tensors=infer(address, inputs.pictures[0], models.labels(MODEL)) if sees else None,
             refused=refusals(mesh, inputs.pictures[0]) if sees else (),
         )
@@ -60,6 +81,19 @@ def compare(mesh: Client, pictures: Sequence[Picture]) -> Compared:
     return Compared(tuple(pictures), tuple(map(tuple, cosines)), vectors.shape[1], came)
 
 
+def detect(mesh: Client, picture: Picture) -> Detected:
+    """VisionService.Detect: faces, by the default model."""
+    request = vision_pb2.DetectRequest(image=vision_pb2.Image(encoded=picture.encoded))
+    answer, came = _timed("VisionService.Detect", mesh.vision.Detect, request)
+    return Detected(picture, tuple(map(thing, answer.detections)), came)
+
+
+def thing(each: vision_pb2.Detection) -> Thing:
+    """A detection as plain values."""
+    box = (each.box.x_min, each.box.y_min, each.box.x_max, each.box.y_max)
+    return Thing(each.name, each.score, box, tuple((point.x, point.y) for point in each.landmarks))
+
+
 def read_text(mesh: Client, page: Page) -> ReadPage:
     """VisionService.ReadText: the lines of a page and where they are."""
     request = vision_pb2.ReadTextRequest(image=vision_pb2.Image(encoded=page.picture.encoded))
@@ -78,12 +112,37 @@ def recognize(mesh: Client, recording: Recording) -> Recognized:
     return Recognized(recording, answer.transcript, confidence, came)
 
 
+def detect_speech(mesh: Client, talk: Talk) -> SpeechFound:
+    """SpeechService.DetectSpeech: when somebody speaks. Only pauses between sentences count."""
+    request = speech_pb2.DetectSpeechRequest(audio=speech_pb2.Audio(encoded=talk.recording.encoded))
+    request.min_silence.FromMilliseconds(500)
+    answer, came = _timed("SpeechService.DetectSpeech", mesh.speech.DetectSpeech, request)
+    edges = ((each.start.ToMilliseconds() / 1000, each.end.ToMilliseconds() / 1000) for each in answer.intervals)
+    return SpeechFound(talk, tuple(edges), came)
+
+
 def rank(mesh: Client, question: str, passages: Sequence[str]) -> Ranked:
     """NlpService.Embed: passages by how close their meaning is to a question's."""
     answer, came = _timed("NlpService.Embed", mesh.nlp.Embed, nlp_pb2.EmbedRequest(texts=[question, *passages]))
     asked, *rest = np.array([result.embedding.values for result in answer.results])
     closest = sorted(zip(passages, (float(asked @ vector) for vector in rest), strict=True), key=lambda pair: -pair[1])
     return Ranked(question, tuple(closest), len(asked), came)
+
+
+def tell_languages(mesh: Client, texts: Sequence[str]) -> Told:
+    """NlpService.DetectLanguage: the most probable language of each text."""
+    request = nlp_pb2.DetectLanguageRequest(texts=texts)
+    answer, came = _timed("NlpService.DetectLanguage", mesh.nlp.DetectLanguage, request)
+    best = [result.detected.languages[0] for result in answer.results]
+    return Told(tuple((text, each.name, each.score) for text, each in zip(texts, best, strict=True)), came)
+
+
+def search(mesh: Client, letter: str) -> Searched:
+    """NlpService.FindEntities: the personal data in a letter."""
+    answer, came = _timed("NlpService.FindEntities", mesh.nlp.FindEntities, nlp_pb2.FindEntitiesRequest(text=letter))
+    by = {nlp_pb2.ENTITY_SOURCE_MODEL: "model", nlp_pb2.ENTITY_SOURCE_PATTERN: "pattern"}
+    entities = (Found(each.type, each.text, each.start, each.end, by[each.source]) for each in answer.entities)
+    return Searched(letter, tuple(entities), came)
 
 
 def refusals(mesh: Client, picture: Picture) -> tuple[Refused, ...]:

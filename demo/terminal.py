@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demo.answers import Answers, Compared, ReadPage, Recognized
+from demo.answers import Answers, Compared, Detected, ReadPage, Recognized, Searched, SpeechFound, Told
 from demo.models import MIB, Models
 from ortmesh.cli.answers import table
 
@@ -34,11 +34,23 @@ def show(console: Console, answers: Answers) -> None:
 
 
 def _tables(answers: Answers) -> list[Table]:
-    made = [_what_is_seen(answers), _what_is_read(answers), _what_is_heard(answers), _refusals(answers)]
+    made = [
+        _what_is_seen(answers),
+        _what_is_found(answers),
+        _what_is_read(answers),
+        _what_is_heard(answers),
+        _refusals(answers),
+    ]
     if answers.compared:
         made.insert(1, _similarities(answers.compared))
+    if answers.speech_found:
+        made.insert(-1, _when_somebody_speaks(answers.speech_found))
     if answers.ranked:
         made.insert(-1, _ranking(answers))
+    if answers.told:
+        made.insert(-1, _languages(answers.told))
+    if answers.searched:
+        made.insert(-1, _entities(answers.searched))
     if answers.tensors:
         made.insert(-1, _tensors(answers))
     return [each for each in made if each.row_count]
@@ -61,6 +73,13 @@ def _similarities(compared: Compared) -> Table:
     return made
 
 
+def _what_is_found(answers: Answers) -> Table:
+    made = _table("picture", "faces", ">time", title="Detect: where faces are")
+    for each in answers.detected:
+        made.add_row(each.picture.title, whereabouts(each), took(each.came.seconds))
+    return made
+
+
 def _what_is_read(answers: Answers) -> Table:
     made = _table("written", "read", ">score", ">time", title="ReadText: the lines of a page")
     for each in answers.read:
@@ -79,6 +98,15 @@ def _what_is_heard(answers: Answers) -> Table:
     return made
 
 
+def _when_somebody_speaks(each: SpeechFound) -> Table:
+    seconds = each.talk.recording.seconds
+    title = f"DetectSpeech: when somebody speaks ({seconds:.1f} s of audio in {took(each.came.seconds)})"
+    made = _table("", "speech and pauses", "seconds", title=title)
+    for name, stretches in (("said", each.talk.spoken), ("detected", each.intervals)):
+        made.add_row(name, Text(track(stretches, seconds), "green"), spans(stretches))
+    return made
+
+
 def _ranking(answers: Answers) -> Table:
     assert answers.ranked is not None
     ranked = answers.ranked
@@ -87,6 +115,25 @@ def _ranking(answers: Answers) -> Table:
     )
     for passage, cosine in ranked.passages:
         made.add_row(Text(passage, "bold green" if cosine > 0.3 else ""), f"{cosine:.2f}")
+    return made
+
+
+def _languages(told: Told) -> Table:
+    title = f"DetectLanguage: which language texts are in ({took(told.came.seconds)} for all)"
+    made = _table("text", "language", ">score", title=title)
+    for text, name, score in told.languages:
+        made.add_row(text, name, f"{score:.2f}")
+    return made
+
+
+def _entities(searched: Searched) -> Table:
+    title = f"FindEntities: personal data in a letter ({took(searched.came.seconds)})"
+    made = _table("letter", "what", "which", "by", title=title)
+    letter = Text(searched.letter.strip())
+    for each in searched.entities:
+        letter.stylize("bold green", each.start, each.end)
+    listed = ([getattr(each, name) for each in searched.entities] for name in ("type", "text", "by"))
+    made.add_row(letter, *("\n".join(column) for column in listed))
     return made
 
 
@@ -113,6 +160,12 @@ def _refusals(answers: Answers) -> Table:
     return made
 
 
+def whereabouts(each: Detected) -> str:
+    """What was found in a picture, and where, in words."""
+    things = [f"{one.score:.2f} at {one.box[0]:.0f}, {one.box[1]:.0f}" for one in each.things]
+    return f"{len(things)} found: {'; '.join(things)}" if things else "none"
+
+
 def characters(each: ReadPage) -> str:
     """How much of a page was read wrongly, in words."""
     return f"{each.error_rate:.1%} of the characters are wrong" if each.error_rate else "every character is right"
@@ -121,6 +174,17 @@ def characters(each: ReadPage) -> str:
 def heard(each: Recognized) -> str:
     """How much of a recording was heard wrongly, in words."""
     return f"{each.error_rate:.0%} of the words are wrong" if each.error_rate else "every word is right"
+
+
+def track(stretches: Sequence[tuple[float, float]], seconds: float, width: int = 40) -> str:
+    """Stretches of time as a bar of blocks and dots."""
+    middles = ((place + 0.5) * seconds / width for place in range(width))
+    return "".join("█" if any(start <= at < end for start, end in stretches) else "·" for at in middles)
+
+
+def spans(stretches: Sequence[tuple[float, float]]) -> str:
+    """Stretches of time in seconds, in words."""
+    return ", ".join(f"{start:.1f} to {end:.1f}" for start, end in stretches) or "none"
 
 
 def took(seconds: float) -> str:
@@ -138,7 +202,14 @@ def _table(*columns: str, title: str = "") -> Table:
 
 def times(answers: Answers) -> Sequence[float]:
     """The times of all calls, in seconds."""
-    lists = (answers.classified, answers.read, answers.recognized, answers.refused)
-    single = (answers.compared, answers.ranked, answers.tensors)
+    lists = (answers.classified, answers.detected, answers.read, answers.recognized, answers.refused)
+    single = (
+        answers.compared,
+        answers.speech_found,
+        answers.ranked,
+        answers.told,
+        answers.searched,
+        answers.tensors,
+    )
     came = [each.came for several in lists for each in several] + [each.came for each in single if each is not None]
     return [each.seconds for each in came]

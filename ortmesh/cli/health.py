@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -43,15 +44,25 @@ async def _until_serving(stub: health_pb2_grpc.HealthStub, service: str) -> None
 
 
 async def until_routed(address: str, families: list[str]) -> None:
-    """Returns once a call through the gateway arrives at each family.
+    """Returns once no model is being loaded any more and a call through the gateway arrives at each family.
 
+    A service serves from its first model on: the caller who is told that the mesh is ready may want another.
     The gateway's own view of health and its proxy's differ by up to a health check, a quarter of a second.
     """
     async with AsyncClient(address) as mesh:
-        listed = await mesh.models.ListModels(models_pb2.ListModelsRequest(page_size=1000))
-        ready = {model.family: model.name for model in listed.models if model.state == models_pb2.MODEL_STATE_READY}
+        models = await _until_loaded(mesh)
+        ready = {model.family: model.name for model in models if model.state == models_pb2.MODEL_STATE_READY}
         names = [ready[family] for family in families if family in ready]
         await asyncio.gather(*(_until_routed(mesh.channel, name) for name in names))
+
+
+async def _until_loaded(mesh: AsyncClient) -> Sequence[models_pb2.Model]:
+    """The mesh's models once each is ready or has failed."""
+    while True:
+        async for answer in mesh.models.WatchModels(models_pb2.WatchModelsRequest()):
+            if all(model.state != models_pb2.MODEL_STATE_LOADING for model in answer.models):
+                return answer.models
+        await asyncio.sleep(RETRY_SECONDS)  # the stream has an end of its own
 
 
 async def _until_routed(channel: grpc.aio.Channel, name: str) -> None:

@@ -10,9 +10,13 @@ from ortmesh.client import DEFAULT_ADDRESS
 
 _CALLS: dict[Task, str] = {
     ("nlp", "embed"): 'call nlp embed "good morning" "good evening" "the train is late"',
+    ("nlp", "detect_language"): 'call nlp detect-language "Guten Morgen" "good morning"',
+    ("nlp", "find_entities"): 'call nlp find-entities "Call Maria Gonzalez in Boston: +1 617-555-0142"',
     ("vision", "classify"): "call vision classify photo.jpg",
+    ("vision", "detect"): "call vision detect group.jpg --save out.png",
     ("vision", "read_text"): "call vision read-text page.png --save out.png",
     ("speech", "recognize"): "call speech recognize talk.wav",
+    ("speech", "detect_speech"): "call speech detect-speech talk.wav",
 }
 
 

@@ -1,4 +1,4 @@
-"""Draws outlines of lines of text into a picture. Stage: command line."""
+"""Draws outlines of what was found into a picture. Stage: command line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageOps
 
 COLOUR = (220, 30, 60)
 
-Corners = Sequence[tuple[float, float]]
+Points = Sequence[tuple[float, float]]
 
 
-def draw(content: bytes, outlines: Sequence[Corners], target: Path) -> None:
-    """Writes the picture, upright as the mesh saw it, with the outlines; the target's suffix says the format.
+def draw(content: bytes, outlines: Sequence[Points], dots: Points, target: Path) -> None:
+    """Writes the picture, upright as the mesh saw it, with outlines and dots; the target's suffix says the format.
 
     OSError or ValueError when it cannot be read or written.
     """
@@ -24,4 +24,6 @@ def draw(content: bytes, outlines: Sequence[Corners], target: Path) -> None:
     width = max(2, round(max(picture.size) / 600))
     for corners in outlines:
         pen.line([*corners, corners[0]], fill=COLOUR, width=width, joint="curve")
+    for x, y in dots:
+        pen.ellipse((x - width, y - width, x + width, y + width), fill=COLOUR)
     picture.save(target)

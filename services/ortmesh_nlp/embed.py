@@ -17,9 +17,7 @@ from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest, EmbedResponse, EmbedResult
 from ortmesh.serving.models import Models
 from ortmesh.serving.types import Array, Tensors
 from ortmesh.serving.vectors import check_encoding, embedding
-
-MAX_TEXTS = 256
-MAX_CHARACTERS = 100_000
+from ortmesh_nlp.texts import check_count, faults
 
 
 class Embed:
@@ -63,33 +61,15 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def check_count(texts: Sequence[str]) -> None:
-    """BadInput unless there are 1 to 256 texts."""
-    if not 1 <= len(texts) <= MAX_TEXTS:
-        raise BadInput("texts", f"{len(texts)} texts: expected 1 to {MAX_TEXTS}")
-
-
 def prepare(texts: Sequence[str], tokenizer: Tokenizer, limit: int) -> list[Tokens | BadInput]:
     """Each text as tokens, or what is wrong with it; a single text that is wrong raises.
 
     `encode_batch` releases the interpreter's lock, which `encode` holds.
     """
-    wrong = {index: error for index, text in enumerate(texts) if (error := fault(text, index)) is not None}
-    if wrong and len(texts) == 1:
-        raise wrong[0]
+    wrong = faults(texts)
     right = [text for index, text in enumerate(texts) if index not in wrong]
     encoded = iter(tokenizer.encode_batch(right))
     return [wrong[index] if index in wrong else cut(next(encoded).ids, limit) for index in range(len(texts))]
-
-
-def fault(text: str, index: int) -> BadInput | None:
-    """What is wrong with a text, if anything."""
-    field = f"texts[{index}]"
-    if not text.strip():
-        return BadInput(field, "expected a text that is not empty")
-    if len(text) > MAX_CHARACTERS:
-        return BadInput(field, f"{len(text)} characters: expected at most {MAX_CHARACTERS}")
-    return None
 
 
 def cut(ids: Sequence[int], limit: int) -> Tokens:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
 from tokenizers import Tokenizer
 
 from ortmesh.common.v1.common_pb2 import ModelVersion
-from ortmesh.errors import BadInput, Overloaded
+from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
-from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.types import Tensors
 from ortmesh.speech.v1.speech_pb2 import RecognizeRequest, RecognizeResponse, Segment
 from ortmesh_speech.audio import Recording
+from ortmesh_speech.durations import duration
 from ortmesh_speech.log_mel import log_mel
+from ortmesh_speech.patience import outputs_of
 from ortmesh_speech.windows import Window, windows
 
 MAX_BEAMS = 8
@@ -31,7 +30,6 @@ DEFAULT_BEAMS, DEFAULT_MELS = 5, 80
 """Where the card says nothing else (`beams`, `mels` of its preprocessing)."""
 TOGETHER = 4
 """Windows of one recording that wait for the model at a time: an hour never floods its queue nor the memory."""
-RETRY_SECONDS = 1.0
 
 LOWEST_MEAN_LOGPROB = -1.0
 """What is still less probable after the model's remedies is guessed from noise (speech at 0 dB: -0.75 and better)."""
@@ -60,7 +58,7 @@ class Recognize:
         tokenizer = model.asset(load_tokenizer, "tokenizer.json")
         segments: list[Segment] = []
         while heard := await call.in_pool(prepare, audible, beams, mels):
-            outputs = await recognized(model, [piece.tensors for piece in heard], call, patient=bool(segments))
+            outputs = await outputs_of(model, [piece.tensors for piece in heard], call, patient=bool(segments))
             texts = (finish(piece.window, each, tokenizer) for piece, each in zip(heard, outputs, strict=True))
             segments.extend(segment for segment in texts if segment is not None)
         return RecognizeResponse(
@@ -99,18 +97,6 @@ def prepare(audible: Iterator[Window], beams: int, mels: int) -> list[Heard]:
     ]
 
 
-async def recognized(model: Model, pieces: Sequence[Tensors], call: Call, *, patient: bool) -> list[Tensors]:
-    """The model's outputs. Patient, it waits where the queue is full: what was begun is not refused half-way."""
-    while True:
-        try:
-            return await model.many(pieces, call)
-        except Overloaded as error:
-            if not patient:
-                raise
-            await asyncio.sleep(error.retry_after_seconds or RETRY_SECONDS)
-            call.check()
-
-
 def finish(window: Window, outputs: Tensors, tokenizer: Tokenizer) -> Segment | None:
     """The segment of a window; None when nothing is said in it, as far as the model can tell."""
     logprob, no_speech = float(outputs["mean_logprob"][0]), float(outputs["no_speech"][0])
@@ -129,10 +115,3 @@ def is_speech(text: str, mean_logprob: float, no_speech: float) -> bool:
         return False
     written = text.encode()
     return len(written) <= HIGHEST_COMPRESSION * len(zlib.compress(written))
-
-
-def duration(seconds: float) -> Duration:
-    """Seconds as protobuf has them, to the millisecond."""
-    made = Duration()
-    made.FromMilliseconds(round(seconds * 1000))
-    return made

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from ortmesh.common.v1 import common_pb2
-from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.serving.types import Array
 from ortmesh.vision.v1 import vision_pb2
+from ortmesh_vision.bounds import results_of
 from ortmesh_vision.centre import prepare
 from ortmesh_vision.settings import Centre, settings
 
 DEFAULT_RESULTS = 5
-MAX_RESULTS = 1000
 
 
 class Classify:
@@ -28,7 +27,7 @@ class Classify:
     async def __call__(self, request: vision_pb2.ClassifyRequest, call: Call) -> vision_pb2.ClassifyResponse:
         """One model call between two pure functions."""
         model = self.models.choose("classify", request.model, call)
-        count = results_of(request)
+        count = results_of(request.max_results, DEFAULT_RESULTS)
         pixels, image = await call.in_pool(prepare, request.image, "image", settings(model.card, Centre))
         outputs = await model({"image": pixels}, call)
         return vision_pb2.ClassifyResponse(
@@ -36,13 +35,6 @@ class Classify:
             labels=best(outputs["logits"][0], model.labels, count),
             image=image,
         )
-
-
-def results_of(request: vision_pb2.ClassifyRequest) -> int:
-    """How many labels the request asks for. BadInput outside 0 to 1,000; 0 is the default."""
-    if not 0 <= request.max_results <= MAX_RESULTS:
-        raise BadInput("max_results", f"is {request.max_results}; 1 to {MAX_RESULTS:,} is allowed, 0 means 5")
-    return request.max_results or DEFAULT_RESULTS
 
 
 def best(logits: Array, labels: Sequence[str], count: int) -> list[vision_pb2.Label]:

@@ -6,7 +6,6 @@ own, so the lines of all callers' pages share batches.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,12 +15,13 @@ from typing import TypeVar
 import numpy as np
 
 from ortmesh.common.v1 import common_pb2
-from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
 from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.types import Tensors
 from ortmesh.vision.v1 import vision_pb2
+from ortmesh_vision.bounds import min_score_of
+from ortmesh_vision.boxes import box_of
 from ortmesh_vision.gate import Gate
 from ortmesh_vision.ocr_boxes import Corners, find_lines
 from ortmesh_vision.ocr_crops import Image, Strip, cut, orienter_inputs, recognizer_inputs
@@ -61,7 +61,7 @@ class ReadText:
 
     async def __call__(self, request: vision_pb2.ReadTextRequest, call: Call) -> vision_pb2.ReadTextResponse:
         """Find, turn, read."""
-        min_score = min_score_of(request)
+        min_score = min_score_of(request.min_score, DEFAULT_MIN_SCORE)
         model = self.models.choose("read_text", request.model, call)
         finder = settings(model.card, LineFinder)
         orienter = self.models.named(finder.orienter, "", call)
@@ -136,13 +136,6 @@ def better(lines: Sequence[Line], others: Mapping[int, Line]) -> list[Line]:
     return [max(line, others.get(index, line), key=lambda each: each.score) for index, line in enumerate(lines)]
 
 
-def min_score_of(request: vision_pb2.ReadTextRequest) -> float:
-    """The least score of a line. BadInput outside 0 to 1; 0 is the default."""
-    if math.isnan(request.min_score) or not 0 <= request.min_score <= 1:
-        raise BadInput("min_score", f"is {request.min_score:g}; 0 to 1 is allowed, 0 means {DEFAULT_MIN_SCORE}")
-    return request.min_score or DEFAULT_MIN_SCORE
-
-
 def answer(
     model: common_pb2.ModelVersion, info: vision_pb2.ImageInfo, lines: Sequence[Line]
 ) -> vision_pb2.ReadTextResponse:
@@ -158,22 +151,10 @@ def answer(
 
 def text_line(line: Line, info: vision_pb2.ImageInfo) -> vision_pb2.TextLine:
     """One line, its corners kept within the picture."""
-    size = np.array([info.width, info.height], np.float32)
-    corners = np.clip(line.corners, 0, size)
-    (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-    width, height = size.tolist()
+    corners = np.clip(line.corners, 0, np.array([info.width, info.height], np.float32))
     return vision_pb2.TextLine(
         text=line.text,
         score=line.score,
         corners=[common_pb2.Point(x=x, y=y) for x, y in corners.tolist()],
-        box=common_pb2.Box(
-            x_min=left,
-            y_min=top,
-            x_max=right,
-            y_max=bottom,
-            normalized_x_min=left / width,
-            normalized_y_min=top / height,
-            normalized_x_max=right / width,
-            normalized_y_max=bottom / height,
-        ),
+        box=box_of([*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()], info),
     )

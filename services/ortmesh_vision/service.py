@@ -10,6 +10,7 @@ from ortmesh.front.methods import Method, bind, generated
 from ortmesh.serving.models import Models
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.classify import Classify
+from ortmesh_vision.detect import Detect
 from ortmesh_vision.embed import Embed
 from ortmesh_vision.read_text import ReadText
 
@@ -24,6 +25,7 @@ def methods(models: Models) -> list[Method]:
         SERVICE,
         {
             "Classify": Classify(models),
+            "Detect": Detect(models),
             "Embed": Embed(models),
             "ReadText": ReadText(models),
         },

@@ -71,6 +71,23 @@ class LineFinder(Planes):
     """The largest boxes are read when there are more."""
 
 
+class Detector(Settings):
+    """For a model that detects: Detect. It takes RGB of 0 to 255."""
+
+    min_side: int = Field(default=256, ge=1)
+    """A picture whose longer side is below this is enlarged to it."""
+    max_side: int = Field(default=1280, ge=32)
+    """A picture whose longer side is over this is reduced to it."""
+    multiple: int = Field(default=32, ge=1)
+    """Sides are padded to multiples of this. A coarser one lets pictures of more shapes share batches."""
+    stride: int = Field(default=4, ge=1)
+    """Pixels between two cells of the model's maps."""
+    min_score: float = Field(default=0.5, ge=0, le=1)
+    """What scores below this is left out, unless the request says otherwise."""
+    max_overlap: float = Field(default=0.3, gt=0, le=1)
+    """Of two boxes that share more than this of what they cover together, the better one is kept."""
+
+
 class Orienter(Planes):
     """For a model that tells whether a line stands on its head."""
 

@@ -21,10 +21,12 @@ from safetensors.numpy import save_file
 from ortmesh.catalogue.recipes import (
     _ctranslate2,
     _pickles,
+    centerface,
     efficientnet_lite0,
     minilm_l6_v2,
     ppocr_v6_det,
     ppocr_v6_rec,
+    silero_vad,
     whisper_tiny_en,
 )
 from ortmesh.catalogue.recipes._graph import CONTRIB, Array, Graph, float32, int64
@@ -336,6 +338,81 @@ def test_ocr_recognition_returns_the_best_class_of_each_step(tmp_path: Path) -> 
     np.testing.assert_array_equal(scores, probabilities.max(axis=2))
     characters = (tmp_path / "characters.txt").read_text(encoding="utf-8").splitlines()
     assert characters == ["", *alphabet, " "]
+
+
+def test_centerface_takes_pictures_of_any_size_in_8_bits(tmp_path: Path) -> None:
+    """The source is fixed at ten of 32 x 32, and lists its weights as inputs."""
+    size = [10, 3, 32, 32]
+    weights = {name: normal(channels, 3, 1, 1, scale=1) for name, (_, channels) in centerface.HEADS.items()}
+    inputs = [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, size)]
+    inputs += [helper.make_tensor_value_info(f"w{name}", TensorProto.FLOAT, w.shape) for name, w in weights.items()]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [10, w.shape[0], 8, 8]) for name, w in weights.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["input.1", f"w{name}"], [name], kernel_shape=[1, 1], strides=[4, 4])
+        for name in weights
+    ]
+    constants = [numpy_helper.from_array(weight, f"w{name}") for name, weight in weights.items()]
+    constants.append(numpy_helper.from_array(np.int64(7), "num_batches_tracked"))
+    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
+    source = tmp_path / centerface.SOURCE
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=4), source)
+    centerface.convert({source.name: source}, tmp_path)
+    picture = RANDOM.integers(0, 256, (2, 3, 64, 96), np.uint8)
+    for got, weight in zip(run(tmp_path / "model.onnx", image=picture), weights.values(), strict=True):
+        wanted = np.einsum("bchw,oc->bohw", picture[:, :, ::4, ::4].astype(np.float32), weight[:, :, 0, 0])
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-2)
+    made = onnx.load(tmp_path / "model.onnx").graph
+    assert [value.name for value in made.input] == ["image"]
+    assert [value.name for value in made.output] == ["scores", "sizes", "offsets", "landmarks"]
+    assert "num_batches_tracked" not in {weight.name for weight in made.initializer}
+    assert (tmp_path / "labels.txt").read_text(encoding="utf-8") == "face\n"
+
+
+# --- Silero ------------------------------------------------------------------------------------------------
+
+FRAME, CONTEXT = silero_vad.FRAME, silero_vad.CONTEXT
+
+
+@pytest.fixture(scope="module")
+def silero(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights in Silero's shapes."""
+    kernels = [(128, 129), (64, 128), (64, 64), (128, 64)]
+    weights = {"basis": normal(258, 1, 256), "head": normal(128, 1, scale=1), "head_bias": normal(1)}
+    weights |= {"input": normal(1, 512, 128), "recurrence": normal(1, 512, 128), "bias": normal(1, 1024)}
+    for layer, (outputs, inputs) in enumerate(kernels):
+        weights |= {f"kernel_{layer}": normal(outputs, inputs, 3), f"bias_{layer}": normal(outputs)}
+    path = tmp_path_factory.mktemp("silero") / "model.onnx"
+    silero_vad.build(weights).save(path)
+    return path
+
+
+def test_silero_goes_on_where_a_block_ended(silero: Path) -> None:
+    samples, nothing = normal(2, CONTEXT + 5 * FRAME, scale=1), np.zeros((2, 2, 128), np.float32)
+    whole, last = run(silero, samples=samples, state=nothing)
+    assert whole.shape == (2, 5)
+    first, state = run(silero, samples=samples[:, : CONTEXT + 3 * FRAME], state=nothing)
+    rest, end = run(silero, samples=samples[:, 3 * FRAME :], state=state)
+    np.testing.assert_allclose(np.concatenate([first, rest], axis=1), whole, atol=1e-6)
+    np.testing.assert_allclose(end, last, atol=1e-6)
+    assert np.abs(run(silero, samples=samples[:, 3 * FRAME :], state=nothing)[0] - rest).max() > 1e-3
+
+
+def test_silero_keeps_recordings_apart(silero: Path) -> None:
+    samples, state = normal(3, CONTEXT + 4 * FRAME, scale=1), normal(2, 3, 128, scale=1)
+    together = run(silero, samples=samples, state=state)
+    for row in range(3):
+        speech, after = run(silero, samples=samples[[row]], state=state[:, [row]])
+        np.testing.assert_allclose(speech[0], together[0][row], atol=1e-6)
+        np.testing.assert_allclose(after[:, 0], together[1][:, row], atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [CONTEXT, CONTEXT + FRAME // 2, CONTEXT + FRAME + 1])
+def test_silero_refuses_what_is_no_whole_frames(silero: Path, length: int) -> None:
+    """Also where the rows together would be: one must not lend another its samples."""
+    with pytest.raises(Exception, match="Reshape"):
+        run(silero, samples=normal(2, length), state=np.zeros((2, 2, 128), np.float32))
 
 
 # --- Whisper -----------------------------------------------------------------------------------------------

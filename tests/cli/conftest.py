@@ -76,8 +76,17 @@ class Mesh(
     def Embed(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self.answer("nlp.Embed", request, context)
 
+    def DetectLanguage(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.answer("DetectLanguage", request, context)
+
+    def FindEntities(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.answer("FindEntities", request, context)
+
     def Recognize(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self.answer("Recognize", request, context)
+
+    def DetectSpeech(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.answer("DetectSpeech", request, context)
 
     def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self.answer("ListModels", request, context)
@@ -100,6 +109,9 @@ class _Vision(vision_pb2_grpc.VisionServiceServicer):
 
     def Embed(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._mesh.answer("vision.Embed", request, context)
+
+    def Detect(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._mesh.answer("Detect", request, context)
 
     def ReadText(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._mesh.answer("ReadText", request, context)

@@ -67,6 +67,40 @@ def test_json_is_the_answer_with_all_its_fields(mesh: Mesh, run: Run) -> None:
     assert answer["results"][0]["truncated"] is False
 
 
+def test_languages_are_listed_most_probable_first(mesh: Mesh, run: Run) -> None:
+    norwegian = nlp_pb2.DetectedLanguage(code="no", name="Norwegian", score=0.75)
+    danish = nlp_pb2.DetectedLanguage(code="da", name="Danish", score=0.25)
+    detected = nlp_pb2.DetectedLanguages(languages=[norwegian, danish])
+    results = [nlp_pb2.DetectLanguageResult(detected=detected), nlp_pb2.DetectLanguageResult()]
+    results[1].error.CopyFrom(status("INVALID_ARGUMENT", "texts[1]: expected a text that is not empty"))
+    mesh.answers["DetectLanguage"] = nlp_pb2.DetectLanguageResponse(model=version("lid-176"), results=results)
+    shown = run("call", "nlp", "detect-language", "God [b]morgen", " ", "--max", 2).stdout
+    assert mesh.requests == [nlp_pb2.DetectLanguageRequest(texts=["God [b]morgen", " "], max_results=2)]
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["no", "Norwegian", "0.750", "███████▌", "God", "[b]morgen"] in rows
+    assert ["da", "Danish", "0.250", "██▌"] in rows
+    assert "no language for ' ': texts[1]: expected a text that is not empty" in shown
+
+
+def test_entities_are_listed_and_marked_in_their_text(mesh: Mesh, run: Run) -> None:
+    name = nlp_pb2.Entity(type="GIVEN_NAME", text="[Ada]", start=3, end=8, score=0.9, source="ENTITY_SOURCE_MODEL")
+    mail = nlp_pb2.Entity(type="EMAIL", text="a@b.org", start=9, end=16, score=1, source="ENTITY_SOURCE_PATTERN")
+    mesh.answers["FindEntities"] = nlp_pb2.FindEntitiesResponse(model=version("rampart"), entities=[name, mail])
+    arguments = ("Hi [Ada] a@b.org", "--type", "GIVEN_NAME", "--type", "EMAIL", "--min-score", 0.25)
+    shown = run("call", "nlp", "find-entities", *arguments).stdout
+    asked = nlp_pb2.FindEntitiesRequest(text="Hi [Ada] a@b.org", types=["GIVEN_NAME", "EMAIL"], min_score=0.25)
+    assert mesh.requests == [asked]
+    assert "Hi [Ada] a@b.org" in shown.splitlines()
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["GIVEN_NAME", "3", "8", "0.90", "model", "[Ada]"] in rows
+    assert ["EMAIL", "9", "16", "1.00", "pattern", "a@b.org"] in rows
+
+
+def test_a_text_without_entities_says_so(mesh: Mesh, run: Run) -> None:
+    mesh.answers["FindEntities"] = nlp_pb2.FindEntitiesResponse(model=version("rampart"))
+    assert "nothing was found" in run("call", "nlp", "find-entities", "soup").stdout
+
+
 def test_classify_lists_labels_best_first(mesh: Mesh, run: Run, picture: Path) -> None:
     mesh.answers["Classify"] = vision_pb2.ClassifyResponse(
         model=version("lite0"),
@@ -111,6 +145,24 @@ def test_read_text_lists_lines_and_draws_their_outlines(mesh: Mesh, run: Run, pi
         assert drawn.getpixel((30, 20)) == (255, 255, 255)
 
 
+def test_detect_lists_things_and_draws_them(mesh: Mesh, run: Run, picture: Path, tmp_path: Path) -> None:
+    box = Box(x_min=10, y_min=12, x_max=50, y_max=32)
+    face = vision_pb2.Detection(name="face", score=0.93, box=box, landmarks=[Point(x=30, y=20)])
+    mesh.answers["Detect"] = vision_pb2.DetectResponse(model=version("faces"), detections=[face])
+    out = tmp_path / "out.png"
+    shown = run("call", "vision", "detect", picture, "--save", out, "--max", 7, "--min-score", 0.25).stdout
+    assert (mesh.requests[0].max_results, mesh.requests[0].min_score) == (7, 0.25)
+    assert ["face", "0.93", "10", "12", "40", "20"] in [line.split() for line in shown.splitlines()]
+    with Image.open(out) as drawn:
+        assert [drawn.getpixel(place) for place in ((10, 22), (30, 32), (30, 20))] == [(220, 30, 60)] * 3
+        assert drawn.getpixel((40, 25)) == (255, 255, 255)
+
+
+def test_nothing_found_is_said(mesh: Mesh, run: Run, picture: Path) -> None:
+    mesh.answers["Detect"] = vision_pb2.DetectResponse(model=version("faces"))
+    assert "nothing was found" in run("call", "vision", "detect", picture).stdout
+
+
 def test_outlines_that_cannot_be_saved_are_an_error(mesh: Mesh, run: Run, picture: Path, tmp_path: Path) -> None:
     mesh.answers["ReadText"] = vision_pb2.ReadTextResponse(model=version("ocr"))
     result = run("call", "vision", "read-text", picture, "--save", tmp_path / "out.what")
@@ -127,6 +179,24 @@ def test_recognize_shows_who_said_what_when(mesh: Mesh, run: Run, tmp_path: Path
     rows = [line.split() for line in shown.splitlines()]
     assert ["0:00.0", "0:01.5", "0.90", "good", "morning"] in rows
     assert ["1:01.2", "1:02.0", "0.90", "how", "are", "you"] in rows
+
+
+def test_detect_speech_shows_when_somebody_speaks(mesh: Mesh, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "talk.wav").write_bytes(b"RIFF")
+    interval = speech_pb2.SpeechInterval(confidence=0.9)
+    interval.start.FromMilliseconds(61_250)
+    interval.end.FromMilliseconds(63_000)
+    mesh.answers["DetectSpeech"] = speech_pb2.DetectSpeechResponse(model=version("vad"), intervals=[interval])
+    shown = run("call", "speech", "detect-speech", tmp_path / "talk.wav", "--min-silence", 0.5).stdout
+    (request,) = mesh.requests
+    assert request.min_silence.ToMilliseconds() == 500
+    assert not request.HasField("min_speech")
+    assert ["1:01.2", "1:03.0", "1.8", "0.90"] in [line.split() for line in shown.splitlines()]
+
+
+def test_a_recording_without_speech_is_said_to_be_one(mesh: Mesh, run: Run) -> None:
+    mesh.answers["DetectSpeech"] = speech_pb2.DetectSpeechResponse(model=version("vad"))
+    assert "nobody speaks" in run("call", "speech", "detect-speech", "-", stdin=b"RIFF").stdout
 
 
 def test_an_error_is_told_with_each_field(mesh: Mesh, run: Run) -> None:
@@ -184,6 +254,7 @@ def test_help_teaches_with_an_example(run: Run) -> None:
     for command in (
         ["vision", "classify"],
         ["vision", "embed"],
+        ["vision", "detect"],
         ["vision", "read-text"],
         ["speech", "recognize"],
         ["nlp", "embed"],

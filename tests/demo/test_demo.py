@@ -77,7 +77,14 @@ def demo(store: Store, tmp_path: Path) -> Iterator[Run]:
 def test_the_demo_shows_every_task_and_ends_well(demo: Run, tmp_path: Path) -> None:
     status, printed = demo.end()
     assert status == 0, printed
-    for answer in ("espresso", "HARBOUR LIGHT FERRY", "市立图书馆", "every word is right", "Loans last four weeks"):
+    for answer in (
+        "espresso",
+        "6 found",
+        "HARBOUR LIGHT FERRY",
+        "市立图书馆",
+        "every word is right",
+        "Loans last four weeks",
+    ):
         assert answer in printed
     for code in ("INVALID_ARGUMENT", "image.encoded", "MODEL_NOT_FOUND"):
         assert code in printed

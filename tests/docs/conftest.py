@@ -43,6 +43,7 @@ def desk(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Des
 def write_files(folder: Path) -> None:
     """The files that the docs' commands name."""
     (folder / "cup.jpg").write_bytes(inputs.pictures()[0].encoded)
+    (folder / "group.jpg").write_bytes(inputs.portraits()[0].encoded)
     (folder / "page.png").write_bytes(inputs.english_page().picture.encoded)
     (folder / "talk.wav").write_bytes(inputs.recordings()[0].encoded)
     onnx.save(churn(), folder / "churn.onnx")

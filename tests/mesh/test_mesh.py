@@ -30,7 +30,7 @@ from ortmesh.client import Client, violations
 from ortmesh.models.v1.models_pb2 import GetModelRequest, ListModelsRequest, ModelState, WatchModelsRequest
 from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest
 from ortmesh.speech.v1.speech_pb2 import Audio, RecognizeRequest
-from ortmesh.vision.v1.vision_pb2 import ClassifyRequest, Image, ReadTextRequest
+from ortmesh.vision.v1.vision_pb2 import ClassifyRequest, DetectRequest, Image, ReadTextRequest
 from ortmesh.vision.v1.vision_pb2 import EmbedRequest as EmbedPicturesRequest
 from tests.mesh.conftest import RunningMesh
 from tests.serving import graphs
@@ -71,6 +71,12 @@ def test_pictures_are_embedded(client: Client) -> None:
     vectors = np.array([result.embedding.values for result in answer.results])
     assert vectors.shape == (2, 1280)
     assert vectors[0] @ vectors[1] < 0.5
+
+
+def test_a_face_is_found(client: Client) -> None:
+    (face,) = client.vision.Detect(DetectRequest(image=picture("astronaut.png"))).detections
+    assert (face.name, len(face.landmarks)) == ("face", 5)
+    assert face.box.x_min < 226 < face.box.x_max
 
 
 def test_a_printed_page_is_read(client: Client) -> None:

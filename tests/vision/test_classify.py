@@ -14,7 +14,7 @@ from ortmesh.serving.cards import Card
 from ortmesh.serving.models import Models
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.centre import centre_of
-from ortmesh_vision.classify import Classify, best, results_of
+from ortmesh_vision.classify import Classify, best
 from ortmesh_vision.pictures import Picture, read_picture
 from ortmesh_vision.settings import Centre, settings
 from tests.vision.samples import encoded, photo, quadrants
@@ -98,16 +98,6 @@ async def test_models_are_chosen_by_name(models: Models, call: Call) -> None:
 async def test_a_bad_picture_is_named_by_its_field(models: Models, call: Call) -> None:
     with pytest.raises(BadInput, match=r"^image\.encoded: "):
         await Classify(models)(request(vision_pb2.Image(encoded=b"hello")), call)
-
-
-@pytest.mark.parametrize("asked", [-1, 1001])
-def test_a_number_of_results_out_of_range_is_refused(asked: int) -> None:
-    with pytest.raises(BadInput, match="max_results"):
-        results_of(vision_pb2.ClassifyRequest(max_results=asked))
-
-
-def test_no_number_of_results_means_five() -> None:
-    assert results_of(vision_pb2.ClassifyRequest()) == 5
 
 
 def test_labels_come_best_first_and_equal_ones_by_index() -> None:

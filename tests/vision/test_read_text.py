@@ -16,7 +16,7 @@ from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision import read_text
 from ortmesh_vision.ocr_crops import Strip
 from ortmesh_vision.ocr_page import finder_size
-from ortmesh_vision.read_text import ReadText, min_score_of
+from ortmesh_vision.read_text import ReadText
 from ortmesh_vision.settings import LineFinder
 from tests.vision.samples import character_errors, draw_page, encoded, photo
 
@@ -207,10 +207,9 @@ async def test_lines_below_the_least_score_are_left_out(models: Models, call: Ca
     assert sorted(line.score for line in kept.lines) == pytest.approx(scores[3:], abs=1e-6)
 
 
-@pytest.mark.parametrize("score", [-0.1, 1.1, float("nan"), float("inf")])
-async def test_a_least_score_out_of_range_is_refused(score: float) -> None:
-    with pytest.raises(BadInput, match=r"^min_score: "):
-        min_score_of(vision_pb2.ReadTextRequest(min_score=score))
+async def test_a_least_score_out_of_range_is_refused(models: Models, call: Call) -> None:
+    with pytest.raises(BadInput, match=r"^min_score: is 1\.1; .*0 means 0\.5"):
+        await read(models, call, encoded(draw_page(INVOICE[:1])), min_score=1.1)
 
 
 async def test_a_bad_picture_is_named_by_its_field(models: Models, call: Call) -> None:
