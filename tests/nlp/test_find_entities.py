@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
@@ -63,8 +64,8 @@ IN_MIXED = [
 PROSE = (
     "The harbour lies below the old town, and most of the boats come home before it gets dark. In winter the wind is "
     "strong, so people stay inside and mend what was broken in the summer. The market opens at seven and closes "
-    "when everything is sold, which is often long before noon. Children learn to row in the bay as soon as the water is "
-    "warm. There is one road into the hills, and in the evening you can hear the bells of the sheep."
+    "when everything is sold, which is often long before noon. Children learn to row in the bay as soon as the water "
+    "is warm. There is one road into the hills, and in the evening you can hear the bells of the sheep."
 )
 
 
@@ -157,8 +158,6 @@ async def test_a_long_text_loses_and_doubles_nothing_at_its_seams(models: Models
 
 
 async def test_a_text_has_one_answer_alone_and_beside_others(models: Models, call: Call) -> None:
-    import asyncio
-
     alone = await find(models, call, LETTER)
     texts = [MIXED, LETTER, "Maria Gonzalez", LETTER * 3, LETTER]
     among = await asyncio.gather(*(find(models, call, text) for text in texts))
