@@ -29,13 +29,14 @@ class Call:
     __slots__ = (
         "_cancelled",
         "_on_end",
+        "admitted",
         "arrival",
         "caller",
         "deadline",
         "metadata",
         "method",
         "pool",
-        "pooled",
+        "pool_bytes",
         "priority",
         "span",
     )
@@ -54,8 +55,10 @@ class Call:
         self.method = method
         """The full path, e.g. `/ortmesh.nlp.v1.NlpService/Embed`."""
         self.pool = pool
-        self.pooled = False
-        """True once the pool took work of this call: its later stages are never refused."""
+        self.pool_bytes = 0
+        """Bytes of its functions' arguments in the pool now."""
+        self.admitted = False
+        """True once a model took work of this call: its later stages are never refused, in no pile nor the pool."""
         self.arrival = time.monotonic() if arrival is None else arrival
         self.deadline = deadline
         self.caller = caller

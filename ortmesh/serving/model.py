@@ -155,6 +155,11 @@ class Model:
         """Marks it as not ready, and why."""
         self.state, self.state_reason, self.restarting = "FAILED", reason, restarting
 
+    def refuse_waiting(self, error: BaseException) -> None:
+        """Ends what waits for an executor that does not come back soon; new items may be submitted again."""
+        if self._pile is not None:
+            self._pile.refuse_waiting(error)
+
     async def stop(self, *, at_once: bool = False) -> None:
         """Waits for the leases (unless `at_once`), then ends the executors. Waiting items end with NotReady."""
         self.state = "UNLOADING"

@@ -16,6 +16,9 @@ Tensors = Mapping[str, Array]
 class Owner(Protocol):
     """Whoever asked for the work: `ortmesh.front.call.Call` in a service."""
 
+    admitted: bool
+    """True once a pile took work of it: no later work of it is refused, in this pile or another. Piles set it."""
+
     @property
     def cancelled(self) -> bool:
         """True once nobody waits for the answer any more."""
@@ -97,6 +100,11 @@ class Item:
         """True when its result would reach nobody."""
         return self.owner.cancelled
 
+    @property
+    def expired(self) -> bool:
+        """True when its deadline has passed."""
+        return self.deadline <= time.monotonic()
+
     def emit(self, outputs: Tensors) -> None:
         """One more piece."""
         if not self.done:
@@ -119,7 +127,8 @@ class Pile(Protocol):
     """Prepared items of one model, from which a free executor pulls. Thread-safe."""
 
     def submit(self, item: Item) -> None:
-        """Adds an item; never blocks. Overloaded when a bound is reached, NotReady when closed."""
+        """Adds an item; never blocks. Overloaded when a bound is reached, unless its owner was admitted before;
+        NotReady when closed."""
 
     def submit_many(self, items: Sequence[Item]) -> None:
         """Adds all or none."""

@@ -44,7 +44,7 @@ class Finding:
 class Capture:
     """An item's answer, kept; also its owner, who never leaves."""
 
-    cancelled = False
+    admitted = cancelled = False
 
     def __init__(self) -> None:
         self.outputs: Tensors | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +10,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ortmesh.errors import ExecutorFailed
-from ortmesh.serving.executor.failures import failure_of, readable
+from ortmesh.serving.executor.loop import judged, one_by_one, serve
 from ortmesh.serving.executor.stack import split, stack
 from ortmesh.serving.signature import Signature
 from ortmesh.serving.types import Array, Item, Meter, Pile, Tensors
-
-log = logging.getLogger(__name__)
 
 
 class SessionExecutor:
@@ -34,16 +30,8 @@ class SessionExecutor:
         self._bound = _needs_binding(session, signature)
 
     def serve(self, pile: Pile) -> None:
-        """Runs batches until the pile closes. ExecutorBroken when the device failed; then its items have ended too."""
-        while (items := pile.take(self._limit)) is not None:
-            if not items:
-                continue
-            try:
-                self.run(items)
-            finally:
-                for item in items:
-                    if not item.done:
-                        item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
+        """Runs batches until the pile closes; ExecutorBroken when the device failed."""
+        serve(pile, self.run, self._limit)
 
     def run(self, items: Sequence[Item]) -> None:
         """Runs items as one batch and ends each. A batch that fails is run again one by one: only the culprit fails."""
@@ -51,20 +39,12 @@ class SessionExecutor:
             pieces = self._compute(items)
         except Exception as error:
             if len(items) == 1:
-                items[0].fail(self._judge(error))
-                return
-            log.warning("a batch of %d failed and is run one by one: %s", len(items), readable(error))
-            for item in items:
-                self.run([item])
+                items[0].fail(judged(error))
+            else:
+                one_by_one(items, self.run, error)
             return
         for item, outputs in zip(items, pieces, strict=True):
             item.finish(outputs)
-
-    def _judge(self, error: Exception) -> Exception:
-        failure = failure_of(error)
-        if isinstance(failure, ExecutorFailed):
-            log.error("an item failed", exc_info=error)
-        return failure
 
     def _compute(self, items: Sequence[Item]) -> list[Tensors]:
         started = time.perf_counter()
