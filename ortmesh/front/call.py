@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -104,14 +103,3 @@ class Call:
         self._cancelled = True
         while self._on_end:
             self._on_end.pop()()
-
-
-async def until_deadline(call: Call, awaitable: asyncio.Future[R]) -> R:
-    """Awaits a future no longer than the call's deadline; Expired past it. Cancels the future then."""
-    if call.deadline == math.inf:
-        return await awaitable
-    try:
-        async with asyncio.timeout(max(call.remaining(), 0.0)):
-            return await awaitable
-    except TimeoutError:
-        raise Expired("the deadline passed") from None

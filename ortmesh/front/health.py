@@ -14,7 +14,7 @@ from typing import Any
 from grpc_health.v1 import health_pb2
 
 from ortmesh.descriptors import HEALTH_SERVICE
-from ortmesh.errors import NotFound
+from ortmesh.errors import UnknownService
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Method
 
@@ -90,7 +90,7 @@ class Health:
         """Answers once; NOT_FOUND for an unknown name."""
         status = self.status(request.service)
         if status is None:
-            raise NotFound(f"nothing is called {request.service!r} here", resource=("health", request.service))
+            raise UnknownService(f"nothing is called {request.service!r} here", resource=("health", request.service))
         return Response(status=status)
 
     async def watch(self, request: Any, call: Call) -> AsyncIterator[Any]:

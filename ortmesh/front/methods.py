@@ -61,7 +61,6 @@ def bind(
     *,
     direct: Mapping[str, DirectHandler] | None = None,
     messages: Callable[[str], type[Any]],
-    needs_permit: bool = True,
 ) -> list[Method]:
     """Rows for a service's handlers, with the limits that its proto states.
 
@@ -70,14 +69,12 @@ def bind(
     """
     described = descriptors.service(service).methods_by_name
     return [
-        _row(service, described[name], handler, (direct or {}).get(name), messages, needs_permit)
+        _row(service, described[name], handler, (direct or {}).get(name), messages)
         for name, handler in handlers.items()
     ]
 
 
-def _row(
-    service: str, method: Any, handler: Any, direct: DirectHandler | None, messages: Any, needs_permit: bool
-) -> Method:
+def _row(service: str, method: Any, handler: Any, direct: DirectHandler | None, messages: Any) -> Method:
     max_request_bytes, timeout = descriptors.limits(method)
     return Method(
         path=f"/{service}/{method.name}",
@@ -88,7 +85,6 @@ def _row(
         direct=direct,
         max_request_bytes=max_request_bytes,
         default_timeout_seconds=timeout,
-        needs_permit=needs_permit,
     )
 
 

@@ -42,7 +42,7 @@ class Source(Part):
 
 
 class TensorSpec(Part):
-    """How a tensor of the graph takes part in batching. Whatever is not said is inferred from the graph."""
+    """How a tensor of the graph takes part in batching. A tensor that the card does not name is inferred from the graph."""
 
     batch_axis: int | None = 0
     """The axis along which items are stacked. None together with `shared`."""

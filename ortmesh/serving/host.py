@@ -23,6 +23,7 @@ from ortmesh.front.limits import FrontLimits
 from ortmesh.front.methods import Method
 from ortmesh.front.server import Front
 from ortmesh.serving import model_service, oip
+from ortmesh.serving.faults import StoreError
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.telemetry import Telemetry, configure_logging
@@ -30,7 +31,6 @@ from ortmesh.telemetry import Telemetry, configure_logging
 log = logging.getLogger(__name__)
 
 Tasks = Callable[[Models], list[Method]]
-LOG_FORMATS = {"auto": None, "json": True, "text": False}
 SWITCH_INTERVAL_SECONDS = 0.0005
 """A thread that returns from a run waits this long for a busy one, not Python's 5 ms; it costs nothing measurable."""
 
@@ -119,11 +119,11 @@ def main(family: Family, service: str, tasks: Tasks) -> None:
     """The command line of `python -m ortmesh_<family>`: serves until SIGTERM or SIGINT. Exits 1 when it can't start."""
     settings = _settings(family, service)
     telemetry = settings.telemetry
-    configure_logging(json=LOG_FORMATS[telemetry.log_format], level=telemetry.log_level, service=f"ortmesh-{family}")
+    configure_logging(json=telemetry.log_json, level=telemetry.log_level, service=f"ortmesh-{family}")
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
         _runner()(_serve(settings, service, tasks))
-    except OSError as error:
+    except (OSError, StoreError) as error:
         log.critical("%s can't start: %s", family, error)
         raise SystemExit(1) from None
 

@@ -60,11 +60,14 @@ class Model:
         self._spans = spans
         self.mode = Mode.TOGETHER
         self._signature = NOTHING
+        self._shared: tuple[str, ...] = ()
+        """Inputs that must be equal in a batch: part of what items are grouped by."""
         self._outbox = outbox
         self._pile: Pile | None = None
         self._threads: list[threading.Thread] = []
         self._assets: dict[tuple[Any, str], Any] = {}
         self._lock = threading.Lock()
+        self._assets_lock = threading.Lock()
         self._leases = 0
         self._unused: Callable[[], object] | None = None
 
@@ -86,9 +89,12 @@ class Model:
         return tuple((self.folder / self.card.labels).read_text(encoding="utf-8").splitlines())
 
     def asset(self, load: Callable[[Path], T], file: str) -> T:
-        """A file of the model as the named function `load` reads it, once for this version, e.g. its tokenizer."""
+        """A file of the model as the named function `load` reads it, once for this version, e.g. its tokenizer.
+
+        The first call reads for tens of milliseconds: `await call.in_pool(model.asset, load, file)`.
+        """
         key = (load, file)
-        with self._lock:
+        with self._assets_lock:
             if key not in self._assets:
                 self._assets[key] = load(self.folder / file)
             made: T = self._assets[key]
@@ -134,6 +140,7 @@ class Model:
     def start(self, loaded: Loaded, died: Callable[[Model, BaseException], None]) -> None:
         """Takes what was loaded into service. `died(model, error)` is called in an executor's thread when it breaks."""
         self._signature = loaded.signature
+        self._shared = tuple(name for name, info in loaded.signature.inputs.items() if info.shared)
         self.provider = loaded.provider
         self.mode = loaded.finding.mode
         batching = self.card.batching
@@ -198,11 +205,11 @@ class Model:
         self._spans(span, arrival, taken, done, model=self.name, version=self.version)
 
     def _group(self, tensors: Tensors, pad: bool) -> Hashable:
+        shared = tuple([tensors[name].tobytes() for name in self._shared]) if self._shared else None
         if pad and self._signature.padded:
-            return length_of(tensors, self._signature) if self.mode is Mode.EQUAL_SIZES else None
-        return tuple(
-            [_shape_without_batch(array.shape, self.inputs[name].batch_axis) for name, array in tensors.items()]
-        )
+            return shared, length_of(tensors, self._signature) if self.mode is Mode.EQUAL_SIZES else None
+        shapes = [_shape_without_batch(array.shape, self.inputs[name].batch_axis) for name, array in tensors.items()]
+        return shared, tuple(shapes)
 
     def _refuse(self) -> None:
         if self.state == "FAILED" and not self.restarting:

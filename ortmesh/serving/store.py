@@ -63,7 +63,12 @@ class Store:
 
     def _usable(self, model: Path) -> list[tuple[Card, Path]]:
         found: list[tuple[Card, Path]] = []
-        for folder in _folders(model):
+        try:
+            folders = list(_folders(model))
+        except OSError as error:  # another user's folder must not take the others' models away
+            self.problems[model] = str(error)
+            return []
+        for folder in folders:
             try:
                 found.append((_checked_card(folder), folder))
             except (ValueError, OSError) as error:

@@ -49,7 +49,7 @@ def _entries(folder: Path, root: Path) -> list[tuple[str, int, int, int]]:
     found: list[tuple[str, int, int, int]] = []
     try:
         entries = list(os.scandir(folder))
-    except FileNotFoundError:  # removed while we look
+    except (FileNotFoundError, PermissionError):  # removed while we look, or not for our eyes
         return found
     for entry in entries:
         if entry.name.startswith("."):

@@ -41,7 +41,7 @@ def one_by_one(items: Sequence[Item], run: Run, error: Exception) -> None:
 
 
 def judged(error: Exception) -> OrtmeshError:
-    """What the caller of the one failed item gets; what is no fault of the caller's is logged. May raise ExecutorBroken."""
+    """What the caller of the one failed item gets. Logs what is no fault of the caller's; may raise ExecutorBroken."""
     failure = failure_of(error)
     if isinstance(failure, ExecutorFailed):
         log.error("an item failed", exc_info=error)
