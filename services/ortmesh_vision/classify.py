@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -10,13 +11,15 @@ from ortmesh.common.v1 import common_pb2
 from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
+from ortmesh.serving.needs import Needs, asset
 from ortmesh.serving.types import Array
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.centre import prepare
-from ortmesh_vision.settings import Centre, settings
+from ortmesh_vision.settings import Centre
 
 DEFAULT_RESULTS = 5
 MAX_RESULTS = 1000
+NEEDS = Needs(Centre, inputs={"image": "FP32"}, outputs={"logits": 2})
 
 
 class Classify:
@@ -28,14 +31,21 @@ class Classify:
     async def __call__(self, request: vision_pb2.ClassifyRequest, call: Call) -> vision_pb2.ClassifyResponse:
         """One model call between two pure functions."""
         model = self.models.choose("classify", request.model, call)
-        count = results_of(request)
-        pixels, image = await call.in_pool(prepare, request.image, "image", settings(model.card, Centre))
+        constants, count = NEEDS.of(model), results_of(request)
+        file = model.card.labels
+        labels = await call.in_pool(asset, model, read_labels, file) if file is not None else ()
+        pixels, image = await call.in_pool(prepare, request.image, "image", constants)
         outputs = await model({"image": pixels}, call)
         return vision_pb2.ClassifyResponse(
             model=common_pb2.ModelVersion(name=model.name, version=model.version),
-            labels=best(outputs["logits"][0], model.labels, count),
+            labels=best(outputs["logits"][0], labels, count),
             image=image,
         )
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The labels of the classes, by index: one a line."""
+    return tuple(path.read_text(encoding="utf-8").splitlines())
 
 
 def results_of(request: vision_pb2.ClassifyRequest) -> int:
