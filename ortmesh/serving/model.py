@@ -14,8 +14,9 @@ from ortmesh.errors import ExecutorFailed, ModelFailed, NotReady
 from ortmesh.front.call import Call
 from ortmesh.serving.answers import FutureAnswer, Outbox, TracedAnswer
 from ortmesh.serving.batcher import Pile
-from ortmesh.serving.cards import Card
+from ortmesh.serving.cards import Card, must_stay_inside
 from ortmesh.serving.executor.failures import readable
+from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.loaded import Loaded, length_of, rows_of
 from ortmesh.serving.signature import Signature, TensorInfo
 from ortmesh.serving.types import Answer, Executor, Item, Meter, Tensors
@@ -65,6 +66,7 @@ class Model:
         self._outbox = outbox
         self._pile: Pile | None = None
         self._threads: list[threading.Thread] = []
+        self._sessions: list[SessionExecutor] = []
         self._assets: dict[tuple[Any, str], Any] = {}
         self._lock = threading.Lock()
         self._assets_lock = threading.Lock()
@@ -93,6 +95,7 @@ class Model:
 
         The first call reads for tens of milliseconds: `await call.in_pool(model.asset, load, file)`.
         """
+        must_stay_inside(file)
         key = (load, file)
         with self._assets_lock:
             if key not in self._assets:
@@ -151,6 +154,9 @@ class Model:
                 max_wait_seconds=batching.max_wait_ms / 1000,
                 meter=self.meter,
             )
+        self._sessions = [executor for executor in loaded.executors if isinstance(executor, SessionExecutor)]
+        for session in self._sessions:
+            session.on_alone = self._serve_alone
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         for number, executor in enumerate(loaded.executors[len(self._threads) :], len(self._threads)):
             self._run_in_thread(executor, number, died)
@@ -247,6 +253,13 @@ class Model:
         thread = threading.Thread(target=serve, name=f"executor-{self.card.key}-{number}", daemon=True)
         self._threads.append(thread)
         thread.start()
+
+    def _serve_alone(self, reason: str) -> None:
+        """In the executor's thread: what comes from now on is not put into batches."""
+        self.mode = Mode.ALONE
+        for session in self._sessions:
+            session.serve_alone()
+        self.state_reason = f"served {Mode.ALONE.value}: {reason}"
 
     def _explain(self, loaded: Loaded) -> str:
         if loaded.finding.mode is Mode.TOGETHER:

@@ -173,13 +173,13 @@ class Models:
         """Looks again after every change; a store that can't be read for a while loses nothing that is loaded."""
         while True:
             try:
+                await self._reconcile()
                 async for _ in changes:
                     await self._reconcile()
             except Exception:
                 log.exception("the store can't be followed; what is loaded goes on")
             await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
             changes = self._store.watch()
-            await self._reconcile()
 
     async def _reconcile(self) -> None:
         """Brings what is loaded to what the store holds."""

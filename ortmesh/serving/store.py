@@ -71,7 +71,7 @@ class Store:
         for folder in folders:
             try:
                 found.append((_checked_card(folder), folder))
-            except (ValueError, OSError) as error:
+            except Exception as error:  # one bad version must not take the others away
                 self.problems[folder] = str(error)
         return sorted(found, key=lambda pair: version_order(pair[0].version))
 
@@ -94,7 +94,7 @@ class Store:
                 raise ValueError("expected a JSON object of names and versions")
         except FileNotFoundError:
             return {}
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             self.problems[path] = str(error)
             return {}
         return content

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from ortmesh.errors import Cancelled, Expired
+
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 """Tensors by their names in the graph, each with its batch axis, e.g. `{"image": [1, 3, 224, 224]}`."""
@@ -104,6 +106,13 @@ class Item:
     def expired(self) -> bool:
         """True when its deadline has passed."""
         return self.deadline <= time.monotonic()
+
+    def check(self) -> None:
+        """Raises Cancelled or Expired when it is worth no more work."""
+        if self.cancelled:
+            raise Cancelled("the caller left")
+        if self.expired:
+            raise Expired("the deadline passed while the request was computed")
 
     def emit(self, outputs: Tensors) -> None:
         """One more piece."""

@@ -43,6 +43,7 @@ class Wire:
 
     async def stop(self) -> None:
         self._server.close()
+        await self._server.wait_closed()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -59,14 +60,16 @@ async def test_a_replica_that_vanishes_without_a_word_is_lost(
     mesh.routed(["minilm"])
     mesh.watch(changed.set)
     following = asyncio.create_task(follow(replica, mesh))
-    async with asyncio.timeout(10):
-        while not mesh.ready("nlp"):
-            changed.clear()
-            await changed.wait()
-        wire.cut = True
-        while mesh.ready("nlp"):
-            changed.clear()
-            await changed.wait()
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
-    await wire.stop()
+    try:
+        async with asyncio.timeout(10):
+            while not mesh.ready("nlp"):
+                changed.clear()
+                await changed.wait()
+            wire.cut = True
+            while mesh.ready("nlp"):
+                changed.clear()
+                await changed.wait()
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await wire.stop()

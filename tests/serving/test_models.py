@@ -155,8 +155,9 @@ async def test_a_removed_model_is_gone_after_its_last_lease(models: Models, shel
 
 
 def executors() -> list[str]:
-    """The executors' threads of this process."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("executor-")]
+    """The executors' threads of these tests' models."""
+    ours = ("executor-double@", "executor-late@")
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(ours)]
 
 
 @pytest.fixture
@@ -299,6 +300,7 @@ async def test_a_broken_executor_thread_is_replaced(
 
     def fail_once(self: SessionExecutor, items: object) -> object:
         if broken.pop() if broken else False:
+            monkeypatch.setattr(self, "_on_device", True)
             raise RuntimeError("CUDNN failure 8")
         return compute(self, items)  # type: ignore[arg-type]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from ortmesh.errors import Cancelled, ExecutorFailed, Expired, OrtmeshError
+from ortmesh.errors import ExecutorFailed, OrtmeshError
 from ortmesh.serving.executor.failures import failure_of, readable
 from ortmesh.serving.types import Item, Pile
 
@@ -32,17 +32,17 @@ def one_by_one(items: Sequence[Item], run: Run, error: Exception) -> None:
     left = [item for item in items if not item.done]
     log.warning("a batch of %d failed and %d are run one by one: %s", len(items), len(left), readable(error))
     for item in left:
-        if item.cancelled:
-            item.fail(Cancelled("the caller left"))
-        elif item.expired:
-            item.fail(Expired("the deadline passed while the request was computed again"))
+        try:
+            item.check()
+        except OrtmeshError as unwanted:
+            item.fail(unwanted)
         else:
             run([item])
 
 
-def judged(error: Exception) -> OrtmeshError:
+def judged(error: Exception, *, on_device: bool) -> OrtmeshError:
     """What the caller of the one failed item gets. Logs what is no fault of the caller's; may raise ExecutorBroken."""
-    failure = failure_of(error)
+    failure = failure_of(error, on_device=on_device)
     if isinstance(failure, ExecutorFailed):
         log.error("an item failed", exc_info=error)
     return failure

@@ -58,7 +58,7 @@ class ProgramExecutor:
             self._program.run(items)
         except Exception as error:
             if len(items) == 1 and not items[0].done:
-                items[0].fail(judged(error))
+                items[0].fail(judged(error, on_device=self._program.provider != "CPUExecutionProvider"))
             else:
                 one_by_one(items, self.run, error)
             return
