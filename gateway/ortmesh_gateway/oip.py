@@ -15,6 +15,7 @@ from ortmesh.errors import BadInput, ModelFailed, NotFound, NotReady
 from ortmesh.front.call import Call
 from ortmesh.front.health import Health
 from ortmesh.front.methods import Method, bind, private
+from ortmesh.front.scan import check_infer
 from ortmesh.models.v1 import models_pb2
 from ortmesh_gateway.mesh import Mesh
 
@@ -42,7 +43,7 @@ def methods(mesh: Mesh, health: Health) -> list[Method]:
         "ModelInfer": server.infer,
         "RepositoryIndex": server.index,
     }
-    return bind(descriptors.OIP_SERVICE, handlers, messages=private)
+    return bind(descriptors.OIP_SERVICE, handlers, check={"ModelInfer": check_infer}, messages=private)
 
 
 class Oip:
