@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from ortmesh.cpus import cpus as cpus
 
@@ -48,6 +48,14 @@ def check_backend(backend: str) -> str:
     return backend
 
 
+def _expand(folder: Path) -> Path:
+    """The folder with `~` resolved. ValueError for the home of a user who is not there."""
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        raise ValueError(f"'{folder}': there is no such home folder") from None
+
+
 def _split(value: Any) -> Any:
     """`a, b` from the environment as (a, b)."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -55,7 +63,7 @@ def _split(value: Any) -> Any:
 
 Address = Annotated[str, AfterValidator(check_address)]
 Backend = Annotated[str, AfterValidator(check_backend)]
-Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+Folder = Annotated[Path, AfterValidator(_expand)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Backends = Annotated[tuple[Backend, ...], NoDecode, BeforeValidator(_split)]
 
@@ -171,3 +179,22 @@ class GatewaySettings(Settings):
     """Near it Envoy refuses new calls, then ends those that hold the most memory."""
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
     """Logs and metrics; see TelemetrySettings for their variables."""
+
+
+MISTAKES = (ValidationError, SettingsError)
+"""What the classes here raise for a value that can't be used."""
+
+
+def in_words(mistake: ValidationError | SettingsError) -> str:
+    """What is wrong with each field, and the variable that sets it; one line."""
+    if isinstance(mistake, SettingsError):
+        return str(mistake)
+    classes: tuple[type[Settings], ...] = (StoreSettings, TelemetrySettings, ServiceSettings, GatewaySettings)
+    variables = next((each.variables() for each in classes if each.__name__ == mistake.title), {})
+    told = []
+    for error in mistake.errors():
+        field = str(error["loc"][0])
+        name = f"{field} ({variables[field]})" if field in variables else field
+        given = f", not {error['input']!r}" if error["type"] not in ("missing", "value_error") else ""
+        told.append(f"{name}: {error['msg'].removeprefix('Value error, ')}{given}")
+    return "; ".join(told)

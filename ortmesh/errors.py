@@ -101,6 +101,13 @@ class NotFound(OrtmeshError):
     reason = "MODEL_NOT_FOUND"
 
 
+class UnknownService(OrtmeshError):
+    """Health was asked about a name that nothing here has."""
+
+    code = "NOT_FOUND"
+    reason = "UNKNOWN_SERVICE"
+
+
 class NotReady(OrtmeshError):
     """The model is being loaded. Work has not begun: the call may be repeated."""
 

@@ -57,11 +57,6 @@ TABLE: list[tuple[type[Settings], str, str, str, Any]] = [
     (GatewaySettings, "max_connections", "ORTMESH_GATEWAY_MAX_CONNECTIONS", "7", 7),
     (GatewaySettings, "max_streams", "ORTMESH_GATEWAY_MAX_STREAMS", "8", 8),
     (GatewaySettings, "max_heap_bytes", "ORTMESH_GATEWAY_MAX_HEAP_BYTES", "100000000", 100_000_000),
-    (GatewaySettings, "workers", "ORTMESH_GATEWAY_WORKERS", "3", 3),
-    (GatewaySettings, "access_log", "ORTMESH_GATEWAY_ACCESS_LOG", "true", True),
-    (GatewaySettings, "max_connections", "ORTMESH_GATEWAY_MAX_CONNECTIONS", "50", 50),
-    (GatewaySettings, "max_streams", "ORTMESH_GATEWAY_MAX_STREAMS", "10", 10),
-    (GatewaySettings, "max_heap_bytes", "ORTMESH_GATEWAY_MAX_HEAP_BYTES", "268435456", 268435456),
 ]
 CLASSES = (StoreSettings, TelemetrySettings, ServiceSettings, GatewaySettings)
 

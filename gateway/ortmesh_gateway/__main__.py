@@ -7,25 +7,24 @@ import asyncio
 import logging
 from typing import Any
 
-from pydantic import ValidationError
-
-from ortmesh.config import GatewaySettings
+from ortmesh.config import MISTAKES, GatewaySettings, in_words
 from ortmesh.telemetry import configure_logging
-from ortmesh_gateway.binary import EnvoyMissing
-from ortmesh_gateway.gateway import run
-from ortmesh_gateway.process import EnvoyFailed
+from ortmesh_gateway.gateway import NotStarted, run
 
 log = logging.getLogger("ortmesh_gateway")
 
 
 def main() -> None:
-    """Serves until SIGTERM or SIGINT. Exits 1 with the reason when it can't start."""
+    """Serves until SIGTERM or SIGINT. Exits 1 with the reason when it can't start, or can't go on."""
     settings = _settings()
     configure_logging(settings.telemetry.log_json, settings.telemetry.log_level, service="ortmesh-gateway")
     try:
         asyncio.run(run(settings))
-    except (OSError, EnvoyMissing, EnvoyFailed) as error:
+    except NotStarted as error:
         log.critical("the gateway can't start: %s", error)
+        raise SystemExit(1) from None
+    except Exception:
+        log.critical("the gateway can't go on", exc_info=True)
         raise SystemExit(1) from None
 
 
@@ -43,8 +42,8 @@ def _settings() -> GatewaySettings:
     given: dict[str, Any] = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     try:
         return GatewaySettings(**given)
-    except ValidationError as error:
-        parser.error("; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()))
+    except MISTAKES as mistake:
+        parser.error(in_words(mistake))
 
 
 if __name__ == "__main__":

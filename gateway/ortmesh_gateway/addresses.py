@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ortmesh.config import check_address, check_backend
@@ -59,6 +60,21 @@ def by_family(backends: Iterable[str]) -> dict[str, tuple[Address, ...]]:
         family, _, address = check_backend(backend).partition("=")
         found[family] = (*found.get(family, ()), Address.parse(address))
     return found
+
+
+async def resolve(address: Address) -> Address:
+    """The same with a number in the place of a host's name, of IPv4 if there is one: Envoy listens on numbers only.
+
+    OSError when nobody knows the name.
+    """
+    if not address.is_name:
+        return address
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise OSError(f"cannot listen on {address}: {error.strerror}") from None
+    _, _, _, _, number = min(found, key=lambda each: each[0] != socket.AF_INET)
+    return replace(address, host=str(number[0]))
 
 
 def claim(address: Address) -> None:

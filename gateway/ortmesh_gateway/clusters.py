@@ -61,7 +61,8 @@ def _thresholds(replicas: int) -> Json:
         "max_connections": 64 * replicas,
         "max_requests": CALLS_A_REPLICA * replicas,
         "max_pending_requests": CALLS_A_REPLICA * replicas,
-        "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 16},
+        # A connection that ends takes up to a hundred calls with it, all of which try once more, each at most twice.
+        "retry_budget": {"budget_percent": {"value": 100}, "min_retry_concurrency": 256},
         "track_remaining": True,
     }
 

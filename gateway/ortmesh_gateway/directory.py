@@ -41,7 +41,7 @@ class Directory:
         self.health = Health()
         elsewhere = [row for family in self.mesh.families for row in _elsewhere(family)]
         self._front = Front(
-            [*model_service.methods(self.mesh), *oip.methods(self.mesh), *elsewhere],
+            [*model_service.methods(self.mesh), *oip.methods(self.mesh, self.health), *elsewhere],
             target=str(address),
             adapter="grpcio",  # reflection is a stream from the caller, which the native adapter has not
             health=self.health,

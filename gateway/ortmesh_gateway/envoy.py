@@ -38,21 +38,21 @@ def _typed(kind: str, **fields: Any) -> Json:
 def bootstrap(settings: GatewaySettings, *, listen: Address, directory: Address, admin: Path, routes: Json) -> Json:
     """The whole configuration. `routes` is `watched(path)` or, for validation, `{"route_config": …}`."""
     families = [cluster(name, addresses) for name, addresses in sorted(by_family(settings.backends).items())]
+    collector = tracing.endpoint()
     return {
         "node": {"id": "gateway", "cluster": "ortmesh"},
         "static_resources": {
-            "listeners": [_listener(settings, listen, routes)],
-            "clusters": [*families, cluster(DIRECTORY, (directory,), checked=False), *_collector()],
+            "listeners": [_listener(settings, listen, routes, traced=collector is not None)],
+            "clusters": [
+                *families,
+                cluster(DIRECTORY, (directory,), checked=False),
+                *([tracing.cluster(*collector)] if collector else []),
+            ],
         },
         # Whoever reaches admin rules the gateway: a socket that only this user opens.
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "overload_manager": _overload(settings),
     }
-
-
-def _collector() -> list[Json]:
-    collector = tracing.endpoint()
-    return [tracing.cluster(*collector)] if collector else []
 
 
 def watched(routes: Path) -> Json:
@@ -61,7 +61,7 @@ def watched(routes: Path) -> Json:
     return {"rds": {"route_config_name": ROUTES_NAME, "config_source": source}}
 
 
-def _listener(settings: GatewaySettings, listen: Address, routes: Json) -> Json:
+def _listener(settings: GatewaySettings, listen: Address, routes: Json, *, traced: bool) -> Json:
     return {
         "name": "mesh",
         "address": listen.for_envoy(),
@@ -75,7 +75,7 @@ def _listener(settings: GatewaySettings, listen: Address, routes: Json) -> Json:
                 "filters": [
                     {
                         "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": _connection_manager(settings, routes),
+                        "typed_config": _connection_manager(settings, routes, traced=traced),
                     }
                 ]
             }
@@ -83,52 +83,66 @@ def _listener(settings: GatewaySettings, listen: Address, routes: Json) -> Json:
     }
 
 
-def _connection_manager(settings: GatewaySettings, routes: Json) -> Json:
+def _connection_manager(settings: GatewaySettings, routes: Json, *, traced: bool) -> Json:
     return _typed(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="mesh",
-        codec_type="HTTP2",
+        server_header_transformation="PASS_THROUGH",
+        local_reply_config={"mappers": _local_replies()},
+        http_filters=_http_filters(),
+        access_log=_access_log() if settings.access_log else [],
+        # Envoy traces only requests that have an id.
+        generate_request_id=traced,
+        **({"tracing": tracing.tracing()} if traced else {}),
+        **_connections(settings),
+        **_headers(),
+        **routes,
+    )
+
+
+def _connections(settings: GatewaySettings) -> Json:
+    """What a connection and its streams may take, and how long they may be silent."""
+    return {
+        "codec_type": "HTTP2",
         # For a stream that no route has matched; each route states its own.
-        stream_idle_timeout=seconds(STREAM_SILENCE_SECONDS),
-        request_headers_timeout="5s",
-        max_request_headers_kb=16,
-        drain_timeout="5s",
-        common_http_protocol_options={
+        "stream_idle_timeout": seconds(STREAM_SILENCE_SECONDS),
+        "request_headers_timeout": "5s",
+        "max_request_headers_kb": 16,
+        "drain_timeout": "5s",
+        "common_http_protocol_options": {
             "idle_timeout": "300s",
             "max_headers_count": 64,
             "headers_with_underscores_action": "ALLOW",
         },
-        http2_protocol_options={
+        "http2_protocol_options": {
             "max_concurrent_streams": settings.max_streams,
             "initial_stream_window_size": STREAM_WINDOW,
             "initial_connection_window_size": CONNECTION_WINDOW,
             "connection_keepalive": {"interval": "30s", "timeout": "5s", "connection_idle_interval": "30s"},
         },
-        path_with_escaped_slashes_action="REJECT_REQUEST",
-        normalize_path=True,
-        merge_slashes=False,
+    }
+
+
+def _headers() -> Json:
+    """What is believed of a request's headers, and what is made of them before its route is looked for."""
+    removed = [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in NOT_FROM_CALLERS]
+    return {
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "normalize_path": True,
+        "merge_slashes": False,
         # The peer is the caller, whatever x-forwarded-for says, and no caller is internal.
-        use_remote_address=True,
-        skip_xff_append=True,
-        internal_address_config={"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
-        # Envoy traces only requests that have an id.
-        generate_request_id=tracing.endpoint() is not None,
-        server_header_transformation="PASS_THROUGH",
-        early_header_mutation_extensions=[
+        "use_remote_address": True,
+        "skip_xff_append": True,
+        "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
+        "early_header_mutation_extensions": [
             {
                 "name": "envoy.http.early_header_mutation.header_mutation",
                 "typed_config": _typed(
-                    "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                    mutations=[{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in NOT_FROM_CALLERS],
+                    "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=removed
                 ),
             }
         ],
-        local_reply_config={"mappers": _local_replies()},
-        http_filters=_http_filters(),
-        access_log=_access_log() if settings.access_log else [],
-        **({"tracing": tracing.tracing()} if tracing.endpoint() else {}),
-        **routes,
-    )
+    }
 
 
 def _local_replies() -> list[Json]:

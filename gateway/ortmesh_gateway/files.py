@@ -16,7 +16,8 @@ from ortmesh_gateway.routes import ROUTES_NAME, discovery_file
 APPLY_SECONDS = 5.0
 POLL_SECONDS = 0.005
 """Routes are live some 3 ms after the rename; only Envoy's statistics tell."""
-REJECTED = "update_rejected"
+REJECTED, VERSION = "update_rejected", "version_text"
+"""What Envoy counts and tells of its routes."""
 
 
 class RoutesRejected(RuntimeError):
@@ -41,14 +42,14 @@ class RouteFile:
         return True
 
     async def publish(self, configuration: dict[str, Any]) -> bool:
-        """Puts the routes in place and waits until Envoy uses them; False when they stood there already.
+        """Puts the routes in place and waits until Envoy uses them; False when it does already.
 
         RoutesRejected when Envoy refuses them or does not take them within APPLY_SECONDS: the old file is then put
-        back, for an Envoy that starts anew. AdminError when Envoy is not there: it reads the file when it comes.
+        back, for an Envoy that starts anew. AdminError when Envoy is not there; OSError when the file can't be written.
         """
         before = await self._stats()
         old_version, old_text = self._version, self.path.read_text()
-        if not self.write(configuration):
+        if not self.write(configuration) and before.get(VERSION) == self._version:
             return False
         try:
             await self._until_taken(before.get(REJECTED, 0))
@@ -62,7 +63,7 @@ class RouteFile:
         limit = time.monotonic() + APPLY_SECONDS
         while time.monotonic() < limit:
             now = await self._stats()
-            if now.get("version_text") == self._version:
+            if now.get(VERSION) == self._version:
                 return
             if now.get(REJECTED, 0) > rejected:
                 raise RoutesRejected("Envoy rejects the new routes and keeps the old ones; its log says why")

@@ -8,35 +8,41 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import shutil
 import signal
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from ortmesh.config import GatewaySettings
+from ortmesh.config import MAX_SOCKET_PATH, GatewaySettings
 from ortmesh.telemetry import Telemetry
-from ortmesh_gateway.addresses import Address, by_family, claim
+from ortmesh_gateway.addresses import Address, by_family, claim, resolve
 from ortmesh_gateway.admin import Admin, AdminError
-from ortmesh_gateway.binary import find_envoy
+from ortmesh_gateway.binary import EnvoyMissing, find_envoy
 from ortmesh_gateway.directory import Directory
 from ortmesh_gateway.envoy import bootstrap, watched
-from ortmesh_gateway.files import RouteFile, RoutesRejected, write_atomically
+from ortmesh_gateway.files import RouteFile, write_atomically
 from ortmesh_gateway.mesh import Replica
-from ortmesh_gateway.process import EnvoyProcess, arguments
-from ortmesh_gateway.routes import route_configuration
+from ortmesh_gateway.process import EnvoyFailed, EnvoyProcess, arguments
+from ortmesh_gateway.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
 FAILED_GRACE_SECONDS = 0.1
 """For what has begun while a start failed."""
 ASK_AGAIN_SECONDS = 0.05
+DIRECTORY_SOCKET = "directory.sock"
+"""Of the names in the runtime folder the longest."""
+
+
+class NotStarted(RuntimeError):
+    """Why the gateway can't start."""
 
 
 class Gateway:
     """One gateway: `start`, then `stop`; `failed` tells when it can't go on.
 
-    EnvoyMissing, or OSError for a runtime folder that can't be made, when it is created.
+    EnvoyMissing, or OSError for a runtime folder that can't be had, when it is created.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -44,8 +50,7 @@ class Gateway:
         self._settings = settings
         self._backends = by_family(settings.backends)
         self._listen = Address.parse(settings.address)
-        self._folder = settings.runtime or Path(tempfile.mkdtemp(prefix="om-gateway-"))
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = _runtime_folder(settings.runtime)
         self._bootstrap = self._folder / "envoy.json"
         self._admin = Admin(self._folder / "admin.sock")
         self._process = EnvoyProcess(
@@ -54,13 +59,12 @@ class Gateway:
             self._admin,
         )
         self._telemetry = Telemetry(settings.telemetry, "ortmesh-gateway")
-        self._directory_address = Address.parse(f"unix:{self._folder / 'directory.sock'}")
+        self._directory_address = Address(path=str(self._folder / DIRECTORY_SOCKET))
         replicas = [Replica(family, each) for family, addresses in self._backends.items() for each in addresses]
         self.directory = Directory(replicas, self._directory_address, self._telemetry)
         self.routes = RouteFile(self._folder / "routes.json", self._admin)
+        self._publisher = Publisher(self.directory.mesh, self.routes, self._backends)
         self._tasks: list[asyncio.Task[None]] = []
-        self._changed = asyncio.Event()
-        self._settled = asyncio.Event()
 
     @property
     def address(self) -> str:
@@ -75,12 +79,13 @@ class Gateway:
     async def start(self) -> None:
         """Returns once calls are taken. OSError when an address is taken, EnvoyFailed with what Envoy said."""
         try:
+            self._listen = await resolve(self._listen)
             claim(self._listen)
             port = self._telemetry.serve_prometheus(self._settings.telemetry.metrics_port)
             if port is not None:
                 log.info("metrics on http://%s:%d/metrics", self._settings.telemetry.metrics_host, port)
             await self.directory.start()
-            self.routes.write(self._configuration())
+            self._publisher.write()
             self._write_bootstrap()
             await self._process.start()
             await self._keep_port()
@@ -88,7 +93,7 @@ class Gateway:
             await self._end(FAILED_GRACE_SECONDS)
             raise
         self._tasks = [
-            asyncio.create_task(self._keep_routes(), name="routes"),
+            asyncio.create_task(self._publisher.run(), name="routes"),
             *(asyncio.create_task(self._until_routed(family), name=f"reach {family}") for family in self._backends),
         ]
 
@@ -100,7 +105,7 @@ class Gateway:
 
     async def settled(self) -> None:
         """Returns once the routes follow from all that the mesh knows of its models."""
-        await self._settled.wait()
+        await self._publisher.settled()
 
     async def failed(self) -> None:
         """Returns never, or raises what ended a task that must go on: a bug."""
@@ -136,23 +141,6 @@ class Gateway:
             self._listen = Address(host=self._listen.host, port=await self._admin.listening_port())
             self._write_bootstrap()
 
-    def _configuration(self) -> dict[str, Any]:
-        return route_configuration(self.directory.mesh.clusters(), self._backends)
-
-    async def _keep_routes(self) -> None:
-        """New models get their routes, whatever happened to the last ones."""
-        unsubscribe = self.directory.mesh.watch(self._unsettle)
-        self._unsettle()
-        try:
-            while True:
-                await self._changed.wait()
-                self._changed.clear()
-                await self._publish()
-                if not self._changed.is_set():
-                    self._settled.set()
-        finally:
-            unsubscribe()
-
     async def _until_routed(self, family: str) -> None:
         """Until Envoy itself has found a replica in good health, calls would meet "no healthy upstream".
 
@@ -167,31 +155,14 @@ class Gateway:
             await asyncio.sleep(ASK_AGAIN_SECONDS)
         self.directory.routed(family)
 
-    def _unsettle(self) -> None:
-        self._settled.clear()
-        self._changed.set()
-
-    async def _publish(self) -> None:
-        configuration, names = self._configuration(), self.directory.mesh.names()
-        try:
-            if await self.routes.publish(configuration):
-                log.info("routes to %d models are live", len(names))
-            self.directory.mesh.routed(names)
-        except RoutesRejected as error:
-            log.error("%s", error)
-        except AdminError as error:
-            self.routes.write(configuration)
-            log.warning("Envoy is not there to take the new routes, it reads them when it starts: %s", error)
-
 
 async def run(settings: GatewaySettings) -> None:
-    """Serves until SIGTERM or SIGINT. OSError, EnvoyMissing or EnvoyFailed when it can't start."""
+    """Serves until SIGTERM or SIGINT. NotStarted before that; later only what is a bug."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    gateway = Gateway(settings)
-    await gateway.start()
+    gateway = await _started(settings)
     log.info("the gateway listens on %s", gateway.address)
     waiting = [asyncio.create_task(stop.wait()), asyncio.create_task(gateway.failed())]
     try:
@@ -203,3 +174,22 @@ async def run(settings: GatewaySettings) -> None:
             task.cancel()
         log.info("the gateway is draining")
         await gateway.stop()
+
+
+async def _started(settings: GatewaySettings) -> Gateway:
+    try:
+        gateway = Gateway(settings)
+        await gateway.start()
+    except (OSError, EnvoyMissing, EnvoyFailed, AdminError) as error:
+        raise NotStarted(str(error)) from error
+    return gateway
+
+
+def _runtime_folder(chosen: Path | None) -> Path:
+    """The folder, made where it is not there. OSError when it can't be, or is too deep for sockets."""
+    folder = (chosen or Path(tempfile.mkdtemp(prefix="om-gateway-"))).absolute()
+    room = MAX_SOCKET_PATH - len(f"/{DIRECTORY_SOCKET}")
+    if len(os.fsencode(folder)) > room:
+        raise OSError(f"{folder}: the folder of the sockets has at most {room} bytes, see ORTMESH_GATEWAY_RUNTIME")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

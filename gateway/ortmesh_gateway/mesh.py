@@ -15,6 +15,8 @@ Model = models_pb2.Model
 UNREACHABLE = "its service cannot be reached"
 UNROUTED = "its route is not live yet"
 NOT_EVERYWHERE = "a replica of its service does not know it yet"
+MAX_NAME, MAX_VERSION = 128, 64
+"""The longest that a card may have. A caller's may be megabytes: no more of it is compared or told."""
 NEAR_NAMES = 3
 NEARNESS = 0.5
 """difflib's ratio from which a name counts as near."""
@@ -92,12 +94,14 @@ class Mesh:
         """A model; without a version the default one. NotFound names near ones."""
         versions = [model for model in self.models if model.name == name]
         if not versions:
+            name = name[:MAX_NAME]
             raise NotFound(f"the mesh has no model {name!r}{near(name, self.names())}", resource=("model", name))
         if not version:
             return max(versions, key=lambda model: (model.default_version, RANKS.get(model.state, 0)))
         for model in versions:
             if model.version == version:
                 return model
+        version = version[:MAX_VERSION]
         served = ", ".join(model.version for model in versions)
         raise NotFound(f"{name} has no version {version!r}; it has {served}", resource=("model", f"{name}@{version}"))
 
@@ -115,9 +119,9 @@ class Mesh:
         return {name: family for _, family, name in sorted(claims, key=lambda claim: claim[0])}
 
     def ready(self, family: str) -> bool:
-        """True when a replica of the family is reached and has a model ready."""
+        """True when callers find a model of the family ready."""
         return any(
-            model.state == models_pb2.MODEL_STATE_READY
+            self._as_callers_find_it(model).state == models_pb2.MODEL_STATE_READY
             for replica, report in self._reports.items()
             if replica.family == family
             for model in report.current()

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from grpc_health.v1 import health_pb2
+
 import ortmesh
 from ortmesh import descriptors
 from ortmesh.errors import BadInput, ModelFailed, NotFound, NotReady
 from ortmesh.front.call import Call
+from ortmesh.front.health import Health
 from ortmesh.front.methods import Method, bind, private
+from ortmesh.front.scan import check_infer
 from ortmesh.models.v1 import models_pb2
 from ortmesh_gateway.mesh import Mesh
 
 NAME = "ortmesh"
+SERVING: int = health_pb2.HealthCheckResponse.SERVING
 PLATFORM = "onnxruntime_onnx"
 STATES = {
     models_pb2.MODEL_STATE_LOADING: "LOADING",
@@ -26,9 +31,9 @@ STATES = {
 """A model's state in the words of RepositoryIndex."""
 
 
-def methods(mesh: Mesh) -> list[Method]:
+def methods(mesh: Mesh, health: Health) -> list[Method]:
     """The rows of inference.GRPCInferenceService."""
-    server = Oip(mesh)
+    server = Oip(mesh, health)
     handlers = {
         "ServerLive": server.live,
         "ServerReady": server.ready,
@@ -38,22 +43,23 @@ def methods(mesh: Mesh) -> list[Method]:
         "ModelInfer": server.infer,
         "RepositoryIndex": server.index,
     }
-    return bind(descriptors.OIP_SERVICE, handlers, messages=private)
+    return bind(descriptors.OIP_SERVICE, handlers, check={"ModelInfer": check_infer}, messages=private)
 
 
 class Oip:
-    """Answers from the mesh's merged models."""
+    """Answers from the mesh's merged models and its health."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, health: Health) -> None:
         self._mesh = mesh
+        self._health = health
 
     async def live(self, request: Any, call: Call) -> Any:
         """ServerLive: it is, or nobody would answer."""
         return descriptors.oip("ServerLiveResponse")(live=True)
 
     async def ready(self, request: Any, call: Call) -> Any:
-        """ServerReady: at least one model is."""
-        ready = any(self._mesh.ready(family) for family in self._mesh.families)
+        """ServerReady: as health says of this service."""
+        ready = self._health.status(descriptors.OIP_SERVICE) == SERVING
         return descriptors.oip("ServerReadyResponse")(ready=ready)
 
     async def metadata(self, request: Any, call: Call) -> Any:

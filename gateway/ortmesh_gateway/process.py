@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ortmesh
+from ortmesh.lines import lines_of
 from ortmesh_gateway.admin import Admin, AdminError
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ LONGEST_DELAY_SECONDS = 10.0
 HEALTHY_SECONDS = 30.0
 """After so long the next death is a new one, and the delay begins anew."""
 KILL_SECONDS = 5.0
-LAST_LINES = 8
+LAST_LINES, LAST_CHARACTERS = 8, 300
+"""What is told of the log when Envoy ends: so many lines, and of each its beginning."""
 LEVELS = {"warning": logging.WARNING, "error": logging.ERROR, "critical": logging.CRITICAL}
 
 
@@ -79,7 +81,10 @@ class EnvoyProcess:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
-            *self._command, str(os.getpid()), *self._program, stdin=asyncio.subprocess.DEVNULL, stderr=-1
+            *(*self._command, str(os.getpid()), *self._program),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            process_group=0,  # a terminal's Ctrl-C reaches the gateway alone, which drains first
         )
         self._process = process
         reader = asyncio.create_task(self._read(process), name="envoy-log")
@@ -104,10 +109,18 @@ class EnvoyProcess:
             code = await process.wait()
             if time.monotonic() - begin > HEALTHY_SECONDS:
                 delay = FIRST_DELAY_SECONDS
-            log.error("Envoy %s; a new one starts in %.1f s; it said: %s", _end_of(code), delay, self._said())
+            process, delay = await self._again(_end_of(code), delay)
+
+    async def _again(self, why: str, delay: float) -> tuple[asyncio.subprocess.Process, float]:
+        """A new Envoy after the delay, and the next delay. A machine without room for it is asked again."""
+        while True:
+            log.error("Envoy %s; a new one starts in %.1f s; it said: %s", why, delay, self._said())
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
-            process = await self._spawn()
+            try:
+                return await self._spawn(), delay
+            except OSError as error:
+                why = f"could not be started ({error})"
 
     async def _drain(self, seconds: float) -> None:
         try:
@@ -142,12 +155,11 @@ class EnvoyProcess:
         """Envoy's log becomes ours. Lines are written as `level text`; one without a level continues the last."""
         assert process.stderr is not None
         level = logging.WARNING
-        async for raw in process.stderr:
-            line = raw.decode(errors="replace").rstrip()
-            name, _, text = line.partition(" ")
-            level, line = (LEVELS[name], text) if name in LEVELS else (level, line)
-            self._lines.append(line)
-            log.log(logging.DEBUG if self._ending else level, "envoy: %s", line)
+        async for line in lines_of(process.stderr):
+            name, _, rest = line.partition(" ")
+            level, text = (LEVELS[name], rest.rstrip()) if name in LEVELS else (level, line.rstrip())
+            self._lines.append(text[:LAST_CHARACTERS])
+            log.log(logging.DEBUG if self._ending else level, "envoy: %s", text)
 
     def _said(self) -> str:
         return " | ".join(self._lines) or "nothing"

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from ortmesh.cli.console import out
 
+FIRST_NUMBERS = 8
+
 if TYPE_CHECKING:
-    from ortmesh.common.v1.common_pb2 import ModelVersion
+    from ortmesh.common.v1.common_pb2 import Embedding, ModelVersion
 
 
 def print_json(answer: Message) -> None:
@@ -27,6 +29,12 @@ def print_json(answer: Message) -> None:
 def print_model(model: ModelVersion) -> None:
     """The model that answered, faint."""
     out.print(f"{model.name}@{model.version}", style="dim")
+
+
+def print_beginning(embedding: Embedding) -> None:
+    """How long a vector is, and its first numbers."""
+    numbers = ", ".join(f"{value:.4f}" for value in embedding.values[:FIRST_NUMBERS])
+    out.print(f"{embedding.dimension} numbers: {numbers}, …")
 
 
 def table(*columns: str, right: Sequence[str] = ()) -> Table:

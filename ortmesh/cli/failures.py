@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 import grpc
 import typer
 from google.protobuf import json_format
-from google.rpc import error_details_pb2
 from rich.text import Text
 
 from ortmesh.cli.console import err, fail
 from ortmesh.client import retry_after_seconds, status_of, violations
+from ortmesh.config import MISTAKES, Settings, in_words
+
+NOT_CONNECTED = (
+    "failed to connect to all addresses",
+    "errors resolving",
+    "DNS resolution failed",
+    "empty address list",
+)
+"""How gRPC's texts begin when there is nobody to talk to: nothing else tells them from a server's answer."""
+
+T = TypeVar("T", bound=Settings)
+
+
+def settings(read: Callable[[], T]) -> T:
+    """Settings as the environment says; ends with exit code 1 and what is wrong when it says what can't be used."""
+    try:
+        return read()
+    except MISTAKES as mistake:
+        fail(in_words(mistake))
 
 
 @contextmanager
@@ -53,22 +71,20 @@ def words(error: grpc.RpcError, address: str) -> Text:
     message = error.details() or "no message"
     text = Text.assemble(("error: ", "bold red"), (code, "bold"), f": {message}")
     for field, description in violations(error):
-        line = f"{field}: {description}" if field else description
-        if line != message:
-            text.append(f"\n  {line}")
+        if not _says(message, field, description):
+            text.append(f"\n  {field}: {description}" if field else f"\n  {description}")
     advice = _advice(error, code)
     return text.append(f"\n{advice}") if advice else text
 
 
 def not_reached(error: grpc.RpcError) -> bool:
-    """True when no server answered: UNAVAILABLE from the channel, without any details of a service's."""
-    return error.code() is grpc.StatusCode.UNAVAILABLE and not status_of(error).details and not error_info(error)
+    """True when the channel found no server at the address. A gateway whose service is away answers UNAVAILABLE too."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and (error.details() or "").startswith(NOT_CONNECTED)
 
 
-def error_info(error: grpc.RpcError) -> Any:
-    """The google.rpc.ErrorInfo of an error, or None."""
-    info = error_details_pb2.ErrorInfo()
-    return next((info for detail in status_of(error).details if detail.Unpack(info)), None)
+def _says(message: str, field: str, description: str) -> bool:
+    """True for a violation that the message tells already; where one is long, the server has cut its end off."""
+    return all(part.removesuffix("…") in message for part in (field, description))
 
 
 def _advice(error: grpc.RpcError, code: str) -> str:

@@ -8,6 +8,7 @@ from ortmesh.cli.console import out
 from ortmesh.cli.plan import Plan, Task
 from ortmesh.client import DEFAULT_ADDRESS
 
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 _CALLS: dict[Task, str] = {
     ("nlp", "embed"): 'call nlp embed "good morning" "good evening" "the train is late"',
     ("nlp", "detect_language"): 'call nlp detect-language "Guten Morgen" "good morning"',
@@ -57,4 +58,4 @@ def commands(plan: Plan) -> list[str]:
 def reachable(address: str) -> str:
     """An address that a caller on this machine can use: 0.0.0.0 is for listening only."""
     host, _, port = address.rpartition(":")
-    return f"127.0.0.1:{port}" if host in ("0.0.0.0", "[::]", "::") else address
+    return f"{ANYWHERE.get(host, host)}:{port}"

@@ -9,7 +9,7 @@ import grpc
 from rich.text import Text
 
 from ortmesh.cli.console import err, fail
-from ortmesh.cli.failures import call_errors_in_words, errors_in_words, not_reached
+from ortmesh.cli.failures import call_errors_in_words, errors_in_words, not_reached, settings
 from ortmesh.client import Client
 from ortmesh.config import StoreSettings
 from ortmesh.models.v1 import models_pb2
@@ -61,7 +61,7 @@ def open_store(folder: Path | None) -> Store:
     """The store in the folder, or the user's."""
     from ortmesh.serving.store import Store
 
-    return Store(folder or StoreSettings().models)
+    return Store(folder or settings(StoreSettings).models)
 
 
 def from_store(store: Store, family: str, task: str) -> list[models_pb2.Model]:

@@ -9,7 +9,8 @@ import time
 from rich.text import Text
 
 from ortmesh.cli.console import PartLines, out
-from ortmesh.cli.health import until_routed, until_serving
+from ortmesh.cli.failures import settings
+from ortmesh.cli.health import until_loaded, until_serving
 from ortmesh.cli.hints import print_hints, reachable
 from ortmesh.cli.plan import SERVICES, Plan, ServicePart
 from ortmesh.cli.supervisor import Supervisor
@@ -21,6 +22,10 @@ MARGIN_SECONDS = 10.0
 """What a part may need to end beyond the time that its calls have."""
 
 
+NOW = (signal.SIGTERM, signal.SIGINT)
+"""Ends a service without the time that callers get to look elsewhere. SIGTERM alone ends one that is still starting."""
+
+
 class NotStarted(Exception):
     """The mesh did not get ready; the text says which part and why."""
 
@@ -30,6 +35,9 @@ class Mesh:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._gateway = settings(GatewaySettings)
+        # The limits of all families come from the same variables.
+        self._service = settings(lambda: ServiceSettings(family="nlp"))
         self._lines = PartLines(plan.names)
         self._supervisor = Supervisor(self._lines.show, on_death=self._died)
         self._missing = dict.fromkeys(plan.names)
@@ -83,7 +91,7 @@ class Mesh:
                 group.create_task(self._until_serving(service))
         address, families = reachable(self._plan.address), self._plan.families
         await until_serving(address, ["", *(SERVICES[family] for family in families)])
-        await until_routed(address, families)
+        await until_loaded(address)
         self._is_ready(self._plan.gateway.name)
 
     async def _until_serving(self, service: ServicePart) -> None:
@@ -112,11 +120,10 @@ class Mesh:
         out.print(Text("stopped", style="bold"))
 
     async def _stop_in_order(self) -> None:
-        gateway = GatewaySettings()
-        await self._supervisor.stop(
-            [self._plan.gateway.name], gateway.drain_seconds + gateway.grace_seconds + MARGIN_SECONDS
-        )
-        service = ServiceSettings(family="nlp")  # the limits of all families come from the same variables
-        await self._supervisor.stop(
-            [each.part.name for each in self._plan.services], service.grace_seconds + MARGIN_SECONDS
-        )
+        await self._supervisor.stop([self._plan.gateway.name], _seconds_to_end(self._gateway))
+        services = [each.part.name for each in self._plan.services]
+        await self._supervisor.stop(services, _seconds_to_end(self._service), NOW)
+
+
+def _seconds_to_end(settings: GatewaySettings | ServiceSettings) -> float:
+    return settings.drain_seconds + settings.grace_seconds + MARGIN_SECONDS

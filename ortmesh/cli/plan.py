@@ -18,6 +18,9 @@ SERVICES = {
     "nlp": "ortmesh.nlp.v1.NlpService",
 }
 MAX_REPLICAS = 64
+MAX_PORT = 65_535
+GATEWAY_SOCKETS = ("directory.sock", "admin.sock")
+"""What the gateway listens on in its runtime folder."""
 
 Task = tuple[str, str]
 """A family and a task of it, e.g. `("nlp", "embed")`; the task is empty for models that only tensors reach."""
@@ -68,9 +71,16 @@ def make_plan(
     store: Path,
     metrics_port: int | None,
 ) -> Plan:
-    """The processes for so many replicas a family. BadPlan when a socket's path gets too long."""
+    """The processes for so many replicas a family.
+
+    BadPlan when a socket's path gets too long, or a port of the metrics too high.
+    """
+    if metrics_port and metrics_port + sum(replicas.values()) > MAX_PORT:  # the gateway's is the last
+        raise BadPlan(f"--metrics-port {metrics_port}: there are no {sum(replicas.values()) + 1} ports from there on")
     services = tuple(_services(replicas, folder, store, metrics_port))
-    address = f"{host}:{port}"
+    for name in GATEWAY_SOCKETS:
+        _socket(folder / "gateway" / name)
+    address = f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
     backends = [word for each in services for word in ("--backend", f"{each.family}={each.address}")]
     gateway = Part(
         "gateway",
@@ -89,12 +99,16 @@ def _services(
         for index in range(count)
     ]
     for number, (family, name) in enumerate(names):
-        try:
-            address = check_address(f"unix:{folder / name}.sock")
-        except ValueError as error:
-            raise BadPlan(f"{error}: choose a shorter folder with --runtime") from None
+        address = _socket(folder / f"{name}.sock")
         command = module(f"ortmesh_{family}", "--listen", address, "--models", str(store))
         yield ServicePart(family, address, Part(name, command, _environment(metrics_port, number)))
+
+
+def _socket(path: Path) -> str:
+    try:
+        return check_address(f"unix:{path}")
+    except ValueError as error:
+        raise BadPlan(f"{error}: choose a shorter folder with --runtime") from None
 
 
 def _environment(metrics_port: int | None, number: int) -> dict[str, str]:

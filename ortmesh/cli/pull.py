@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from ortmesh.cli.answers import table
 from ortmesh.cli.console import err, out
-from ortmesh.cli.failures import errors_in_words
+from ortmesh.cli.failures import errors_in_words, settings
 from ortmesh.cli.steps import showing_steps
 from ortmesh.config import StoreSettings
 
@@ -41,11 +42,11 @@ def pull(
     from ortmesh import catalogue
     from ortmesh.serving.store import Store
 
-    store = Store(models or StoreSettings().models)
+    store = Store(models or settings(StoreSettings).models)
     with errors_in_words():
         cards = [catalogue.card(name) for name in names] if names else catalogue.cards()
     if show:
-        out.print(_table(cards, store))
+        out.print(_listing(cards, store))
         return
     wanted = cards if names else [card for card in cards if optional or not card.optional]
     failed = [card.key for card in wanted if not _pull_one(card, store, again)]
@@ -71,12 +72,10 @@ def _pull_one(card: Card, store: Store, again: bool) -> bool:
     return True
 
 
-def _table(cards: list[Card], store: Store) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("MODEL", "FAMILY", "TASKS", "SET", "LICENCE", "IN THE STORE"):
-        table.add_column(column, overflow="fold")
+def _listing(cards: list[Card], store: Store) -> Table:
+    listing = table("MODEL", "FAMILY", "TASKS", "SET", "LICENCE", "IN THE STORE")
     for card in cards:
         there = "yes" if store.has(card.name, card.version) else ""
         chosen = "optional" if card.optional else "default"
-        table.add_row(card.key, card.family, ", ".join(card.tasks), chosen, card.license.weights, there)
-    return table
+        listing.add_row(card.key, card.family, ", ".join(card.tasks), chosen, card.license.weights, there)
+    return listing

@@ -11,16 +11,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import ortmesh
+from ortmesh.lines import lines_of
 
 LAUNCH = Path(ortmesh.__file__).with_name("launch.py")
-MAX_LINE_BYTES = 16 * 1024
-"""A longer line is shown in pieces."""
 LAST_WORDS_SECONDS = 1.0
 """How long the output of a dead process is read: a grandchild may still hold the pipe."""
 
@@ -70,9 +69,11 @@ class Supervisor:
         self._children[part.name] = child
         child.keeper = asyncio.create_task(self._keep(child), name=f"keep-{part.name}")
 
-    async def stop(self, names: Iterable[str], grace_seconds: float) -> None:
-        """Ends the named parts side by side with SIGTERM, and after the grace with SIGKILL."""
-        await asyncio.gather(*(self._stop(name, grace_seconds) for name in names if name in self._children))
+    async def stop(
+        self, names: Iterable[str], grace_seconds: float, signals: Sequence[signal.Signals] = (signal.SIGTERM,)
+    ) -> None:
+        """Ends the named parts side by side with the signals, and after the grace with SIGKILL."""
+        await asyncio.gather(*(self._stop(name, grace_seconds, signals) for name in names if name in self._children))
 
     async def kill(self) -> None:
         """Ends everything at once."""
@@ -85,10 +86,8 @@ class Supervisor:
 
     async def _keep(self, child: _Child) -> None:
         delay, deaths = self._delays.first, 0
-        while True:
-            reason, lived = await child.end()
-            if child.stopping.is_set():
-                return
+        reason, lived = await child.end()
+        while not child.stopping.is_set():
             if lived >= self._delays.healthy:
                 delay, deaths = self._delays.first, 0
             deaths += 1
@@ -98,14 +97,15 @@ class Supervisor:
                 await asyncio.wait_for(child.stopping.wait(), delay)
                 return
             delay = min(2 * delay, self._delays.longest)
-            await child.spawn()
+            reason, lived = await child.live()
 
-    async def _stop(self, name: str, grace_seconds: float) -> None:
+    async def _stop(self, name: str, grace_seconds: float, signals: Sequence[signal.Signals]) -> None:
         child = self._children[name]
         child.stopping.set()
         assert child.keeper is not None
         if grace_seconds > 0:
-            child.signal(signal.SIGTERM)
+            for number in signals:
+                child.signal(number)
             await asyncio.wait([child.keeper], timeout=grace_seconds)
         if not child.keeper.done():
             if grace_seconds > 0:
@@ -149,6 +149,16 @@ class _Child:
         self._began, self._last_line = time.monotonic(), ""
         self._reader = asyncio.create_task(self._read(inside), name=f"read-{self.part.name}")
 
+    async def live(self) -> tuple[str, float]:
+        """Another life, from start to end: what `end` returns. A start that fails is a death at once."""
+        try:
+            await self.spawn()
+        except OSError as error:
+            return f"could not be started: {error}", 0.0
+        if self.stopping.is_set():  # it was told to end while there was no process to tell
+            self.signal(signal.SIGTERM)
+        return await self.end()
+
     async def end(self) -> tuple[str, float]:
         """Waits for the process's end; returns the reason in words and how many seconds it lived."""
         assert self.process is not None
@@ -180,16 +190,9 @@ async def _lines(pipe: int) -> AsyncIterator[str]:
     """The lines that are written into a pipe, without their ends; closes it."""
     loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb"))
-    rest = b""
     try:
-        while chunk := await reader.read(MAX_LINE_BYTES):
-            *whole, rest = (rest + chunk).split(b"\n")
-            if len(rest) > MAX_LINE_BYTES:
-                whole, rest = [*whole, rest], b""
-            for line in whole:
-                yield line.decode(errors="replace").rstrip("\r")
-        if rest:
-            yield rest.decode(errors="replace")
+        async for line in lines_of(reader):
+            yield line
     finally:
         transport.close()
 

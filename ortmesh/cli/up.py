@@ -10,14 +10,15 @@ import typer
 from rich.text import Text
 
 from ortmesh.cli.console import err, fail
+from ortmesh.cli.failures import settings
 from ortmesh.cli.mesh import Mesh, NotStarted
-from ortmesh.cli.plan import BadPlan, Task, make_plan, read_families, read_replicas
+from ortmesh.cli.plan import MAX_PORT, BadPlan, Task, make_plan, read_families, read_replicas
 from ortmesh.cli.runtime import InUse, claim_port, runtime_folder
 from ortmesh.config import StoreSettings, TelemetrySettings
 
 
 def up(
-    port: Annotated[int, typer.Option(help="Where callers connect; 0 picks a free port.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=MAX_PORT, help="Where callers connect; 0 picks a free port.")] = 8080,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for other machines too.")] = "127.0.0.1",
     families: Annotated[
         list[str] | None, typer.Option(help="Serve these only, e.g. vision,nlp. By default all that have models.")
@@ -32,7 +33,10 @@ def up(
         Path | None, typer.Option(help="The folder of the sockets. By default one below XDG_RUNTIME_DIR.")
     ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(help="Prometheus endpoints: this port for the first process, the next for the next.")
+        int | None,
+        typer.Option(
+            min=0, max=MAX_PORT, help="Prometheus endpoints: this port for the first process, the next for the next."
+        ),
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds until everything must be ready.")] = 300.0,
 ) -> None:
@@ -46,9 +50,9 @@ def up(
       ortmesh up --port 9000 --families nlp
       ortmesh up --replicas vision=2 --replicas nlp=3
     """
-    store = models or StoreSettings().models
+    store = models or settings(StoreSettings).models
     if metrics_port is None:
-        metrics_port = TelemetrySettings().metrics_port
+        metrics_port = settings(TelemetrySettings).metrics_port
     try:
         tasks = _installed(store)
         counts = read_replicas(read_families(families or [], [family for family, _ in tasks], store), replicas or [])

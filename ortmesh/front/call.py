@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -29,13 +28,14 @@ class Call:
     __slots__ = (
         "_cancelled",
         "_on_end",
+        "admitted",
         "arrival",
         "caller",
         "deadline",
         "metadata",
         "method",
         "pool",
-        "pooled",
+        "pool_bytes",
         "priority",
         "span",
     )
@@ -54,8 +54,10 @@ class Call:
         self.method = method
         """The full path, e.g. `/ortmesh.nlp.v1.NlpService/Embed`."""
         self.pool = pool
-        self.pooled = False
-        """True once the pool took work of this call: its later stages are never refused."""
+        self.pool_bytes = 0
+        """Bytes of its functions' arguments in the pool now."""
+        self.admitted = False
+        """True once a model took work of this call: its later stages are never refused, in no pile nor the pool."""
         self.arrival = time.monotonic() if arrival is None else arrival
         self.deadline = deadline
         self.caller = caller
@@ -101,14 +103,3 @@ class Call:
         self._cancelled = True
         while self._on_end:
             self._on_end.pop()()
-
-
-async def until_deadline(call: Call, awaitable: asyncio.Future[R]) -> R:
-    """Awaits a future no longer than the call's deadline; Expired past it. Cancels the future then."""
-    if call.deadline == math.inf:
-        return await awaitable
-    try:
-        async with asyncio.timeout(max(call.remaining(), 0.0)):
-            return await awaitable
-    except TimeoutError:
-        raise Expired("the deadline passed") from None

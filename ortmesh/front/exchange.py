@@ -42,6 +42,8 @@ class Route:
 
     def parse(self, payload: bytes) -> Any:
         """Parses a request. MalformedMessage when the bytes are none."""
+        if self.method.check is not None:
+            self.method.check(payload)
         try:
             return self._decode(payload)
         except DecodeError:

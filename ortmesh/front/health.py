@@ -14,7 +14,7 @@ from typing import Any
 from grpc_health.v1 import health_pb2
 
 from ortmesh.descriptors import HEALTH_SERVICE
-from ortmesh.errors import NotFound
+from ortmesh.errors import UnknownService
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Method
 
@@ -41,14 +41,17 @@ class Health:
     def set(self, name: str, serving: bool) -> None:
         """States how something does. Watchers of its name are told."""
         with self._lock:
+            changed = self._serving.get(name) != serving
             self._serving[name] = serving
-        self._tell()
+        if changed:
+            self._tell(name)
 
     def remove(self, name: str) -> None:
         """Forgets a name: Check answers NOT_FOUND, watchers are told SERVICE_UNKNOWN."""
         with self._lock:
-            self._serving.pop(name, None)
-        self._tell()
+            known = self._serving.pop(name, None) is not None
+        if known:
+            self._tell(name)
 
     def drain(self) -> None:
         """From now on everything is NOT_SERVING, whatever is set."""
@@ -90,12 +93,12 @@ class Health:
         """Answers once; NOT_FOUND for an unknown name."""
         status = self.status(request.service)
         if status is None:
-            raise NotFound(f"nothing is called {request.service!r} here", resource=("health", request.service))
+            raise UnknownService(f"nothing is called {request.service!r} here", resource=("health", request.service))
         return Response(status=status)
 
     async def watch(self, request: Any, call: Call) -> AsyncIterator[Any]:
         """Answers at once and after every change; an unknown name is SERVICE_UNKNOWN until it comes."""
-        watcher = _Watcher()
+        watcher = _Watcher(request.service)
         with self._lock:
             self._watchers.add(watcher)
         try:
@@ -112,9 +115,10 @@ class Health:
             with self._lock:
                 self._watchers.discard(watcher)
 
-    def _tell(self) -> None:
+    def _tell(self, name: str | None = None) -> None:
+        """Wakes the watchers of a name, or all."""
         with self._lock:
-            watchers = list(self._watchers)
+            watchers = [watcher for watcher in self._watchers if name is None or watcher.name == name]
         for watcher in watchers:
             watcher.tell()
 
@@ -122,7 +126,8 @@ class Health:
 class _Watcher:
     """One Watch call: an event on its loop that any thread may set."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.loop = asyncio.get_running_loop()
         self.changed = asyncio.Event()
 

@@ -6,7 +6,7 @@ Both adapters serve this table, so that parsing, limits, errors, spans and metri
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from google.protobuf import message_factory
@@ -49,6 +49,8 @@ class Method:
     watch: bool = False
     """True for streams that tell of changes until their callers leave: a drain ends them instead of waiting."""
     direct: DirectHandler | None = None
+    check: Callable[[bytes], None] | None = None
+    """Looks at the bytes before they are parsed; raises an OrtmeshError to refuse them."""
     max_request_bytes: int = descriptors.DEFAULT_MAX_REQUEST_BYTES
     default_timeout_seconds: float = descriptors.DEFAULT_TIMEOUT_SECONDS
     needs_permit: bool = True
@@ -60,8 +62,8 @@ def bind(
     handlers: Mapping[str, UnaryHandler | StreamHandler],
     *,
     direct: Mapping[str, DirectHandler] | None = None,
+    check: Mapping[str, Callable[[bytes], None]] | None = None,
     messages: Callable[[str], type[Any]],
-    needs_permit: bool = True,
 ) -> list[Method]:
     """Rows for a service's handlers, with the limits that its proto states.
 
@@ -70,14 +72,16 @@ def bind(
     """
     described = descriptors.service(service).methods_by_name
     return [
-        _row(service, described[name], handler, (direct or {}).get(name), messages, needs_permit)
+        replace(
+            _row(service, described[name], handler, messages),
+            direct=(direct or {}).get(name),
+            check=(check or {}).get(name),
+        )
         for name, handler in handlers.items()
     ]
 
 
-def _row(
-    service: str, method: Any, handler: Any, direct: DirectHandler | None, messages: Any, needs_permit: bool
-) -> Method:
+def _row(service: str, method: Any, handler: Any, messages: Any) -> Method:
     max_request_bytes, timeout = descriptors.limits(method)
     return Method(
         path=f"/{service}/{method.name}",
@@ -85,10 +89,8 @@ def _row(
         handler=handler,
         streams=method.server_streaming,
         watch=method.server_streaming and method.name.startswith("Watch"),
-        direct=direct,
         max_request_bytes=max_request_bytes,
         default_timeout_seconds=timeout,
-        needs_permit=needs_permit,
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -43,15 +43,25 @@ class Pool:
     async def run(self, call: Call, function: Callable[..., R], *args: Any, nbytes: int = 0, **kwargs: Any) -> R:
         """Runs a function in a thread and returns what it returns, or raises what it raises.
 
-        Its weight is `nbytes` plus what the arguments themselves hold. Overloaded when a call's first function
-        would exceed the bound; later ones of an admitted call always get in. Expired or Cancelled when the call
-        was over before a thread was free.
+        Its weight is `nbytes` plus what the arguments themselves hold. Overloaded when that exceeds the bound,
+        unless a model took work of the call before. Expired or Cancelled when the call was over before a thread
+        was free.
         """
         call.check()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         weight = nbytes + sum(map(_weight, args)) + sum(map(_weight, kwargs.values()))
-        self._submit(_Job(call, future, function, args, kwargs, weight))
+        self._submit(_Job(call, _Awaited(future), function, args, kwargs, weight))
         return await future
+
+    def submit(
+        self, call: Call, function: Callable[..., None], *args: Any, fail: Callable[[BaseException], None], nbytes: int
+    ) -> None:
+        """Has a thread run a function that itself tells its outcome; never blocks, from any thread.
+
+        `fail` is called in its place when the call is over before a thread is free, and with what it raises.
+        Raises Overloaded as `run` does, and Draining.
+        """
+        self._submit(_Job(call, _Handed(fail), function, args, {}, nbytes))
 
     def close(self) -> None:
         """Ends the threads after the functions that they are running; what still waits fails with Draining."""
@@ -61,7 +71,7 @@ class Pool:
             self._jobs.clear()
             self._idle.notify_all()
         for job in waiting:
-            job.tell(None, Draining("the service is shutting down"))
+            job.outcome.tell(None, Draining("the service is shutting down"))
         for thread in self._threads:
             thread.join()
 
@@ -69,11 +79,11 @@ class Pool:
         with self._idle:
             if self._closed:
                 raise Draining("the service is shutting down")
-            # One function alone may exceed the bound: the message's own limit has already let it pass.
-            if self.bytes and self.bytes + job.nbytes > self.max_bytes and not job.call.pooled:
+            # One call alone may exceed the bound: the message's own limit has already let it pass.
+            others = self.bytes - job.call.pool_bytes
+            if others and self.bytes + job.nbytes > self.max_bytes and not job.call.admitted:
                 raise Overloaded("too many bytes are being decoded", retry_after_seconds=RETRY_SECONDS)
-            job.call.pooled = True
-            self.bytes += job.nbytes
+            self._count(job, job.nbytes)
             self._jobs.append(job)
             self._idle.notify()
 
@@ -89,52 +99,96 @@ class Pool:
         while (job := self._take()) is not None:
             job.run()
             with self._idle:
-                self.bytes -= job.nbytes
+                self._count(job, -job.nbytes)
             # Else the thread would hold a picture until its next job comes.
             del job
+
+    def _count(self, job: _Job, nbytes: int) -> None:
+        self.bytes += nbytes
+        job.call.pool_bytes += nbytes
+
+
+class _Outcome(Protocol):
+    """Where a function's outcome goes."""
+
+    @property
+    def wanted(self) -> bool:
+        """False when nobody waits for it any more, though the call goes on."""
+
+    def tell(self, result: Any, error: BaseException | None) -> None:
+        """Tells what the function returned, or why it did not."""
+
+
+class _Awaited:
+    """A future on a loop."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self._future = future
+        self._loop = future.get_loop()
+
+    @property
+    def wanted(self) -> bool:
+        """False once the future was cancelled."""
+        return not self._future.cancelled()
+
+    def tell(self, result: Any, error: BaseException | None) -> None:
+        """Hands the outcome to the loop; a loop that is gone has nobody who waits."""
+        try:
+            self._loop.call_soon_threadsafe(_settle, self._future, result, error)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+
+
+class _Handed:
+    """A function that tells its outcome itself, unless it fails."""
+
+    __slots__ = ("_fail",)
+    wanted = True
+
+    def __init__(self, fail: Callable[[BaseException], None]) -> None:
+        self._fail = fail
+
+    def tell(self, result: Any, error: BaseException | None) -> None:
+        """Tells the error, if there is one."""
+        if error is not None:
+            self._fail(error)
 
 
 class _Job:
     """One function to run for one call."""
 
-    __slots__ = ("args", "call", "function", "future", "kwargs", "loop", "nbytes")
+    __slots__ = ("args", "call", "function", "kwargs", "nbytes", "outcome")
 
     def __init__(
         self,
         call: Call,
-        future: asyncio.Future[Any],
+        outcome: _Outcome,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         nbytes: int,
     ) -> None:
         self.call = call
-        self.future = future
-        self.loop = future.get_loop()
+        self.outcome = outcome
         self.function = function
         self.args = args
         self.kwargs = kwargs
         self.nbytes = nbytes
 
     def run(self) -> None:
-        """Runs the function unless its call is over, and tells the loop."""
+        """Runs the function unless its call is over, and tells the outcome."""
+        if not self.outcome.wanted:
+            return
         try:
-            if self.future.cancelled():
-                return
             self.call.check()
             result = self.function(*self.args, **self.kwargs)
         except BaseException as error:
-            self.tell(None, error)
+            self.outcome.tell(None, error)
         else:
-            self.tell(result, None)
-
-    def tell(self, result: Any, error: BaseException | None) -> None:
-        """Hands the outcome to the loop; a loop that is gone has nobody who waits."""
-        try:
-            self.loop.call_soon_threadsafe(_settle, self.future, result, error)
-        except RuntimeError:
-            if not self.loop.is_closed():
-                raise
+            self.outcome.tell(result, None)
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 NAME = r"^[a-z0-9][a-z0-9._-]{0,127}$"
 VERSION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 CARD_FILE = "card.yaml"
+MAX_CARD_BYTES = 1024 * 1024
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Version = Annotated[str, StringConstraints(pattern=VERSION)]
@@ -42,7 +43,7 @@ class Source(Part):
 
 
 class TensorSpec(Part):
-    """How a tensor of the graph takes part in batching. Whatever is not said is inferred from the graph."""
+    """How a tensor of the graph takes part in batching; for one that the card does not name, the graph tells."""
 
     batch_axis: int | None = 0
     """The axis along which items are stacked. None together with `shared`."""
@@ -151,8 +152,14 @@ class Card(Part):
     def _paths_stay_inside(cls, value: Any) -> Any:
         paths = value if isinstance(value, dict) else [path for source in value for path in source.files]
         for path in paths:
-            if Path(path).is_absolute() or ".." in Path(path).parts:
-                raise ValueError(f"{path}: paths must stay inside the model's folder")
+            must_stay_inside(path)
+        return value
+
+    @field_validator("graph", "labels", mode="after")
+    @classmethod
+    def _file_stays_inside(cls, value: str | None) -> str | None:
+        if value is not None:
+            must_stay_inside(value)
         return value
 
     @property
@@ -161,12 +168,24 @@ class Card(Part):
         return f"{self.name}@{self.version}"
 
 
+def must_stay_inside(path: str) -> None:
+    """ValueError for a path that leads out of the folder it is meant in."""
+    if not path or Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ValueError(f"{path!r}: paths must stay inside the model's folder")
+
+
 def read_card(path: Path) -> Card:
     """Reads a card. ValueError with the file, the key and what was expected when it is not one."""
     try:
-        return Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise ValueError(f"expected at most {MAX_CARD_BYTES} bytes")
+        card = Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        card.model_dump_json().encode()  # what can't be told to others can't be served
+    except OSError:
+        raise
+    except Exception as error:  # YAML's constructors and deep nesting raise all kinds
+        raise ValueError(f"{path}: {type(error).__name__ if not str(error) else error}") from None
+    return card
 
 
 def write_card(card: Card, path: Path) -> None:

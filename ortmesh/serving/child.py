@@ -1,4 +1,4 @@
-"""Commands that run beside us: their lines are heard as they come, and they end when we do. Stage: store."""
+"""Commands that run beside us and end before us, unless we are killed; their lines are heard. Stage: store."""
 
 from __future__ import annotations
 

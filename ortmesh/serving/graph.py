@@ -165,7 +165,7 @@ def _sidecars(model: onnx.ModelProto, folder: Path) -> tuple[str, ...]:
         if tensor.data_location == TensorProto.EXTERNAL:
             facts = {entry.key: entry.value for entry in tensor.external_data}
             name = _inside(facts.get("location", ""), tensor.name)
-            end = int(facts.get("offset", "0")) + int(facts.get("length", "0"))
+            end = _end(facts, tensor.name)
             needed[name] = max(needed.get(name, 0), end)
     for name, size in needed.items():
         if not (folder / name).is_file():
@@ -173,6 +173,14 @@ def _sidecars(model: onnx.ModelProto, folder: Path) -> tuple[str, ...]:
         if (folder / name).stat().st_size < size:
             raise GraphRefused(f"its weights lie in {name}, which is shorter than it should be: damaged")
     return tuple(sorted(needed))
+
+
+def _end(facts: Mapping[str, str], tensor: str) -> int:
+    """Where a tensor's bytes end in their file."""
+    try:
+        return int(facts.get("offset", "0")) + int(facts.get("length", "0"))
+    except ValueError:
+        raise GraphRefused(f"where the weights {tensor} lie is no number: damaged") from None
 
 
 def _inside(location: str, tensor: str) -> str:

@@ -14,15 +14,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import ValidationError
-
 from ortmesh import __version__
-from ortmesh.config import Family, ServiceSettings, TelemetrySettings
+from ortmesh.config import MISTAKES, Family, ServiceSettings, TelemetrySettings, in_words
 from ortmesh.front.health import Health
 from ortmesh.front.limits import FrontLimits
 from ortmesh.front.methods import Method
 from ortmesh.front.server import Front
 from ortmesh.serving import model_service, oip
+from ortmesh.serving.faults import StoreError
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.telemetry import Telemetry, configure_logging
@@ -30,7 +29,6 @@ from ortmesh.telemetry import Telemetry, configure_logging
 log = logging.getLogger(__name__)
 
 Tasks = Callable[[Models], list[Method]]
-LOG_FORMATS = {"auto": None, "json": True, "text": False}
 SWITCH_INTERVAL_SECONDS = 0.0005
 """A thread that returns from a run waits this long for a busy one, not Python's 5 ms; it costs nothing measurable."""
 
@@ -68,6 +66,7 @@ class Host:
         self._known: set[str] = set()
         self._states: set[tuple[str, str]] = set()
         self._draining = False
+        self._hurry = asyncio.Event()
 
     @property
     def address(self) -> str:
@@ -88,9 +87,16 @@ class Host:
     async def stop(self) -> None:
         """Drains the front, then ends models and telemetry: nothing that was accepted is lost."""
         self._draining = True
+        self.health.drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), self._settings.drain_seconds)
         await self._front.drain(self._settings.grace_seconds)
         await self.models.stop()
         await asyncio.to_thread(self.telemetry.shutdown)
+
+    def hurry(self) -> None:
+        """`stop` does not wait, or no longer, for callers to look elsewhere; calls in flight have their grace still."""
+        self._hurry.set()
 
     def _ready(self) -> bool:
         return not self._draining and any(model.state == "READY" for model in self.models.list())
@@ -116,24 +122,32 @@ class Host:
 
 
 def main(family: Family, service: str, tasks: Tasks) -> None:
-    """The command line of `python -m ortmesh_<family>`: serves until SIGTERM or SIGINT. Exits 1 when it can't start."""
+    """The command line of `python -m ortmesh_<family>`: serves until a signal. Exits 1 when it can't start.
+
+    SIGTERM drains for `drain_seconds` first; SIGINT does not, and ends a drain that has begun: nobody is left to call.
+    """
     settings = _settings(family, service)
     telemetry = settings.telemetry
-    configure_logging(json=LOG_FORMATS[telemetry.log_format], level=telemetry.log_level, service=f"ortmesh-{family}")
+    configure_logging(json=telemetry.log_json, level=telemetry.log_level, service=f"ortmesh-{family}")
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
         _runner()(_serve(settings, service, tasks))
-    except OSError as error:
+    except (OSError, StoreError) as error:
         log.critical("%s can't start: %s", family, error)
         raise SystemExit(1) from None
 
 
 async def _serve(settings: ServiceSettings, service: str, tasks: Tasks) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     host = Host(settings, service, tasks)
+
+    def end(number: signal.Signals) -> None:
+        if number is signal.SIGINT:
+            host.hurry()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, number)
     await host.start()
     log.info("%s %s listens on %s", settings.family, __version__, host.address)
     await stop.wait()
@@ -160,8 +174,8 @@ def _settings(family: Family, service: str) -> ServiceSettings:
             telemetry = TelemetrySettings(metrics_port=metrics_port)  # the rest comes from the environment again
             settings = ServiceSettings(family=family, telemetry=telemetry, **given)
         return settings
-    except ValidationError as error:
-        parser.error("; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()))
+    except MISTAKES as mistake:
+        parser.error(in_words(mistake))
 
 
 def _front_limits(settings: ServiceSettings) -> FrontLimits:
@@ -171,7 +185,7 @@ def _front_limits(settings: ServiceSettings) -> FrontLimits:
         max_streams=settings.max_streams,
         pool_threads=settings.pool_threads,
         pool_max_bytes=settings.pool_max_bytes,
-        drain_seconds=settings.drain_seconds,
+        drain_seconds=0.0,  # the host waits itself: a signal may end that
     )
 
 

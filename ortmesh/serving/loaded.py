@@ -38,7 +38,7 @@ def load(card: Card, folder: Path, threads: int, meter: Meter) -> Loaded:
     opened = [sessions.open(folder / card.graph) for _ in range(card.runtime.instances)]
     signature = signature_of(opened[0].get_inputs(), opened[0].get_outputs(), card)
     warm = [SessionExecutor(session, signature, limit=card.batching.max_rows, meter=NoMeter()) for session in opened]
-    findings = [_probe(executor.run, signature, [], card) for executor in warm]
+    findings = [_probe_session(executor, signature, card) for executor in warm]
     finding = _weakest(findings)
     limit = card.batching.max_rows if finding.mode is not Mode.ALONE else 1
     executors = [SessionExecutor(session, signature, limit=limit, meter=meter) for session in opened]
@@ -57,6 +57,14 @@ def _load_program(card: Card, folder: Path, sessions: Sessions, meter: Meter) ->
     limit = card.batching.max_rows if finding.mode is not Mode.ALONE else 1
     executors = [ProgramExecutor(program, limit=limit, meter=meter) for program in programs]
     return Loaded(programs[0].signature, executors, programs[0].provider, finding)
+
+
+def _probe_session(executor: SessionExecutor, signature: Signature, card: Card) -> Finding:
+    """A session may find out by itself that rows got lost in a batch, and then go on without one."""
+    reasons: list[str] = []
+    executor.on_alone = reasons.append
+    finding = _probe(executor.run, signature, [], card)
+    return Finding(Mode.ALONE, reasons[0]) if reasons else finding
 
 
 def _probe(run: RunItems, signature: Signature, given: Sequence[Tensors], card: Card) -> Finding:

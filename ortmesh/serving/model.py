@@ -14,8 +14,9 @@ from ortmesh.errors import ExecutorFailed, ModelFailed, NotReady
 from ortmesh.front.call import Call
 from ortmesh.serving.answers import FutureAnswer, Outbox, TracedAnswer
 from ortmesh.serving.batcher import Pile
-from ortmesh.serving.cards import Card
+from ortmesh.serving.cards import Card, must_stay_inside
 from ortmesh.serving.executor.failures import readable
+from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.loaded import Loaded, length_of, rows_of
 from ortmesh.serving.signature import Signature, TensorInfo
 from ortmesh.serving.types import Answer, Executor, Item, Meter, Tensors
@@ -60,11 +61,15 @@ class Model:
         self._spans = spans
         self.mode = Mode.TOGETHER
         self._signature = NOTHING
+        self._shared: tuple[str, ...] = ()
+        """Inputs that must be equal in a batch: part of what items are grouped by."""
         self._outbox = outbox
         self._pile: Pile | None = None
         self._threads: list[threading.Thread] = []
+        self._sessions: list[SessionExecutor] = []
         self._assets: dict[tuple[Any, str], Any] = {}
         self._lock = threading.Lock()
+        self._assets_lock = threading.Lock()
         self._leases = 0
         self._unused: Callable[[], object] | None = None
 
@@ -78,17 +83,14 @@ class Model:
         """What it gives, in the graph's order; empty before it is loaded."""
         return self._signature.outputs
 
-    @functools.cached_property
-    def labels(self) -> tuple[str, ...]:
-        """The labels of its classes, by index; empty when the card names no file of labels."""
-        if self.card.labels is None:
-            return ()
-        return tuple((self.folder / self.card.labels).read_text(encoding="utf-8").splitlines())
-
     def asset(self, load: Callable[[Path], T], file: str) -> T:
-        """A file of the model as the named function `load` reads it, once for this version, e.g. its tokenizer."""
+        """A file of the model as the named function `load` reads it, once for this version, e.g. its tokenizer.
+
+        The first call reads for tens of milliseconds: `await call.in_pool(model.asset, load, file)`.
+        """
+        must_stay_inside(file)
         key = (load, file)
-        with self._lock:
+        with self._assets_lock:
             if key not in self._assets:
                 self._assets[key] = load(self.folder / file)
             made: T = self._assets[key]
@@ -134,6 +136,7 @@ class Model:
     def start(self, loaded: Loaded, died: Callable[[Model, BaseException], None]) -> None:
         """Takes what was loaded into service. `died(model, error)` is called in an executor's thread when it breaks."""
         self._signature = loaded.signature
+        self._shared = tuple(name for name, info in loaded.signature.inputs.items() if info.shared)
         self.provider = loaded.provider
         self.mode = loaded.finding.mode
         batching = self.card.batching
@@ -144,6 +147,9 @@ class Model:
                 max_wait_seconds=batching.max_wait_ms / 1000,
                 meter=self.meter,
             )
+        self._sessions = [executor for executor in loaded.executors if isinstance(executor, SessionExecutor)]
+        for session in self._sessions:
+            session.on_alone = self._serve_alone
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         for number, executor in enumerate(loaded.executors[len(self._threads) :], len(self._threads)):
             self._run_in_thread(executor, number, died)
@@ -154,6 +160,11 @@ class Model:
     def failed(self, reason: str, *, restarting: bool = False) -> None:
         """Marks it as not ready, and why."""
         self.state, self.state_reason, self.restarting = "FAILED", reason, restarting
+
+    def refuse_waiting(self, error: BaseException) -> None:
+        """Ends what waits for an executor that does not come back soon; new items may be submitted again."""
+        if self._pile is not None:
+            self._pile.refuse_waiting(error)
 
     async def stop(self, *, at_once: bool = False) -> None:
         """Waits for the leases (unless `at_once`), then ends the executors. Waiting items end with NotReady."""
@@ -193,11 +204,11 @@ class Model:
         self._spans(span, arrival, taken, done, model=self.name, version=self.version)
 
     def _group(self, tensors: Tensors, pad: bool) -> Hashable:
+        shared = tuple([tensors[name].tobytes() for name in self._shared]) if self._shared else None
         if pad and self._signature.padded:
-            return length_of(tensors, self._signature) if self.mode is Mode.EQUAL_SIZES else None
-        return tuple(
-            [_shape_without_batch(array.shape, self.inputs[name].batch_axis) for name, array in tensors.items()]
-        )
+            return shared, length_of(tensors, self._signature) if self.mode is Mode.EQUAL_SIZES else None
+        shapes = [_shape_without_batch(array.shape, self.inputs[name].batch_axis) for name, array in tensors.items()]
+        return shared, tuple(shapes)
 
     def _refuse(self) -> None:
         if self.state == "FAILED" and not self.restarting:
@@ -235,6 +246,13 @@ class Model:
         thread = threading.Thread(target=serve, name=f"executor-{self.card.key}-{number}", daemon=True)
         self._threads.append(thread)
         thread.start()
+
+    def _serve_alone(self, reason: str) -> None:
+        """In the executor's thread: what comes from now on is not put into batches."""
+        self.mode = Mode.ALONE
+        for session in self._sessions:
+            session.serve_alone()
+        self.state_reason = f"served {Mode.ALONE.value}: {reason}"
 
     def _explain(self, loaded: Loaded) -> str:
         if loaded.finding.mode is Mode.TOGETHER:

@@ -16,15 +16,14 @@ from ortmesh.front.call import Call
 from ortmesh.serving.answers import Outbox
 from ortmesh.serving.cards import CARD_FILE, Card
 from ortmesh.serving.loaded import Loaded, load
-from ortmesh.serving.model import Model, Spans, reason_of
+from ortmesh.serving.model import Model, Spans
+from ortmesh.serving.slot import Slot, Wanted
 from ortmesh.serving.store import Store, pick_default, version_order
 from ortmesh.serving.types import Meter
 
 log = logging.getLogger(__name__)
 
-FIRST_RESTART_SECONDS = 0.2
-LONGEST_RESTART_SECONDS = 30.0
-Identity = tuple[int, int]
+FOLLOW_AGAIN_SECONDS = 5.0
 
 
 class Models:
@@ -46,12 +45,10 @@ class Models:
         self._meter = meter
         self._only = frozenset(only)
         self._spans = spans
-        self._models: dict[tuple[str, str], Model] = {}
-        self._identities: dict[tuple[str, str], Identity] = {}
+        self._slots: dict[Key, Slot] = {}
         self._defaults: dict[str, Model] = {}
         self._watchers: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._restarts: dict[Model, int] = {}
         self._reconciling = asyncio.Lock()
         self.looked = asyncio.Event()
         """Set once the store was looked at: before, no model is known, not even as unknown."""
@@ -79,7 +76,7 @@ class Models:
         settled = asyncio.Event()
 
         def look() -> None:
-            if not any(model.state == "LOADING" for model in self._models.values()):
+            if not any(slot.model.state == "LOADING" for slot in self._slots.values()):
                 settled.set()
 
         unsubscribe = self.watch(look)
@@ -89,10 +86,11 @@ class Models:
 
     async def stop(self) -> None:
         """Ends the executors and whatever loads; items that still wait end with NotReady."""
+        slots = list(self._slots.values())
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(model.stop(at_once=True) for model in self._models.values()))
+        await asyncio.gather(*(slot.end() for slot in slots))
 
     # What the tasks ask
 
@@ -122,7 +120,7 @@ class Models:
 
     def list(self) -> list[Model]:
         """Every version, ordered by name and version."""
-        return [self._models[key] for key in sorted(self._models, key=lambda key: (key[0], version_order(key[1])))]
+        return [self._slots[key].model for key in sorted(self._slots, key=lambda key: (key[0], version_order(key[1])))]
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Has `callback` called on the loop after every change of a model; returns how to end that."""
@@ -137,10 +135,13 @@ class Models:
 
     def _find(self, name: str, version: str) -> Model:
         self._must_have_looked()
-        model = self._defaults.get(name) if not version else self._models.get((name, version))
-        if model is None:
-            raise self._unknown(name, version)
-        return model
+        if not version:
+            model = self._defaults.get(name)
+            if model is not None:
+                return model
+        elif (slot := self._slots.get((name, version))) is not None:
+            return slot.model
+        raise self._unknown(name, version)
 
     def _default_for(self, task: str) -> Model:
         self._must_have_looked()
@@ -151,7 +152,7 @@ class Models:
         return able[0]
 
     def _unknown(self, name: str, version: str) -> NotFound:
-        versions = [known for known_name, known in sorted(self._models) if known_name == name]
+        versions = [known for known_name, known in sorted(self._slots) if known_name == name]
         if versions:
             message = f"model {name!r} has no version {version!r}; it has {', '.join(versions)}"
         else:
@@ -169,104 +170,78 @@ class Models:
     # Following the store
 
     async def _follow(self, changes: AsyncIterator[None]) -> None:
-        async for _ in changes:
+        """Looks again after every change; a store that can't be read for a while loses nothing that is loaded."""
+        while True:
             try:
                 await self._reconcile()
-            except OSError as error:
-                log.error("the store can't be read and what is loaded goes on: %s", error)
+                async for _ in changes:
+                    await self._reconcile()
+            except Exception:
+                log.exception("the store can't be followed; what is loaded goes on")
+            await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
+            changes = self._store.watch()
 
     async def _reconcile(self) -> None:
         """Brings what is loaded to what the store holds."""
         async with self._reconciling:
-            wanted, self._desired = await asyncio.to_thread(self._wanted)
+            wanted, self._desired = await asyncio.to_thread(self._look)
             for path, reason in self._store.problems.items():
                 log.error("not served: %s: %s", path, reason)
-            for key, (card, folder, identity) in wanted.items():
-                if self._identities.get(key) != identity:
-                    self._identities[key] = identity
-                    self._bring_up(card, folder)
-            for key in [key for key in self._models if key not in wanted]:
-                self._identities.pop(key, None)
-                self._spawn(self._take_down(self._models.pop(key)))
+            for key, slot in self._slots.items():
+                slot.want(wanted.get(key))
+            for key in wanted.keys() - self._slots.keys():
+                self._open(key, wanted[key])
             self.looked.set()
-            self._choose_defaults()
+            self._changed()
 
-    def _wanted(self) -> tuple[dict[tuple[str, str], tuple[Card, Path, Identity]], dict[str, str | None]]:
+    def _look(self) -> tuple[dict[Key, Wanted], dict[str, str | None]]:
         """(the versions to serve, the version that each name means), as the store says now."""
-        mine = [(card, folder) for card, folder in self._store.cards() if card.family == self.family]
         wanted = {
-            (card.name, card.version): (card, folder, _identity(folder))
-            for card, folder in mine
-            if not self._only or card.name in self._only
+            (card.name, card.version): Wanted(card, folder, _identity(folder))
+            for card, folder in self._store.cards()
+            if card.family == self.family and (not self._only or card.name in self._only)
         }
         chosen = self._store.defaults()
         names = {name for name, _ in wanted}
-        desired = {name: pick_default([v for n, v in wanted if n == name], chosen.get(name)) for name in names}
-        return wanted, desired
+        return wanted, {name: pick_default(_versions(wanted, name), chosen.get(name)) for name in names}
+
+    def _open(self, key: Key, wanted: Wanted) -> None:
+        slot = Slot(wanted, make=self._make, load=self._load, changed=self._changed)
+        self._slots[key] = slot
+        self._spawn(self._keep(key, slot))
+
+    async def _keep(self, key: Key, slot: Slot) -> None:
+        """Keeps a slot until its version is not wanted any more, and opens another if it was wanted again meanwhile."""
+        await slot.keep()
+        del self._slots[key]
+        if slot.wanted is not None:  # wanted again while the last lease was waited for
+            self._open(key, slot.wanted)
+        self._changed()
+
+    def _make(self, card: Card, folder: Path) -> Model:
+        assert self._outbox is not None
+        meter = self._meter(card.name, card.version)
+        return Model(card, folder, outbox=self._outbox, meter=meter, spans=self._spans)
+
+    async def _load(self, model: Model) -> Loaded:
+        return await asyncio.to_thread(load, model.card, model.folder, self._threads, model.meter)
 
     def _choose_defaults(self) -> None:
-        """A new default takes traffic when it is ready, or when there is nothing that serves in its place."""
+        """The wanted version of each name where it is ready; else what serves; else the newest that is ready."""
+        defaults: dict[str, Model] = {}
         for name, version in self._desired.items():
-            model = self._models.get((name, version or ""))
-            serving = self._defaults.get(name)
-            stale = serving is None or self._models.get((name, serving.version)) is not serving
-            if model is not None and (model.state == "READY" or stale or serving is model):
-                self._defaults[name] = model
-        for name in [name for name in self._defaults if not any(name == known for known, _ in self._models)]:
-            del self._defaults[name]
-        for model in self._models.values():
-            model.is_default = self._defaults.get(model.name) is model
-        self._changed()
-
-    def _bring_up(self, card: Card, folder: Path) -> None:
-        """Begins to load a version; it is known at once unless another serves under its name and version."""
-        assert self._outbox is not None
-        key = (card.name, card.version)
-        model = Model(card, folder, outbox=self._outbox, meter=self._meter(*key), spans=self._spans)
-        before = self._models.get(key)
-        if before is None:
-            self._models[key] = model
-        self._spawn(self._load_beside(model, before))
-
-    async def _load_beside(self, model: Model, before: Model | None) -> None:
-        """Loads a version, and puts it in the place of what serves under its name when it is ready."""
-        await self._load(model)
-        if before is not None:
-            self._models[(model.name, model.version)] = model
-            self._spawn(self._take_down(before))
-        self._choose_defaults()
-
-    async def _load(self, model: Model) -> None:
-        try:
-            loaded: Loaded = await asyncio.to_thread(load, model.card, model.folder, self._threads, model.meter)
-            model.start(loaded, self._died)
-            log.info("%s is ready on %s %s", model.card.key, model.provider, model.state_reason)
-        except Exception as error:
-            model.failed(reason_of(error))
-            log.error("%s can't be served: %s", model.card.key, model.state_reason)
-
-    async def _take_down(self, model: Model) -> None:
-        await model.stop()
-        log.info("%s is unloaded", model.card.key)
-        self._changed()
-
-    # Executors that die
-
-    def _died(self, model: Model, error: BaseException) -> None:
-        """In the executor's thread: has the executor made anew, after a delay that grows."""
-        assert self._loop is not None
-        reason = f"its executor died: {reason_of(error)}"
-        self._loop.call_soon_threadsafe(lambda: self._spawn(self._restart(model, reason)))
-
-    async def _restart(self, model: Model, reason: str) -> None:
-        if model.restarting or model.state == "UNLOADING":
-            return
-        model.failed(reason, restarting=True)
-        self._changed()
-        tries = self._restarts[model] = self._restarts.get(model, 0) + 1
-        await asyncio.sleep(min(FIRST_RESTART_SECONDS * 2 ** (tries - 1), LONGEST_RESTART_SECONDS))
-        await self._load(model)
-        self._choose_defaults()
+            known = {slot_version: slot.model for (n, slot_version), slot in self._slots.items() if n == name}
+            if not known:
+                continue
+            wanted, serving = known.get(version or ""), self._defaults.get(name)
+            ready = [known[each] for each in sorted(known, key=version_order) if known[each].state == "READY"]
+            if wanted is not None and (wanted.state == "READY" or not ready):
+                defaults[name] = wanted
+            elif ready:
+                defaults[name] = serving if serving in ready else ready[-1]
+        self._defaults = defaults
+        for slot in self._slots.values():
+            slot.model.is_default = defaults.get(slot.model.name) is slot.model
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(coroutine)
@@ -279,17 +254,26 @@ class Models:
             log.error("following the store failed", exc_info=task.exception())
 
     def _changed(self) -> None:
+        self._choose_defaults()
         for callback in list(self._watchers):
             callback()
 
 
-def _parsed(name: str) -> tuple[str, str]:
+Key = tuple[str, str]
+"""(name, version)."""
+
+
+def _versions(wanted: Iterable[Key], name: str) -> list[str]:
+    return [version for known, version in wanted if known == name]
+
+
+def _parsed(name: str) -> Key:
     """`name@version` as (name, version); the version is "" when none is named."""
     head, _, version = name.partition("@")
     return head, version
 
 
-def _identity(folder: Path) -> Identity:
+def _identity(folder: Path) -> tuple[int, int]:
     """What changes when a version is replaced: its card's inode and time."""
     status = (folder / CARD_FILE).stat()
     return status.st_ino, status.st_mtime_ns

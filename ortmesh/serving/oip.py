@@ -13,6 +13,7 @@ from ortmesh import descriptors
 from ortmesh.errors import BadInput, NotFound
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Method, bind, private
+from ortmesh.front.scan import check_infer
 from ortmesh.serving.oip_infer import ModelInfer
 from ortmesh.serving.signature import TensorInfo
 
@@ -41,6 +42,7 @@ def methods(models: Models, *, family: str, accepting: Callable[[], bool] = lamb
             "ModelInfer": infer,
         },
         direct={"ModelInfer": infer.direct},
+        check={"ModelInfer": check_infer},
         messages=private,
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 from ortmesh.errors import BadInput
 from ortmesh.serving.oip_contents import decode_typed
 from ortmesh.serving.signature import TensorInfo
-from ortmesh.serving.tensors import TYPES, DataType, count, decode_raw
+from ortmesh.serving.tensors import MAX_DIMENSIONS, TYPES, DataType, count, decode_raw
 from ortmesh.serving.types import Array
 
 MAX_ROWS = 4096
@@ -48,12 +48,16 @@ def declared(request: Any, inputs: Mapping[str, TensorInfo]) -> Declared:
     shapes: list[Shape] = []
     rows = nbytes = 0
     raw, text = bool(request.raw_input_contents), False
+    if len(request.inputs) > len(inputs) + MAX_DIMENSIONS:  # before a million of them are looked at
+        raise BadInput("inputs", f"{len(request.inputs)} tensors: expected {len(inputs)}")
     for index, tensor in enumerate(request.inputs):
         info = inputs.get(tensor.name)
         if info is None or tensor.datatype != info.datatype or info.name in names:
             raise _refused(tensor, inputs, index)
         if raw and tensor.HasField("contents") and tensor.contents.ListFields():
             raise BadInput(f"inputs[{index}].contents", "raw_input_contents is used: expected no contents beside it")
+        if len(tensor.shape) > MAX_DIMENSIONS:  # before a tuple of a million numbers is made
+            raise BadInput(f"inputs[{index}].shape", f"{len(tensor.shape)} dimensions: expected {_written(info)}")
         kind, shape = TYPES[info.datatype], tuple(tensor.shape)
         nbytes += count(kind, shape, index) * kind.dtype.itemsize
         if not _fits(shape, info.shape):

@@ -83,9 +83,17 @@ def signature_of(inputs: Sequence[NodeArg], outputs: Sequence[NodeArg], card: Ca
     )
 
 
+def _must_have_axes(name: str, shape: tuple[int, ...], spec: TensorSpec) -> None:
+    for word, axis in (("batch_axis", spec.batch_axis), ("pad_axis", spec.pad_axis)):
+        if axis is not None and not 0 <= axis < len(shape):
+            raise ValueError(f"the card's {word} {axis} of {name} is beyond its {len(shape)} dimensions")
+
+
 def _info(node: NodeArg, spec: TensorSpec | None) -> TensorInfo:
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
     datatype = tensors.datatype_of_ort(node.type)
+    if spec is not None and shape:
+        _must_have_axes(node.name, shape, spec)
     if spec is None:
         free = bool(shape) and shape[0] == -1
         spec = TensorSpec(batch_axis=0 if free else None)

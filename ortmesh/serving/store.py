@@ -63,10 +63,15 @@ class Store:
 
     def _usable(self, model: Path) -> list[tuple[Card, Path]]:
         found: list[tuple[Card, Path]] = []
-        for folder in _folders(model):
+        try:
+            folders = list(_folders(model))
+        except OSError as error:  # another user's folder must not take the others' models away
+            self.problems[model] = str(error)
+            return []
+        for folder in folders:
             try:
                 found.append((_checked_card(folder), folder))
-            except (ValueError, OSError) as error:
+            except Exception as error:  # one bad version must not take the others away
                 self.problems[folder] = str(error)
         return sorted(found, key=lambda pair: version_order(pair[0].version))
 
@@ -89,7 +94,7 @@ class Store:
                 raise ValueError("expected a JSON object of names and versions")
         except FileNotFoundError:
             return {}
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             self.problems[path] = str(error)
             return {}
         return content

@@ -86,11 +86,6 @@ def dtype_of(datatype: str) -> np.dtype[Any]:
     return TYPES[datatype].dtype
 
 
-def is_bf16(datatype: str) -> bool:
-    """True for what NumPy lacks: such inputs are fed with their ONNX type, such outputs bound to a uint16 buffer."""
-    return datatype == "BF16"
-
-
 def count(kind: DataType, shape: Sequence[int], index: int) -> int:
     """How many elements a tensor of this shape has. BadInput when no tensor can have it."""
     if len(shape) > MAX_DIMENSIONS:  # first: the product of a million sizes would take minutes

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from ortmesh.errors import Cancelled, Expired
+
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 """Tensors by their names in the graph, each with its batch axis, e.g. `{"image": [1, 3, 224, 224]}`."""
@@ -15,6 +17,9 @@ Tensors = Mapping[str, Array]
 
 class Owner(Protocol):
     """Whoever asked for the work: `ortmesh.front.call.Call` in a service."""
+
+    admitted: bool
+    """True once a pile took work of it: no later work of it is refused, in this pile or another. Piles set it."""
 
     @property
     def cancelled(self) -> bool:
@@ -97,6 +102,18 @@ class Item:
         """True when its result would reach nobody."""
         return self.owner.cancelled
 
+    @property
+    def expired(self) -> bool:
+        """True when its deadline has passed."""
+        return self.deadline <= time.monotonic()
+
+    def check(self) -> None:
+        """Raises Cancelled or Expired when it is worth no more work."""
+        if self.cancelled:
+            raise Cancelled("the caller left")
+        if self.expired:
+            raise Expired("the deadline passed while the request was computed")
+
     def emit(self, outputs: Tensors) -> None:
         """One more piece."""
         if not self.done:
@@ -119,7 +136,8 @@ class Pile(Protocol):
     """Prepared items of one model, from which a free executor pulls. Thread-safe."""
 
     def submit(self, item: Item) -> None:
-        """Adds an item; never blocks. Overloaded when a bound is reached, NotReady when closed."""
+        """Adds an item; never blocks. Overloaded when a bound is reached, unless its owner was admitted before;
+        NotReady when closed."""
 
     def submit_many(self, items: Sequence[Item]) -> None:
         """Adds all or none."""

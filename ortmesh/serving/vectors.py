@@ -22,6 +22,13 @@ def check_encoding(encoding: int) -> None:
         raise BadInput("encoding", f"{encoding} is no VectorEncoding")
 
 
+def unit(vector: Array) -> npt.NDArray[np.float32]:
+    """A vector [dimension] at length 1; one of zeros stays as it is."""
+    wide = vector.astype(np.float64)
+    length = float(np.linalg.norm(wide))
+    return (wide / length if length else wide).astype(np.float32)
+
+
 def embedding(vector: Array, encoding: int, normalized: bool) -> common_pb2.Embedding:
     """One vector [dimension] as a message. BadInput for an unknown encoding."""
     check_encoding(encoding)

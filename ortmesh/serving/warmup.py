@@ -19,7 +19,10 @@ from ortmesh.serving.types import Array, Item, Tensors
 
 SIZES = (16, 8, 32, 64, 224, 128, 1, 3)
 """Sizes tried for free dimensions that no card describes."""
-SAMPLES = 3
+MAGNITUDES = (1.0, 10.0, 100.0)
+"""Of the samples' numbers, where no card gives a range."""
+WORDS = ("one", "two", "three", "four", "five", "six", "seven")
+"""Of the samples' texts."""
 
 RunItems = Callable[[Sequence[Item]], None]
 MakeItem = Callable[[Tensors, "Capture"], Item]
@@ -44,7 +47,7 @@ class Finding:
 class Capture:
     """An item's answer, kept; also its owner, who never leaves."""
 
-    cancelled = False
+    admitted = cancelled = False
 
     def __init__(self) -> None:
         self.outputs: Tensors | None = None
@@ -72,27 +75,47 @@ def probe(
     tolerance: float,
 ) -> Finding:
     """Finds out how items may share a batch, by running samples (`given`, or made up from the signature)."""
-    if not signature.stackable:
-        return _first_run(
-            run, make_item, given or _first_that_runs(run, make_item, signature), "a tensor has no batch axis"
-        )
-    samples = list(given) or _first_that_runs(run, make_item, signature)
-    if not samples:
-        return Finding(Mode.ALONE, "no sample satisfies the graph, so batching could not be tried")
-    if max_rows == 1:
-        return _first_run(run, make_item, samples, "the card says so")
-    alone = [_run_one(run, make_item, sample) for sample in samples]
-    if any(outputs is None for outputs in alone):
-        return Finding(Mode.ALONE, "a sample failed alone")
-    return _compare(
-        run, make_item, samples, [outputs for outputs in alone if outputs is not None], signature, tolerance
-    )
+    runs = False
+    for samples in [given] if given else candidates(signature):
+        alone = _all_alone(run, make_item, samples, only_first=max_rows == 1 or not signature.stackable)
+        if alone is None:
+            continue
+        runs = True
+        if not signature.stackable:
+            return Finding(Mode.ALONE, "a tensor has no batch axis")
+        if max_rows == 1:
+            return Finding(Mode.ALONE, "the card says so")
+        finding = _compare(run, make_item, samples, alone, max_rows, tolerance)
+        if finding.mode is not Mode.TOGETHER or _tell_something(alone):
+            return finding
+    if runs:
+        return Finding(Mode.ALONE, "no sample's result told whether batching changes it")
+    return Finding(Mode.ALONE, "no sample satisfies the graph, so batching could not be tried")
 
 
-def _first_run(run: RunItems, make_item: MakeItem, samples: Sequence[Tensors], reason: str) -> Finding:
-    for sample in samples[:1]:
-        _run_one(run, make_item, sample)
-    return Finding(Mode.ALONE, reason)
+def _all_alone(
+    run: RunItems, make_item: MakeItem, samples: Sequence[Tensors], *, only_first: bool
+) -> list[Tensors] | None:
+    """What each sample gives by itself; None when one fails."""
+    alone: list[Tensors] = []
+    for sample in samples[:1] if only_first else samples:
+        outputs = _run_together(run, make_item, [sample])
+        if outputs is None:
+            return None
+        alone += outputs
+    return alone
+
+
+def _tell_something(alone: Sequence[Tensors]) -> bool:
+    """True when some output is a number and differs between samples: only then can a batch be seen to change it."""
+    return any(_differs([outputs[name] for outputs in alone]) for name in alone[0])
+
+
+def _differs(arrays: Sequence[Array]) -> bool:
+    if any(array.dtype.kind in "fc" and not np.isfinite(array).any() for array in arrays):
+        return False
+    first = arrays[0]
+    return any(array.shape != first.shape or not np.array_equal(array, first) for array in arrays[1:])
 
 
 def _compare(
@@ -100,19 +123,16 @@ def _compare(
     make_item: MakeItem,
     samples: Sequence[Tensors],
     alone: Sequence[Tensors],
-    signature: Signature,
+    max_rows: int,
     tolerance: float,
 ) -> Finding:
-    """Equal sizes first (each sample beside copies of its own shape), then all together, in one order and another."""
-    for index, group in enumerate(_equal_groups(samples)):
-        if not _agree(run, make_item, [samples[i] for i in group], [alone[i] for i in group], tolerance):
-            return Finding(Mode.ALONE, f"results depended on the rest of the batch (sample group {index})")
-    if len(_equal_groups(samples)) == 1:
-        return Finding(Mode.TOGETHER)
-    order = list(range(len(samples)))
-    for arranged in (order, order[::-1]):
-        if not _agree(run, make_item, [samples[i] for i in arranged], [alone[i] for i in arranged], tolerance):
-            return Finding(Mode.EQUAL_SIZES, "results depended on padding")
+    """Equal sizes first, each group twice over, then all together, in one order and the other."""
+    for group in _equal_groups(samples):
+        repeated = (group * 2)[:max_rows]
+        if not _agree(run, make_item, [samples[i] for i in repeated], [alone[i] for i in repeated], tolerance):
+            return Finding(Mode.ALONE, "results depended on the rest of the batch")
+    if len(_equal_groups(samples)) > 1 and not _agree(run, make_item, samples, alone, tolerance):
+        return Finding(Mode.EQUAL_SIZES, "results depended on padding")
     return Finding(Mode.TOGETHER)
 
 
@@ -137,21 +157,18 @@ def _agree(
 
 
 def equal(one: Tensors, other: Tensors, tolerance: float) -> bool:
-    """True when all tensors agree: numbers within the tolerance (absolute plus relative), everything else exactly."""
+    """True when all tensors agree: numbers within the tolerance of the largest of them, everything else exactly."""
     return one.keys() == other.keys() and all(_close(array, other[name], tolerance) for name, array in one.items())
 
 
 def _close(one: Array, other: Array, tolerance: float) -> bool:
     if one.shape != other.shape:
         return False
-    if one.dtype.kind in "fc":
-        return bool(np.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True))
-    return bool(np.array_equal(one, other))
-
-
-def _run_one(run: RunItems, make_item: MakeItem, sample: Tensors) -> Tensors | None:
-    outputs = _run_together(run, make_item, [sample])
-    return outputs[0] if outputs else None
+    if one.dtype.kind not in "fc":
+        return bool(np.array_equal(one, other))
+    finite = np.abs(one[np.isfinite(one)])
+    scale = float(finite.max()) if finite.size else 0.0
+    return bool(np.allclose(other, one, rtol=0, atol=tolerance * scale, equal_nan=True))
 
 
 def _run_together(run: RunItems, make_item: MakeItem, samples: Sequence[Tensors]) -> list[Tensors] | None:
@@ -165,32 +182,30 @@ def _run_together(run: RunItems, make_item: MakeItem, samples: Sequence[Tensors]
     return results if len(results) == len(samples) else None
 
 
-def _first_that_runs(run: RunItems, make_item: MakeItem, signature: Signature) -> list[Tensors]:
-    """Samples of the first made-up shape that the graph takes; none when it takes no one."""
-    for samples in candidates(signature):
-        if _run_one(run, make_item, samples[0]) is not None:
-            return samples
-    return []
-
-
 def candidates(signature: Signature) -> Iterator[list[Tensors]]:
-    """Made-up samples, one list a try: the card's shapes and ranges, else small values in usual sizes."""
+    """Made-up samples, one list a try: in the card's shapes and ranges, else in usual sizes, of growing magnitude.
+
+    Samples of different magnitudes show a scale that is taken over the batch; a vocabulary that large numbers leave
+    is tried again with small ones.
+    """
     random = np.random.default_rng(20240229)
     free = any(_free_axes(info) for info in signature.inputs.values())
     for size in SIZES if free else SIZES[:1]:
-        lengths = [size, size, max(size // 2, 1)] if signature.padded else [size] * SAMPLES
-        yield [{name: _sample(info, length, random) for name, info in signature.inputs.items()} for length in lengths]
+        lengths = [size, size, max(size // 2, 1)] if signature.padded else [size] * len(MAGNITUDES)
+        for magnitudes in (MAGNITUDES, (1.0,) * len(MAGNITUDES)):
+            yield [
+                {name: _sample(info, length, magnitude, random) for name, info in signature.inputs.items()}
+                for length, magnitude in zip(lengths, magnitudes, strict=True)
+            ]
 
 
 def _free_axes(info: TensorInfo) -> list[int]:
-    return [
-        axis
-        for axis, size in enumerate(info.shape)
-        if size == -1 and axis != info.batch_axis and info.sample_shape is None
-    ]
+    if info.sample_shape is not None:
+        return []
+    return [axis for axis, size in enumerate(info.shape) if size == -1 and axis != info.batch_axis]
 
 
-def _sample(info: TensorInfo, size: int, random: np.random.Generator) -> Array:
+def _sample(info: TensorInfo, size: int, magnitude: float, random: np.random.Generator) -> Array:
     if info.sample_shape is not None:
         shape = info.sample_shape
         if info.pad_axis is not None and size < SIZES[0]:
@@ -199,25 +214,29 @@ def _sample(info: TensorInfo, size: int, random: np.random.Generator) -> Array:
         shape = tuple(
             1 if axis == info.batch_axis else size if length == -1 else length for axis, length in enumerate(info.shape)
         )
-    return _values(info, shape, random)
+    return _values(info, shape, magnitude, random)
 
 
-def _values(info: TensorInfo, shape: tuple[int, ...], random: np.random.Generator) -> Array:
-    """Numbers in the card's range; else normal floats, 0 or 1 for the rest. Shared tensors are equal in all samples."""
+def _values(info: TensorInfo, shape: tuple[int, ...], magnitude: float, random: np.random.Generator) -> Array:
+    """Numbers in the card's range; else normal floats and small whole numbers, times the magnitude."""
     if info.datatype == "BYTES":
-        return np.full(shape, "a", dtype=object)
-    if info.datatype == "BF16":  # bits of 1.0, or of -1.0
-        return random.choice(np.array([0x3F80, 0xBF80], np.uint16), size=shape)
-    if info.shared:
-        low = info.sample_range[0] if info.sample_range else 1
-        return np.full(shape, low, dtype=info.dtype)
-    if info.sample_range is not None:
-        low, high = info.sample_range
-        if info.dtype.kind in "iu":
-            return random.integers(math.floor(low), max(math.ceil(high), math.floor(low) + 1), size=shape).astype(
-                info.dtype
-            )
-        return random.uniform(low, high, size=shape).astype(info.dtype)
+        return random.choice(np.array(WORDS, dtype=object), size=shape)
+    if info.shared:  # equal in all samples
+        return np.full(shape, info.sample_range[0] if info.sample_range else 1, dtype=info.dtype)
+    if info.datatype == "BF16":  # the upper halves of 32-bit floats
+        floats = (random.standard_normal(shape) * magnitude).astype(np.float32)
+        return (floats.view(np.uint32) >> 16).astype(np.uint16)
     if info.dtype.kind == "f":
-        return random.standard_normal(shape).astype(info.dtype)
-    return random.integers(0, 2, size=shape).astype(info.dtype)
+        if info.sample_range is None:
+            return (random.standard_normal(shape) * magnitude).astype(info.dtype)
+        return random.uniform(*info.sample_range, size=shape).astype(info.dtype)
+    if info.dtype.kind == "b":
+        return random.integers(0, 2, size=shape).astype(info.dtype)
+    return _whole_numbers(info, shape, magnitude, random)
+
+
+def _whole_numbers(info: TensorInfo, shape: tuple[int, ...], magnitude: float, random: np.random.Generator) -> Array:
+    low, high = info.sample_range or (0, 2 * magnitude)
+    most = np.iinfo(info.dtype).max
+    top = min(max(math.ceil(high), math.floor(low) + 2), most)
+    return random.integers(math.floor(low), top, size=shape).astype(info.dtype)

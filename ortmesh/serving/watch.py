@@ -49,7 +49,7 @@ def _entries(folder: Path, root: Path) -> list[tuple[str, int, int, int]]:
     found: list[tuple[str, int, int, int]] = []
     try:
         entries = list(os.scandir(folder))
-    except FileNotFoundError:  # removed while we look
+    except OSError:  # removed while we look, not for our eyes, a loop of links
         return found
     for entry in entries:
         if entry.name.startswith("."):
@@ -59,7 +59,7 @@ def _entries(folder: Path, root: Path) -> list[tuple[str, int, int, int]]:
             continue
         try:
             facts = entry.stat()
-        except FileNotFoundError:
+        except OSError:
             continue
         found.append((os.path.relpath(entry.path, root), facts.st_ino, facts.st_size, facts.st_mtime_ns))
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from ortmesh.nlp.v1.nlp_pb2 import (
     DetectLanguageResult,
 )
 from ortmesh.serving.models import Models
+from ortmesh.serving.needs import Needs, Settings, asset, labels_of, read_lines
 from ortmesh.serving.types import Array, Tensors
 from ortmesh_nlp.ngrams import Dictionary, load_dictionary, rows_of
 from ortmesh_nlp.texts import check_count, faults
@@ -29,6 +29,18 @@ READ_CHARACTERS = 10_000
 settle; 100,000 would be up to 200,000 rows, 13 MB, and all in its batch would be padded to as many."""
 NORMALIZED_AT_ONCE = 256
 """Characters: putting marks in order takes time in the square of their number."""
+
+
+class Facts(Settings):
+    """What a model knows, in files."""
+
+    ngrams: str = "ngrams.json"
+    """Its words and n-grams by their rows."""
+    names: str = "names.txt"
+    """The languages' names in English, a line each, in the order of its labels."""
+
+
+NEEDS = Needs(Facts, inputs={"ids": "INT64"}, outputs={"probabilities": 2})
 
 
 class DetectLanguage:
@@ -41,23 +53,20 @@ class DetectLanguage:
         """Results in the order of the texts; BadInput for a count that is wrong."""
         check_count(request.texts)
         model = self.models.choose("detect_language", request.model, call)
-        names = model.asset(load_names, model.card.preprocessing["names"])
-        count = checked_results(request.max_results, len(model.labels))
-        dictionary = model.asset(load_dictionary, model.card.preprocessing["ngrams"])
+        facts = NEEDS.of(model)
+        labels = await call.in_pool(labels_of, model, needed=True)
+        names = await call.in_pool(asset, model, read_lines, facts.names)
+        count = checked_results(request.max_results, len(labels))
+        dictionary = await call.in_pool(asset, model, load_dictionary, facts.ngrams)
         prepared = await call.in_pool(prepare, list(request.texts), dictionary)
         outputs = iter(await model.many([text for text in prepared if not isinstance(text, BadInput)], call))
         results = [
             failure(text)
             if isinstance(text, BadInput)
-            else finish(next(outputs)["probabilities"][0], model.labels, names, count)
+            else finish(next(outputs)["probabilities"][0], labels, names, count)
             for text in prepared
         ]
         return DetectLanguageResponse(model=ModelVersion(name=model.name, version=model.version), results=results)
-
-
-def load_names(path: Path) -> tuple[str, ...]:
-    """The languages' names in English, a line each."""
-    return tuple(path.read_text(encoding="utf-8").splitlines())
 
 
 def checked_results(max_results: int, languages: int) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 from tokenizers import Tokenizer
 
 from ortmesh.common.v1.common_pb2 import ModelVersion
@@ -14,10 +14,25 @@ from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
 from ortmesh.front.status import status_of
 from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest, EmbedResponse, EmbedResult
+from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
+from ortmesh.serving.needs import Needs, Settings, asset
+from ortmesh.serving.tokenizing import load_tokenizer
 from ortmesh.serving.types import Array, Tensors
-from ortmesh.serving.vectors import check_encoding, embedding
+from ortmesh.serving.vectors import check_encoding, embedding, unit
 from ortmesh_nlp.texts import check_count, faults
+
+
+class Reading(Settings):
+    """How a model reads texts."""
+
+    tokenizer: str = "tokenizer.json"
+    """The file of its tokenizer, as the library `tokenizers` writes it."""
+    max_tokens: int = Field(ge=2)
+    """Longer texts are cut."""
+
+
+NEEDS = Needs(Reading, inputs={"input_ids": "INT64", "attention_mask": "INT64"}, outputs={"embedding": 2})
 
 
 class Embed:
@@ -31,9 +46,7 @@ class Embed:
         check_count(request.texts)
         check_encoding(request.encoding)
         model = self.models.choose("embed", request.model, call)
-        tokenizer = model.asset(load_tokenizer, "tokenizer.json")
-        limit = int(model.card.preprocessing["max_tokens"])
-        prepared = await call.in_pool(prepare, list(request.texts), tokenizer, limit)
+        prepared = await call.in_pool(read, request, model, NEEDS.of(model))
         good = [text for text in prepared if isinstance(text, Tokens)]
         outputs = iter(await model.many([text.tensors for text in good], call))
         results = [
@@ -53,12 +66,9 @@ class Tokens:
     truncated: bool
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """A tokenizer without padding and truncation: the batcher pads, and `prepare` cuts and says so."""
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
+def read(request: EmbedRequest, model: Model, reading: Reading) -> list[Tokens | BadInput]:
+    """`prepare` for a model, whose tokenizer is loaded with its first texts. ModelFailed when it has none."""
+    return prepare(list(request.texts), asset(model, load_tokenizer, reading.tokenizer), reading.max_tokens)
 
 
 def prepare(texts: Sequence[str], tokenizer: Tokenizer, limit: int) -> list[Tokens | BadInput]:
@@ -81,9 +91,9 @@ def cut(ids: Sequence[int], limit: int) -> Tokens:
 
 
 def finish(text: Tokens, vector: Array, encoding: int) -> EmbedResult:
-    """The result for a text whose vector f32 [dimension] is there."""
+    """The result for a text whose vector [dimension] is there."""
     return EmbedResult(
-        embedding=embedding(vector, encoding, normalized=True), tokens=text.count, truncated=text.truncated
+        embedding=embedding(unit(vector), encoding, normalized=True), tokens=text.count, truncated=text.truncated
     )
 
 

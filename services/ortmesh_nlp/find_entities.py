@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
 from tokenizers import Tokenizer
 
 from ortmesh.common.v1.common_pb2 import ModelVersion
@@ -13,10 +15,12 @@ from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.nlp.v1.nlp_pb2 import Entity, FindEntitiesRequest, FindEntitiesResponse
+from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
+from ortmesh.serving.needs import Needs, Settings, asset, labels_of
+from ortmesh.serving.tokenizing import load_tokenizer
 from ortmesh.serving.types import Array, Tensors
 from ortmesh_nlp import patterns
-from ortmesh_nlp.embed import load_tokenizer
 from ortmesh_nlp.offsets import check_encoding, offsets
 from ortmesh_nlp.spans import OUTSIDE, Span, Word, tagged, types_of, without_overlaps
 from ortmesh_nlp.texts import fault
@@ -25,6 +29,31 @@ from ortmesh_nlp.token_windows import Window, joined, plan
 DEFAULT_MIN_SCORE = 0.5
 WINDOWS_AT_ONCE = 32
 """Of one text: more would fill the queue, and other callers' texts would wait for all of them."""
+
+
+class Reading(Settings):
+    """How a model reads texts."""
+
+    tokenizer: str = "tokenizer.json"
+    """The file of its tokenizer, as the library `tokenizers` writes it."""
+    max_tokens: int = Field(ge=3)
+    """Of one window, the two special ones included."""
+    overlap: int = Field(default=32, ge=0)
+    """Tokens that a window shares with the one before."""
+
+    @field_validator("overlap")
+    @classmethod
+    def _leaves_something_new(cls, overlap: int, info: ValidationInfo) -> int:
+        if overlap >= info.data.get("max_tokens", math.inf) - 2:
+            raise ValueError("a window has to have more tokens than it shares")
+        return overlap
+
+
+NEEDS = Needs(
+    Reading,
+    inputs={"input_ids": "INT64", "attention_mask": "INT64", "token_type_ids": "INT64"},
+    outputs={"logits": 3},
+)
 
 
 class FindEntities:
@@ -40,13 +69,10 @@ class FindEntities:
         check_encoding(request.offset_encoding)
         min_score = checked_score(request.min_score)
         model = self.models.choose("find_entities", request.model, call)
-        labels = model.labels
+        reading = NEEDS.of(model)
+        labels = await call.in_pool(labels_of, model, needed=True)
         types = checked_types(request.types, labels)
-        constants = model.card.preprocessing
-        tokenizer = model.asset(load_tokenizer, constants["tokenizer"])
-        prepared = await call.in_pool(
-            prepare, request.text, tokenizer, int(constants["max_tokens"]), int(constants["overlap"])
-        )
+        prepared = await call.in_pool(read, request.text, model, reading)
         logits: list[Array] = []
         for first in range(0, len(prepared.tensors), WINDOWS_AT_ONCE):
             outputs = await model.many(prepared.tensors[first : first + WINDOWS_AT_ONCE], call)
@@ -85,6 +111,11 @@ def checked_types(asked: Collection[str], labels: Sequence[str]) -> frozenset[st
         if name not in known:
             raise BadInput(f"types[{index}]", f"{name[:64]!r} is not known; these are: {', '.join(sorted(known))}")
     return frozenset(asked or known)
+
+
+def read(text: str, model: Model, reading: Reading) -> Prepared:
+    """`prepare` for a model, whose tokenizer is loaded with its first text. ModelFailed when it has none."""
+    return prepare(text, asset(model, load_tokenizer, reading.tokenizer), reading.max_tokens, reading.overlap)
 
 
 def prepare(text: str, tokenizer: Tokenizer, size: int, overlap: int) -> Prepared:

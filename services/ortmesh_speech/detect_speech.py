@@ -6,25 +6,40 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from ortmesh.common.v1.common_pb2 import ModelVersion
 from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
+from ortmesh.serving.needs import Needs, Settings
 from ortmesh.speech.v1.speech_pb2 import DetectSpeechRequest, DetectSpeechResponse, SpeechInterval
 from ortmesh_speech.audio import SAMPLE_RATE, Recording, Samples
 from ortmesh_speech.durations import duration, seconds_of
 from ortmesh_speech.intervals import Rule, intervals
-from ortmesh_speech.patience import outputs_of
 
 BLOCK_FRAMES = 128
 """Of one model call, 4 s of audio: long enough that the way to the model does not count, short enough that an hour
 never lies in memory and a short recording does not wait for long ones."""
-FRAME, CONTEXT = 512, 64
-"""Where the card says nothing else (`frame`, `context` of its preprocessing)."""
 MAX_SECONDS = 10.0
 """Of `min_speech` and `min_silence`."""
 DEFAULT = Rule()
+
+
+class Framing(Settings):
+    """How a model takes audio, in samples of 16 kHz."""
+
+    frame: int = Field(default=512, ge=1)
+    """What one of its probabilities is about."""
+    context: int = Field(default=64, ge=0)
+    """What it hears again of the block before."""
+
+
+NEEDS = Needs(
+    Framing,
+    inputs={"samples": "FP32", "state": "FP32"},
+    outputs={"speech": 2, "next_state": 3},
+)
 
 
 class DetectSpeech:
@@ -37,19 +52,18 @@ class DetectSpeech:
         """Stretches in the order of time. BadInput for what is not audio and for bounds out of range; OutOfRange."""
         rule = rule_of(request)
         model = self.models.choose("detect_speech", request.model, call)
-        frame = int(model.card.preprocessing.get("frame", FRAME))
+        framing = NEEDS.of(model)
         recording = await call.in_pool(Recording, request.audio)
-        blocks = blocks_of(recording, frame, int(model.card.preprocessing.get("context", CONTEXT)))
+        blocks = blocks_of(recording, framing.frame, framing.context)
         state = np.zeros([max(size, 1) for size in model.inputs["state"].shape], np.float32)
         speech: list[Samples] = []
         while (samples := await call.in_pool(read_on, blocks)) is not None:
-            tensors = {"samples": samples, "state": state}
-            (outputs,) = await outputs_of(model, [tensors], call, patient=bool(speech))
+            outputs = await model({"samples": samples, "state": state}, call)
             speech.append(outputs["speech"][0])
             state = outputs["next_state"]
         return DetectSpeechResponse(
             model=ModelVersion(name=model.name, version=model.version),
-            intervals=await call.in_pool(finish, speech, rule, frame / SAMPLE_RATE, recording.seconds),
+            intervals=await call.in_pool(finish, speech, rule, framing.frame / SAMPLE_RATE, recording.seconds),
             duration=duration(recording.seconds),
         )
 

@@ -4,41 +4,56 @@ from __future__ import annotations
 
 import math
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 from tokenizers import Tokenizer
 
 from ortmesh.common.v1.common_pb2 import ModelVersion
 from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
+from ortmesh.serving.executor.whisper_limits import (
+    HIGHEST_COMPRESSION,
+    LOWEST_MEAN_LOGPROB,
+    MAX_BEAMS,
+    SURE_OF_SILENCE,
+    compression,
+)
 from ortmesh.serving.models import Models
+from ortmesh.serving.needs import Needs, Settings, asset
+from ortmesh.serving.tokenizing import load_tokenizer
 from ortmesh.serving.types import Tensors
 from ortmesh.speech.v1.speech_pb2 import RecognizeRequest, RecognizeResponse, Segment
 from ortmesh_speech.audio import Recording
 from ortmesh_speech.durations import duration
 from ortmesh_speech.log_mel import log_mel
-from ortmesh_speech.patience import outputs_of
 from ortmesh_speech.windows import Window, windows
 
-MAX_BEAMS = 8
-DEFAULT_BEAMS, DEFAULT_MELS = 5, 80
-"""Where the card says nothing else (`beams`, `mels` of its preprocessing)."""
 TOGETHER = 4
 """Windows of one recording that wait for the model at a time: an hour never floods its queue nor the memory."""
-
-LOWEST_MEAN_LOGPROB = -1.0
-"""What is still less probable after the model's remedies is guessed from noise (speech at 0 dB: -0.75 and better)."""
-SURE_OF_SILENCE = 0.6
-"""Probability of no speech; the most that 0 dB of white noise gave to speech was 0.18."""
 LOWEST_MEAN_LOGPROB_OF_SILENCE = -0.6
 """What is heard into silence ("you", "Thank you.") is less probable than this; speech there would not be."""
-HIGHEST_COMPRESSION = 2.4
-"""A text that zlib shrinks more than this repeats itself without end."""
+
+
+class Hearing(Settings):
+    """How a model hears."""
+
+    tokenizer: str = "tokenizer.json"
+    """The file of its tokenizer, as the library `tokenizers` writes it."""
+    mels: int = Field(default=80, ge=1)
+    """Bands of its spectrogram."""
+    beams: int = Field(default=5, ge=1, le=MAX_BEAMS)
+    """Where the request names none."""
+
+
+NEEDS = Needs(
+    Hearing,
+    inputs={"mel": "FP32", "beam_width": "INT64"},
+    outputs={"tokens": 2, "mean_logprob": 1, "no_speech": 1},
+)
 
 
 class Recognize:
@@ -51,14 +66,13 @@ class Recognize:
         """Segments in the order of time. BadInput for what is not audio and for beams out of range; OutOfRange."""
         check_beams(request.beam_width)
         model = self.models.choose("recognize", request.model, call)
-        beams = request.beam_width or int(model.card.preprocessing.get("beams", DEFAULT_BEAMS))
-        mels = int(model.card.preprocessing.get("mels", DEFAULT_MELS))
+        hearing = NEEDS.of(model)
+        tokenizer = await call.in_pool(asset, model, load_tokenizer, hearing.tokenizer)
         recording = await call.in_pool(Recording, request.audio)
         audible = (window for window in windows(recording) if not window.silent)
-        tokenizer = model.asset(load_tokenizer, "tokenizer.json")
         segments: list[Segment] = []
-        while heard := await call.in_pool(prepare, audible, beams, mels):
-            outputs = await outputs_of(model, [piece.tensors for piece in heard], call, patient=bool(segments))
+        while heard := await call.in_pool(prepare, audible, request.beam_width or hearing.beams, hearing.mels):
+            outputs = await model.many([piece.tensors for piece in heard], call)
             texts = (finish(piece.window, each, tokenizer) for piece, each in zip(heard, outputs, strict=True))
             segments.extend(segment for segment in texts if segment is not None)
         return RecognizeResponse(
@@ -76,11 +90,6 @@ class Heard:
     window: Window
     tensors: Tensors
     """`mel` float32 [1, mels, frames] and `beam_width` int64 [1]."""
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The model's tokenizer, which makes texts of its tokens."""
-    return Tokenizer.from_file(str(path))
 
 
 def check_beams(beams: int) -> None:
@@ -113,5 +122,4 @@ def is_speech(text: str, mean_logprob: float, no_speech: float) -> bool:
         return False
     if no_speech > SURE_OF_SILENCE and mean_logprob < LOWEST_MEAN_LOGPROB_OF_SILENCE:
         return False
-    written = text.encode()
-    return len(written) <= HIGHEST_COMPRESSION * len(zlib.compress(written))
+    return compression(text) <= HIGHEST_COMPRESSION

@@ -9,13 +9,15 @@ import numpy as np
 from ortmesh.common.v1 import common_pb2
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
+from ortmesh.serving.needs import Needs, labels_of
 from ortmesh.serving.types import Array
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.bounds import results_of
 from ortmesh_vision.centre import prepare
-from ortmesh_vision.settings import Centre, settings
+from ortmesh_vision.settings import Centre
 
 DEFAULT_RESULTS = 5
+NEEDS = Needs(Centre, inputs={"image": "FP32"}, outputs={"logits": 2})
 
 
 class Classify:
@@ -27,12 +29,13 @@ class Classify:
     async def __call__(self, request: vision_pb2.ClassifyRequest, call: Call) -> vision_pb2.ClassifyResponse:
         """One model call between two pure functions."""
         model = self.models.choose("classify", request.model, call)
-        count = results_of(request.max_results, DEFAULT_RESULTS)
-        pixels, image = await call.in_pool(prepare, request.image, "image", settings(model.card, Centre))
+        constants, count = NEEDS.of(model), results_of(request.max_results, DEFAULT_RESULTS)
+        labels = await call.in_pool(labels_of, model)
+        pixels, image = await call.in_pool(prepare, request.image, "image", constants)
         outputs = await model({"image": pixels}, call)
         return vision_pb2.ClassifyResponse(
             model=common_pb2.ModelVersion(name=model.name, version=model.version),
-            labels=best(outputs["logits"][0], model.labels, count),
+            labels=best(outputs["logits"][0], labels, count),
             image=image,
         )
 

@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from ortmesh.common.v1 import common_pb2
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
+from ortmesh.serving.needs import Needs, labels_of
 from ortmesh.serving.types import Tensors
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.bounds import min_score_of, results_of
 from ortmesh_vision.boxes import box_of
 from ortmesh_vision.detect_boxes import find_things
 from ortmesh_vision.detect_input import View, prepare
-from ortmesh_vision.settings import Detector, settings
+from ortmesh_vision.settings import Detector
 
 DEFAULT_RESULTS = 100
+NEEDS = Needs(
+    Detector,
+    inputs={"image": "UINT8"},
+    outputs={"scores": 4, "sizes": 4, "offsets": 4, "landmarks": 4},
+)
 
 
 class Detect:
@@ -27,14 +33,15 @@ class Detect:
     async def __call__(self, request: vision_pb2.DetectRequest, call: Call) -> vision_pb2.DetectResponse:
         """One model call between two pure functions."""
         model = self.models.choose("detect", request.model, call)
-        detector = settings(model.card, Detector)
+        detector = NEEDS.of(model)
         count = results_of(request.max_results, DEFAULT_RESULTS)
         min_score = min_score_of(request.min_score, detector.min_score)
+        labels = await call.in_pool(labels_of, model)
         view, pixels = await call.in_pool(prepare, request.image, detector)
         maps = await model({"image": pixels}, call)
         return vision_pb2.DetectResponse(
             model=common_pb2.ModelVersion(name=model.name, version=model.version),
-            detections=await call.in_pool(finish, maps, view, detector, model.labels, min_score, count),
+            detections=await call.in_pool(finish, maps, view, detector, labels, min_score, count),
             image=view.info,
         )
 

@@ -13,13 +13,14 @@ from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
 from ortmesh.front.status import status_of
 from ortmesh.serving.models import Models
-from ortmesh.serving.types import Array
-from ortmesh.serving.vectors import check_encoding, embedding
+from ortmesh.serving.needs import Needs
+from ortmesh.serving.vectors import check_encoding, embedding, unit
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.centre import prepare
-from ortmesh_vision.settings import Centre, settings
+from ortmesh_vision.settings import Centre
 
 MAX_IMAGES = 32
+NEEDS = Needs(Centre, inputs={"image": "FP32"}, outputs={"embedding": 2})
 
 Prepared = npt.NDArray[np.float32] | BadInput
 
@@ -34,7 +35,7 @@ class Embed:
         """Every readable picture is an item of its own in the model's batcher."""
         check(request)
         model = self.models.choose("embed", request.model, call)
-        prepared = await prepare_all(request.images, settings(model.card, Centre), call)
+        prepared = await prepare_all(request.images, NEEDS.of(model), call)
         readable = [pixels for pixels in prepared if not isinstance(pixels, BadInput)]
         outputs = await model.many([{"image": pixels} for pixels in readable], call)
         vectors = iter([each["embedding"][0] for each in outputs])
@@ -76,10 +77,3 @@ async def prepare_all(images: Sequence[vision_pb2.Image], centre: Centre, call: 
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None  # the call's own end (overloaded, expired): one of them tells it
     return [task.result() for task in tasks]
-
-
-def unit(vector: Array) -> npt.NDArray[np.float32]:
-    """A vector [dimension] at length 1; one of zeros stays as it is."""
-    wide = vector.astype(np.float64)
-    length = float(np.linalg.norm(wide))
-    return (wide / length if length else wide).astype(np.float32)

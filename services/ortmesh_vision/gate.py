@@ -1,7 +1,7 @@
 """How many pages are worked on at once: each is megabytes at every stage, a waiting request only a file. Stage: task.
 
-Without it a few callers' pages would fill the models' queues, and a page whose lines were found would be refused when
-they come to be read.
+It bounds memory, which no queue does: a page that was begun holds up to 50 MB of pixels until it is read, its lines
+are taken by the models' queues whatever their bounds say, and a service admits a thousand calls.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from ortmesh.common.v1 import common_pb2
 from ortmesh.front.call import Call
 from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
+from ortmesh.serving.needs import Needs, asset, companion
 from ortmesh.serving.types import Tensors
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.bounds import min_score_of
@@ -28,7 +29,7 @@ from ortmesh_vision.ocr_crops import Image, Strip, cut, orienter_inputs, recogni
 from ortmesh_vision.ocr_order import reading_order, upside_down
 from ortmesh_vision.ocr_page import prepare
 from ortmesh_vision.ocr_text import read_characters, read_steps
-from ortmesh_vision.settings import LineFinder, Orienter, Recognizer, settings
+from ortmesh_vision.settings import LineFinder, Orienter, Recognizer
 
 DEFAULT_MIN_SCORE = 0.5
 PAGES_AT_ONCE = 4
@@ -38,6 +39,10 @@ LENGTH_AT_ONCE = 240
 characters: on a CPU eight such lines together cost 40 % more each than two (their activations leave the caches)."""
 SHORTEST = 7
 """Shorter lines cost as much: they are padded."""
+
+FINDER = Needs(LineFinder, inputs={"image": "FP32"}, outputs={"text": 4})
+ORIENTER = Needs(Orienter, inputs={"image": "FP32"}, outputs={"turned": 2})
+RECOGNIZER = Needs(Recognizer, inputs={"image": "FP32"}, outputs={"indices": 2, "scores": 2})
 
 S = TypeVar("S", Orienter, Recognizer)
 
@@ -63,9 +68,9 @@ class ReadText:
         """Find, turn, read."""
         min_score = min_score_of(request.min_score, DEFAULT_MIN_SCORE)
         model = self.models.choose("read_text", request.model, call)
-        finder = settings(model.card, LineFinder)
-        orienter = self.models.named(finder.orienter, "", call)
-        recognizer = self.models.named(finder.recognizer, "", call)
+        finder = FINDER.of(model)
+        orienter = companion(self.models, model, "orienter", finder.orienter, call)
+        recognizer = companion(self.models, model, "recognizer", finder.recognizer, call)
         async with self.gate.place(call):
             info, strips = await find_strips(model, request.image, finder, call)
             strips, others = await turned_upright(orienter, strips, call)
@@ -88,7 +93,7 @@ async def find_strips(
 
 async def turned_upright(model: Model, strips: Sequence[Strip], call: Call) -> tuple[list[Strip], dict[int, Strip]]:
     """The strips as they are read, and the other way round by index, those that may be read either way."""
-    orienter = settings(model.card, Orienter)
+    orienter = ORIENTER.of(model)
     outputs = await run_all(model, orienter_inputs, strips, orienter, call)
     turned = np.array([each["turned"][0, 1] for each in outputs], np.float32)
     turns, doubtful = upside_down([strip.corners for strip in strips], turned, orienter.turned_threshold)
@@ -98,8 +103,8 @@ async def turned_upright(model: Model, strips: Sequence[Strip], call: Call) -> t
 
 async def read_strips(model: Model, strips: Sequence[Strip], call: Call) -> list[Line]:
     """What the strips say, in their order; those of like width are sent together."""
-    recognizer = settings(model.card, Recognizer)
-    characters = model.asset(read_characters, recognizer.characters)
+    recognizer = RECOGNIZER.of(model)
+    characters = await call.in_pool(asset, model, read_characters, recognizer.characters)
     by_width = sorted(range(len(strips)), key=lambda index: strips[index].aspect)
     outputs = await run_all(model, recognizer_inputs, [strips[index] for index in by_width], recognizer, call)
     read = {

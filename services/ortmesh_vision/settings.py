@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from ortmesh.errors import ModelFailed
-from ortmesh.serving.cards import Card
+from ortmesh.serving.needs import Settings
 from ortmesh_vision.pictures import Pixels
 
 Triple = tuple[float, float, float]
-
-
-class Settings(BaseModel):
-    """Every set of constants. A card may say more than a task reads (the dimension of a vector)."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Planes(Settings):
@@ -116,18 +109,3 @@ class Recognizer(Planes):
     """A line that would be longer is squeezed to it."""
     pad_value: float = 0
     """Behind a line that is shorter than its class, after normalization."""
-
-
-S = TypeVar("S", bound=Settings)
-
-
-def settings(card: Card, kind: type[S]) -> S:
-    """The card's constants as one of the kinds above. ModelFailed, naming the key, when they are not."""
-    written: dict[str, Any] = card.preprocessing
-    try:
-        return kind.model_validate(written)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise ModelFailed(
-            f"the card of {card.key} can't be used: preprocessing: {wrong}", resource=("model", card.key)
-        ) from None

@@ -216,6 +216,12 @@ def test_a_field_that_the_message_names_is_not_said_twice(mesh: Mesh, run: Run) 
     assert run("call", "nlp", "embed", "").stderr == "error: INVALID_ARGUMENT: texts[0]: no text\n"
 
 
+def test_a_long_description_whose_end_the_server_cut_is_not_said_twice(mesh: Mesh, run: Run) -> None:
+    message = f"texts[0]: {'too long ' * 40}"
+    mesh.answers["nlp.Embed"] = status("INVALID_ARGUMENT", message, bad("texts[0]", f"{'too long ' * 20}…"))
+    assert run("call", "nlp", "embed", "").stderr.count("texts[0]") == 1
+
+
 def test_an_overloaded_mesh_says_when_to_come_back(mesh: Mesh, run: Run) -> None:
     mesh.answers["nlp.Embed"] = status("RESOURCE_EXHAUSTED", "the queue is full", info("OVERLOADED"), retry(0.5))
     assert "Try again in 0.5 s." in run("call", "nlp", "embed", "x").stderr
@@ -226,6 +232,26 @@ def test_a_model_that_loads_is_not_taken_for_an_absent_mesh(mesh: Mesh, run: Run
     shown = run("call", "nlp", "embed", "x").stderr
     assert "UNAVAILABLE: minilm is loading" in shown
     assert "try again in a moment" in shown
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "no healthy upstream",
+        "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+    ],
+)
+def test_a_service_that_is_down_is_not_taken_for_an_absent_mesh(mesh: Mesh, run: Run, message: str) -> None:
+    """The gateway's proxy answers without any details."""
+    mesh.answers["nlp.Embed"] = status("UNAVAILABLE", message)
+    shown = run("call", "nlp", "embed", "x").stderr
+    assert f"error: UNAVAILABLE: {message}" in shown
+    assert "nothing answers" not in shown
+
+
+@pytest.mark.parametrize("address", ["nowhere.invalid:80", "unix:/nowhere/mesh.sock"])
+def test_a_wrong_address_is_told_as_an_absent_mesh(run: Run, address: str) -> None:
+    assert f"nothing answers at {address}" in run("call", "nlp", "embed", "x", "--address", address).stderr
 
 
 def test_an_absent_mesh_is_told_with_what_to_do(run: Run) -> None:

@@ -79,6 +79,18 @@ def test_a_model_that_the_mesh_does_not_have_is_an_error(mesh: Mesh, run: Run) -
     assert "NOT_FOUND: no model 'x'; near names: y" in result.stderr
 
 
+@pytest.mark.parametrize("command", [("list",), ("show", "minilm")])
+def test_a_mesh_that_answers_is_not_replaced_by_the_store(
+    command: tuple[str, ...], mesh: Mesh, run: Run, store: Store
+) -> None:
+    for method in ("ListModels", "GetModel"):
+        mesh.answers[method] = status("UNAVAILABLE", "no healthy upstream")
+    result = run("models", *command)
+    assert result.exit_code == 1
+    assert "error: UNAVAILABLE: no healthy upstream" in result.stderr
+    assert "the store holds" not in result.stderr
+
+
 def test_an_added_file_is_listed_from_the_store(run: Run, store: Store, onnx_file: Path) -> None:
     added = run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
     assert added.exit_code == 0, added.stderr

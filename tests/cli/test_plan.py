@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ortmesh.cli.hints import addresses, commands
+from ortmesh.cli.hints import addresses, commands, reachable
 from ortmesh.cli.plan import BadPlan, Plan, make_plan, read_families, read_replicas
 from ortmesh.cli.runtime import InUse, claim_port, runtime_folder
 
@@ -53,6 +53,33 @@ def test_each_part_has_a_metrics_port_of_its_own() -> None:
 def test_a_folder_too_deep_for_sockets_is_an_error() -> None:
     with pytest.raises(BadPlan, match="choose a shorter folder with --runtime"):
         make_plan({"nlp": 1}, [], host="h", port=1, folder=Path("/" + "x" * 100), store=STORE, metrics_port=None)
+
+
+def test_a_folder_too_deep_for_the_gateways_sockets_is_an_error_too() -> None:
+    """Those have the longest names: without this the gateway alone would fail, three times."""
+    folder = Path("/" + "x" * 89)
+    with pytest.raises(BadPlan, match=r"gateway/directory\.sock.*choose a shorter folder with --runtime"):
+        make_plan({"nlp": 1}, [], host="h", port=1, folder=folder, store=STORE, metrics_port=None)
+
+
+def test_ports_of_the_metrics_that_are_too_high_are_an_error() -> None:
+    assert _plan({"vision": 2, "nlp": 1}, metrics_port=65532).names[-1] == "gateway"
+    with pytest.raises(BadPlan, match="--metrics-port 65533: there are no 4 ports from there on"):
+        _plan({"vision": 2, "nlp": 1}, metrics_port=65533)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("localhost", "localhost:8080"), ("::1", "[::1]:8080"), ("[::1]", "[::1]:8080")]
+)
+def test_the_address_is_written_as_callers_write_it(host: str, address: str) -> None:
+    assert _plan({"nlp": 1}, host=host).address == address
+
+
+@pytest.mark.parametrize(
+    ("listens", "called"), [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.1:1", "10.0.0.1:1")]
+)
+def test_an_address_for_listening_only_is_called_on_this_machine(listens: str, called: str) -> None:
+    assert reachable(listens) == called
 
 
 def test_all_families_with_models_are_served_unless_some_are_named() -> None:

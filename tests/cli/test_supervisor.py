@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -213,3 +214,67 @@ def test_children_end_when_the_supervisor_is_killed() -> None:
 )
 def test_the_reason_is_in_words(code: int, last: str, words: str) -> None:
     assert reason(code, last) == words
+
+
+async def test_a_start_that_fails_is_a_death_like_others(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has no process or pipe left for a moment must not cost the part for good."""
+    spawn, deaths = asyncio.create_subprocess_exec, []
+    supervisor = Supervisor(
+        screen.show, on_death=lambda *death: deaths.append(death), delays=Delays(first=0.01, longest=0.01)
+    )
+    await supervisor.start(_part("a", SLEEPER))
+    await screen.until("a", "up")
+
+    async def refuse_twice(*arguments: Any, **options: Any) -> Any:
+        if len(deaths) < 3:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return await spawn(*arguments, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse_twice)
+    pid = supervisor.pid("a")
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    await screen.until("a", "up", times=2)
+    refused = "could not be started: [Errno 11] Resource temporarily unavailable"
+    assert deaths == [("a", 1, "was ended by SIGKILL"), ("a", 2, refused), ("a", 3, refused)]
+    await supervisor.kill()
+
+
+async def test_a_part_that_is_told_to_end_while_it_starts_anew_does(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawn, starting, go_on = asyncio.create_subprocess_exec, asyncio.Event(), asyncio.Event()
+    supervisor = Supervisor(screen.show, delays=Delays(first=0.01))
+    await supervisor.start(_part("a", SLEEPER))
+    await screen.until("a", "up")
+
+    async def wait(*arguments: Any, **options: Any) -> Any:
+        starting.set()
+        await go_on.wait()
+        return await spawn(*arguments, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", wait)
+    pid = supervisor.pid("a")
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    await starting.wait()
+    stopping = asyncio.create_task(supervisor.stop(["a"], 60))
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait_for(stopping, 20)
+
+
+async def test_the_signals_that_end_a_part_are_the_callers_choice(screen: Screen) -> None:
+    code = (
+        "import signal, time\n"
+        "def say(number, _): print(signal.Signals(number).name, flush=True)\n"
+        "def end(*_): print('SIGINT', flush=True); raise SystemExit\n"
+        "signal.signal(signal.SIGTERM, say); signal.signal(signal.SIGINT, end)\n"
+        "print('up', flush=True)\n"
+        "while True: time.sleep(600)"
+    )
+    supervisor = Supervisor(screen.show)
+    await supervisor.start(_part("a", code))
+    await screen.until("a", "up")
+    await supervisor.stop(["a"], 20, (signal.SIGTERM, signal.SIGINT))
+    assert {"SIGTERM", "SIGINT"} >= {line for _, line in screen.lines} - {"up"} >= {"SIGINT"}

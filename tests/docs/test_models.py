@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import pytest
 import yaml
 from pydantic import BaseModel
 
 from ortmesh import catalogue
 from ortmesh.serving.cards import Batching, Card, License, Quality, Runtime, Source, TensorSpec
+from ortmesh.serving.needs import Needs
+from ortmesh_nlp import embed
+from ortmesh_speech import recognize
+from ortmesh_vision import classify, read_text
 from tests.docs.pages import DOCS, ROOT, blocks, table_rows
 
 PAGE = DOCS / "models.md"
@@ -26,6 +32,30 @@ def test_the_example_is_a_card() -> None:
     for block in blocks(PAGE):
         if block.language == "yaml":
             Card.model_validate(yaml.safe_load(block.text))
+
+
+@pytest.mark.parametrize(
+    ("task", "needs"),
+    [
+        ("embed, of nlp", embed.NEEDS),
+        ("classify", classify.NEEDS),
+        ("read_text", read_text.FINDER),
+        ("its recognizer", read_text.RECOGNIZER),
+        ("its orienter", read_text.ORIENTER),
+        ("recognize", recognize.NEEDS),
+    ],
+)
+def test_what_a_task_needs_is_described(task: str, needs: Needs[Any]) -> None:
+    """Its tensors, its constants and their defaults; in bold what has none."""
+    (row,) = [row for row in table_rows(PAGE) if row[0] == task and len(row) == 4]
+    assert set(needs.inputs) <= set(re.findall(r"`(\w+)`", row[1]))
+    assert set(needs.outputs) == set(re.findall(r"`(\w+)`", row[2]))
+    for name, field in needs.constants.model_fields.items():
+        described = re.search(rf"(\*\*)?`{name}`(?:\*\*)?(?: \(`?([\w.]+))?", row[3])
+        assert described, name
+        assert bool(described[1]) == field.is_required(), name
+        if not field.is_required() and name != "channels":
+            assert described[2] == f"{field.default}", name
 
 
 def test_the_readme_names_every_default_model_with_its_licence() -> None:

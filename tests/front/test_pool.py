@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -56,27 +57,61 @@ async def test_what_would_stop_a_loop_becomes_a_plain_error(pool: Pool) -> None:
         await Call(PATH, pool=pool).in_pool(next, iter(()))
 
 
-async def test_bytes_over_the_bound_are_refused_at_a_calls_first_stage(pool: Pool) -> None:
+async def test_bytes_over_the_bound_are_refused(pool: Pool) -> None:
+    """Also those of a call whose small functions were run before: a model has not begun on it."""
+    late = Call(PATH, pool=pool)
+    await late.in_pool(len, b"x")
     blocker, running = await _blocked(pool, b"x" * 600)
-    with pytest.raises(Overloaded) as caught:
-        await pool.run(Call(PATH, pool=pool), len, b"x" * 600)
-    assert caught.value.retry_after_seconds is not None
+    for call in (late, Call(PATH, pool=pool)):
+        with pytest.raises(Overloaded) as caught:
+            await pool.run(call, len, b"x" * 600)
+        assert caught.value.retry_after_seconds is not None
     blocker.release.set()
     assert await running == "done"
-    assert await pool.run(Call(PATH, pool=pool), len, b"x" * 600) == 600
+    assert await pool.run(late, len, b"x" * 600) == 600
 
 
-async def test_later_stages_of_a_call_are_never_refused(pool: Pool) -> None:
+async def test_stages_after_a_model_took_work_are_never_refused(pool: Pool) -> None:
     call = Call(PATH, pool=pool)
-    await call.in_pool(len, b"x")
+    call.admitted = True
     blocker, running = await _blocked(pool, b"x" * 900)
     later = asyncio.create_task(call.in_pool(len, b"x" * 900))
     blocker.release.set()
     assert (await running, await later) == ("done", 900)
 
 
-async def test_one_function_may_exceed_the_bound_alone(pool: Pool) -> None:
+async def test_one_call_may_exceed_the_bound_alone(pool: Pool) -> None:
+    """Whether by one function or by several at once: its message's own limit has let it pass."""
     assert await pool.run(Call(PATH, pool=pool), len, b"x" * 5000) == 5000
+    call = Call(PATH, pool=pool)
+    assert await asyncio.gather(*(call.in_pool(len, b"x" * 900) for _ in range(3))) == [900] * 3
+    await asyncio.to_thread(pool.close)
+    assert (pool.bytes, call.pool_bytes) == (0, 0)
+
+
+async def test_what_another_thread_submits_tells_its_outcome_itself(pool: Pool) -> None:
+    told: list[object] = []
+    ended = threading.Event()
+
+    def tell(outcome: object) -> None:
+        told.append(outcome)
+        ended.set()
+
+    def submit(call: Call, function: Callable[[int], None]) -> None:
+        ended.clear()
+        pool.submit(call, function, 7, nbytes=4, fail=tell)
+
+    def break_(number: int) -> None:
+        raise ValueError(number)
+
+    await asyncio.to_thread(submit, Call(PATH, pool=pool), tell)
+    assert await asyncio.to_thread(ended.wait, 5)
+    await asyncio.to_thread(submit, Call(PATH, pool=pool), break_)
+    assert await asyncio.to_thread(ended.wait, 5)
+    await asyncio.to_thread(submit, Call(PATH, pool=pool, deadline=-math.inf), tell)
+    assert await asyncio.to_thread(ended.wait, 5)
+    assert told[0] == 7
+    assert [type(error) for error in told[1:]] == [ValueError, Expired]
 
 
 async def test_work_that_expired_while_it_waited_is_dropped(pool: Pool) -> None:
@@ -116,9 +151,12 @@ async def test_a_closing_pool_tells_those_that_wait() -> None:
     blocker, running = await _blocked(pool)
     waiting = asyncio.create_task(pool.run(Call(PATH, pool=pool), len, b""))
     await asyncio.sleep(0)
+    handed: list[BaseException] = []
+    pool.submit(Call(PATH, pool=pool), print, nbytes=0, fail=handed.append)
     closing = asyncio.create_task(asyncio.to_thread(pool.close))
     with pytest.raises(Draining):
         await waiting
+    assert [type(error) for error in handed] == [Draining]
     blocker.release.set()
     assert await running == "done"
     await closing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ortmesh_gateway.addresses import Address, by_family
+from ortmesh_gateway.addresses import Address, by_family, resolve
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:80", "[::1]:443", "vision.svc:8100", "unix:/run/a.sock"])
@@ -33,3 +33,14 @@ def test_replicas_are_grouped_by_family_in_their_order() -> None:
 def test_a_wrong_address_is_named() -> None:
     with pytest.raises(ValueError, match="nowhere"):
         by_family(["vision=nowhere"])
+
+
+async def test_a_name_to_listen_on_becomes_a_number() -> None:
+    assert await resolve(Address.parse("localhost:80")) == Address.parse("127.0.0.1:80")
+    for text in ("10.0.0.1:1", "[::1]:1", "unix:/a"):
+        assert await resolve(Address.parse(text)) == Address.parse(text)
+
+
+async def test_a_name_that_nobody_knows_is_an_error_that_says_it() -> None:
+    with pytest.raises(OSError, match=r"cannot listen on nowhere\.invalid:80: "):
+        await resolve(Address.parse("nowhere.invalid:80"))

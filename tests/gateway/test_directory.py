@@ -104,6 +104,12 @@ async def test_oip_tells_of_the_mesh_as_one_server(caller: Caller) -> None:
     assert [each.name for each in ready.models] == ["efficientnet", "minilm"]
 
 
+async def test_oip_says_not_ready_as_soon_as_health_does(caller: Caller) -> None:
+    """Load balancers that ask the one or the other go elsewhere at the same moment."""
+    caller.gateway.directory.health.drain()
+    assert not (await caller.oip("ServerReady")).ready
+
+
 async def test_the_repositorys_name_is_no_models_name(caller: Caller, nlp: Backend) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match="repository_name"):
         await caller.oip("RepositoryIndex", descriptors.oip("RepositoryIndexRequest")(repository_name="minilm"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from ortmesh.errors import NotFound
@@ -105,6 +107,32 @@ def test_what_is_not_found_says_what_there_is(mesh: Mesh) -> None:
         mesh.find("minlm")
     with pytest.raises(NotFound, match="minilm has no version '7'; it has 1"):
         mesh.find("minilm", "7")
+
+
+@pytest.mark.parametrize(("name", "version"), [("x" * 32_000_000, ""), ("minilm", "x" * 32_000_000)])
+def test_a_name_of_megabytes_costs_and_says_no_more_than_a_long_one(mesh: Mesh, name: str, version: str) -> None:
+    mesh.report(ONE, [model("minilm", "nlp")])
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotFound) as caught:
+            mesh.find(name, version)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1_000_000
+    assert len(caught.value.message) < 300
+    assert caught.value.resource is not None
+    assert len(caught.value.resource[1]) < 300
+
+
+def test_a_family_is_ready_when_callers_find_a_model_of_it_ready(mesh: Mesh) -> None:
+    mesh.report(ONE, [model("new", "nlp")])
+    mesh.report(TWO, [])
+    assert not mesh.ready("nlp")
+    mesh.routed(["minilm", "new"])
+    assert not mesh.ready("nlp"), "the other replica answers NOT_FOUND"
+    mesh.report(TWO, [model("new", "nlp")])
+    assert mesh.ready("nlp")
 
 
 def test_watchers_hear_of_changes_only(mesh: Mesh) -> None:

@@ -86,6 +86,53 @@ async def test_an_envoy_that_cannot_start_says_why(folder: Path) -> None:
     await process.stop(0)
 
 
+async def test_a_line_of_any_length_does_not_stop_the_reading_of_its_log(folder: Path) -> None:
+    """An Envoy whose log nobody reads stands still once the pipe is full."""
+    envoy = folder / "envoy"
+    envoy.write_text(
+        "#!/bin/sh\nhead -c 300000 /dev/zero | tr '\\0' x >&2; echo >&2; echo 'error the reason' >&2; exit 3"
+    )
+    envoy.chmod(0o700)
+    process = EnvoyProcess(envoy, [], Admin(folder / "admin.sock"))
+    with pytest.raises(EnvoyFailed, match=r"exited with 3 before it served: .*xxx | the reason$") as caught:
+        await process.start()
+    assert len(str(caught.value)) < 5000
+    await process.stop(0)
+
+
+async def test_a_machine_without_room_for_a_new_envoy_is_asked_again(
+    mesh: Mesh, nlp: Backend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with mesh(nlp) as caller:
+        spawn, refused = asyncio.create_subprocess_exec, asyncio.Event()
+
+        async def refuse_once(*arguments: Any, **options: Any) -> Any:
+            if refused.is_set():
+                return await spawn(*arguments, **options)
+            refused.set()
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse_once)
+        assert caller.gateway.envoy_pid
+        os.kill(caller.gateway.envoy_pid, signal.SIGKILL)
+        await asyncio.wait_for(refused.wait(), 10)
+        assert (await caller.infer("minilm", timeout=10, wait_for_ready=True)).model_version == "nlp"
+        assert "could not be started ([Errno 11] Resource temporarily unavailable)" in caplog.text
+
+
+async def test_a_terminals_ctrl_c_does_not_reach_envoy(mesh: Mesh, nlp: Backend) -> None:
+    """It would end at once, and with it the calls that the gateway lets end."""
+    async with mesh(nlp) as caller:
+        assert caller.gateway.envoy_pid
+        assert os.getpgid(caller.gateway.envoy_pid) != os.getpgid(0)
+
+
+async def test_the_gateway_listens_where_a_name_points(mesh: Mesh, nlp: Backend) -> None:
+    async with mesh(nlp, address="localhost:0") as caller:
+        assert caller.gateway.address.startswith("127.0.0.1:")
+        assert (await caller.infer("minilm")).model_version == "nlp"
+
+
 def test_envoy_ends_with_its_gateway(folder: Path) -> None:
     """However the gateway ends: nothing is left that holds the port."""
     gateway = _start("--listen", "127.0.0.1:0", "--backend", f"nlp=unix:{folder}/nobody", runtime=folder / "run")
@@ -133,6 +180,41 @@ def test_the_command_fails_plainly_when_the_port_is_taken() -> None:
     assert "Traceback" not in said
 
 
+def test_a_runtime_folder_too_deep_for_sockets_is_told(folder: Path) -> None:
+    gateway = _start(
+        "--listen", f"unix:{folder}/mesh", "--backend", f"nlp=unix:{folder}/x", runtime=Path("/tmp/" + 88 * "x")
+    )
+    _, said = gateway.communicate(timeout=20)
+    assert gateway.returncode == 1
+    assert "the folder of the sockets has at most 92 bytes, see ORTMESH_GATEWAY_RUNTIME" in said
+    assert "Traceback" not in said
+
+
+def test_the_runtime_folder_may_be_a_relative_one(folder: Path) -> None:
+    gateway = _start(
+        *("--listen", f"unix:{folder}/mesh", "--backend", f"nlp=unix:{folder}/x"), runtime=Path("run"), cwd=folder
+    )
+    _until(gateway, "listens on")
+    gateway.send_signal(signal.SIGTERM)
+    gateway.communicate(timeout=20)
+    assert gateway.returncode == 0
+    assert (folder / "run" / "routes.json").exists()
+
+
+def test_what_ends_a_gateway_that_served_is_not_told_as_a_failed_start() -> None:
+    code = (
+        "import ortmesh_gateway.__main__ as command\n"
+        "async def run(settings): raise OSError('a bug')\n"
+        "command.run = run\n"
+        "command.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == 1
+    assert "the gateway can't go on" in done.stderr
+    assert "a bug" in done.stderr
+    assert "can't start" not in done.stderr
+
+
 def test_the_command_names_a_wrong_backend() -> None:
     gateway = _start("--backend", "smell=unix:/tmp/x")
     _, said = gateway.communicate(timeout=20)
@@ -140,10 +222,12 @@ def test_the_command_names_a_wrong_backend() -> None:
     assert "'smell=unix:/tmp/x' is not FAMILY=ADDRESS" in said
 
 
-def _start(*arguments: str, runtime: Path | None = None) -> subprocess.Popen[str]:
+def _start(*arguments: str, runtime: Path | None = None, cwd: Path | None = None) -> subprocess.Popen[str]:
     environment = os.environ | {"ORTMESH_GATEWAY_DRAIN_SECONDS": "0", "ORTMESH_GATEWAY_RUNTIME": str(runtime or "")}
     command = [sys.executable, "-m", "ortmesh_gateway", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=cwd
+    )
 
 
 def _until(process: subprocess.Popen[str], text: str) -> str:

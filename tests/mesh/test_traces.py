@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 def test_the_spans_of_a_call_form_one_chain(collector: Collector, store: Store, tmp_path: Path) -> None:
     """An unsampled call leaves none."""
-    mesh = RunningMesh(store.root, Path("/tmp/om-traces"), "native", "--families", "nlp")
+    mesh = RunningMesh(store.root, Path(tempfile.mkdtemp(prefix="om-", dir="/tmp")), "native", "--families", "nlp")
     try:
         mesh.until_line("^ready in", seconds=START_SECONDS)
         with Client(mesh.address) as client:

@@ -12,8 +12,9 @@ from ortmesh.errors import BadInput, NotFound
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1.nlp_pb2 import DetectLanguageRequest
 from ortmesh.serving.models import Models
+from ortmesh.serving.needs import read_lines
 from ortmesh.serving.store import Store
-from ortmesh_nlp.detect_language import READ_CHARACTERS, DetectLanguage, load_names, prepare, readable
+from ortmesh_nlp.detect_language import READ_CHARACTERS, DetectLanguage, prepare, readable
 from ortmesh_nlp.ngrams import Dictionary, load_dictionary
 from tests.conftest import FamilyModels
 
@@ -166,7 +167,7 @@ def test_the_longest_texts_take_milliseconds(dictionary: Dictionary, unit: str) 
 def test_every_language_has_a_tag_and_a_name(store: Store) -> None:
     folder = store.folder("lid-176", "1")
     tags = (folder / str(catalogue.card("lid-176").labels)).read_text(encoding="utf-8").splitlines()
-    names = load_names(folder / "names.txt")
+    names = read_lines(folder / "names.txt")
     assert len(tags) == len(set(tags)) == len(names) == len(set(names)) == 176
     assert {"gsw", "bho", "sr", "zh"} <= set(tags)
     assert dict(zip(tags, names, strict=True))["vo"] == "Volapük"

@@ -13,7 +13,8 @@ from ortmesh.front.call import Call
 from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
-from ortmesh_nlp.embed import Embed, Tokens, cut, load_tokenizer, prepare
+from ortmesh.serving.tokenizing import load_tokenizer
+from ortmesh_nlp.embed import Embed, Tokens, cut, prepare
 from tests.conftest import FamilyModels
 
 QUESTION = "How do I reset my password?"

@@ -14,7 +14,7 @@ from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.nlp.v1.nlp_pb2 import Entity, FindEntitiesRequest, FindEntitiesResponse
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
-from ortmesh_nlp.embed import load_tokenizer
+from ortmesh.serving.tokenizing import load_tokenizer
 from ortmesh_nlp.find_entities import FindEntities, prepare
 from tests.conftest import FamilyModels
 

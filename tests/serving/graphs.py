@@ -66,3 +66,65 @@ def masked_sum(folder: Path, *, honest: bool = True) -> Path:
         [tensor("y", ["n"])],
         {"axis": np.array([1], np.int64)},
     )
+
+
+def compress(folder: Path) -> Path:
+    """y = the rows whose first number is above -10: an answer may have fewer rows than its request."""
+    nodes = [
+        helper.make_node("Gather", ["x", "zero"], ["first"], axis=1),
+        helper.make_node("Greater", ["first", "bound"], ["kept"]),
+        helper.make_node("Compress", ["x", "kept"], ["y"], axis=0),
+    ]
+    weights = {"zero": np.array(0, np.int64), "bound": np.float32(-10)}
+    return write(folder, nodes, [tensor("x", ["n", 4])], [tensor("y", ["m", 4])], weights)
+
+
+def first_four_rows(folder: Path) -> Path:
+    """y = x[:4]: what a batch of three does not show."""
+    nodes = [helper.make_node("Slice", ["x", "from", "to", "axis"], ["y"])]
+    weights = {"from": np.array([0], np.int64), "to": np.array([4], np.int64), "axis": np.array([0], np.int64)}
+    return write(folder, nodes, [tensor("x", ["n", 4])], [tensor("y", ["m", 4])], weights)
+
+
+def only_the_first(folder: Path) -> Path:
+    """y = the batch's first text, for every row."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["rows"]),
+        helper.make_node(
+            "ConstantOfShape", ["rows"], ["zeros"], value=helper.make_tensor("v", TensorProto.INT64, [1], [0])
+        ),
+        helper.make_node("Gather", ["x", "zeros"], ["y"]),
+    ]
+    inputs, outputs = [tensor("x", ["n"], TensorProto.STRING)], [tensor("y", ["n"], TensorProto.STRING)]
+    return write(folder, nodes, inputs, outputs, {})
+
+
+def one_scale(folder: Path) -> Path:
+    """y = x quantized with one scale for the whole batch, as dynamic quantization does."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("DynamicQuantizeLinear", ["f"], ["q", "s", "z"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    return write(folder, nodes, [tensor("x", ["n", 16], TensorProto.UINT8)], [tensor("y", ["n", 16])], {})
+
+
+def tiny_difference(folder: Path) -> Path:
+    """y = (x - mean over the batch) / 100,000: small, and wrong all the same."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["difference"]),
+        helper.make_node("Mul", ["difference", "small"], ["y"]),
+    ]
+    return write(folder, nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])], {"small": np.float32(1e-5)})
+
+
+def not_a_number(folder: Path) -> Path:
+    """y = log(x - 10) - its mean over the batch: usual samples give NaN, which proves nothing."""
+    nodes = [
+        helper.make_node("Sub", ["x", "ten"], ["shifted"]),
+        helper.make_node("Log", ["shifted"], ["l"]),
+        helper.make_node("ReduceMean", ["l"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["l", "mean"], ["y"]),
+    ]
+    return write(folder, nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])], {"ten": np.float32(10)})

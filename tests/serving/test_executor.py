@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
-from ortmesh.errors import BadInput, ExecutorFailed
+from ortmesh.errors import BadInput, ExecutorFailed, Expired
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import Card, Runtime
 from ortmesh.serving.executor.failures import ExecutorBroken, failure_of
@@ -102,6 +103,7 @@ def test_a_broken_device_ends_the_items_and_then_the_executor(tmp_path: Path, mo
         raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
 
     monkeypatch.setattr(executor, "_compute", fail)
+    monkeypatch.setattr(executor, "_on_device", True)
     pile, items = Pile(), items_of([{"x": np.zeros((1, 4), np.float32)}] * 2, signature)
     pile.submit_many(items)
     with pytest.raises(ExecutorBroken):
@@ -110,7 +112,7 @@ def test_a_broken_device_ends_the_items_and_then_the_executor(tmp_path: Path, mo
 
 
 def test_a_bug_tells_the_caller_nothing_of_its_text() -> None:
-    assert failure_of(KeyError("/secret/path")).message == "the model failed on this request"
+    assert failure_of(KeyError("/secret/path"), on_device=False).message == "the model failed on this request"
 
 
 def test_an_executor_ends_when_its_pile_closes(tmp_path: Path) -> None:
@@ -154,6 +156,60 @@ def test_a_graph_that_subtracts_the_batch_mean_is_served_one_at_a_time(tmp_path:
     mode, reason = found(tmp_path, card())
     assert mode is Mode.ALONE
     assert "depended on the rest of the batch" in reason
+
+
+@pytest.mark.parametrize(
+    "graph", [graphs.only_the_first, graphs.one_scale, graphs.tiny_difference, graphs.not_a_number]
+)
+def test_graphs_that_look_at_the_whole_batch_are_served_one_at_a_time(
+    tmp_path: Path, graph: Callable[[Path], Path]
+) -> None:
+    graph(tmp_path)
+    assert found(tmp_path, card())[0] is Mode.ALONE
+
+
+@pytest.mark.parametrize("graph", [graphs.compress, graphs.first_four_rows])
+def test_no_caller_gets_anothers_rows_of_a_graph_that_drops_some(tmp_path: Path, graph: Callable[[Path], Path]) -> None:
+    """Warm-up may not see it; the first batch that has not its rows is run again one by one, and is the last one."""
+    executor, signature = executor_for(graph(tmp_path), card())
+    reasons: list[str] = []
+    executor.on_alone = reasons.append
+    many = [{"x": np.full((1, 4), n if n % 2 else -20, np.float32)} for n in range(8)]
+    items = items_of(many, signature)
+    executor.run(items)
+    for number, item in enumerate(items):
+        alone = items_of([many[number]], signature)
+        executor.run(alone)
+        np.testing.assert_array_equal(outputs_of(item)["y"], outputs_of(alone[0])["y"])
+    assert len(reasons) == 1
+    assert "depended on the rest of the batch" in reasons[0]
+
+
+def test_an_item_of_many_rows_runs_in_parts_of_a_batch(tmp_path: Path) -> None:
+    executor, signature = executor_for(graphs.double(tmp_path), card())
+    x = np.arange(400, dtype=np.float32).reshape(100, 4)
+    items = items_of([{"x": x}], signature)
+    executor.run(items)
+    np.testing.assert_array_equal(outputs_of(items[0])["y"], x * 2)
+
+
+def test_the_parts_of_an_item_whose_caller_left_are_not_computed(tmp_path: Path) -> None:
+    executor, signature = executor_for(graphs.double(tmp_path), card())
+    items = items_of([{"x": np.zeros((100, 4), np.float32)}], signature)
+    items[0].deadline = 0.0
+    executor.run(items)
+    assert isinstance(items[0].answer.error, Expired)  # type: ignore[attr-defined]
+
+
+def test_names_in_a_graph_do_not_break_the_executor(tmp_path: Path) -> None:
+    """A node called to_cuda refuses a caller's shape: that is the caller's mistake."""
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"], name="to_cuda_layout")]
+    inputs, outputs = [graphs.tensor("x", ["n", "m"])], [graphs.tensor("y", ["k", 4])]
+    path = graphs.write(tmp_path, nodes, inputs, outputs, {"shape": np.array([-1, 4], np.int64)})
+    executor, signature = executor_for(path, card())
+    items = items_of([{"x": np.zeros((1, 3), np.float32)}], signature)
+    executor.run(items)
+    assert isinstance(items[0].answer.error, BadInput)  # type: ignore[attr-defined]
 
 
 def test_an_honest_mask_allows_padding(tmp_path: Path) -> None:

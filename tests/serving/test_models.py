@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from ortmesh.errors import BadInput, ModelFailed, NotFound, NotReady
 from ortmesh.front.call import Call
 from ortmesh.serving.cards import Card
-from ortmesh.serving.model import Model
+from ortmesh.serving.loaded import load
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.serving.types import NoMeter
@@ -141,23 +143,143 @@ async def test_a_removed_model_is_gone_after_its_last_lease(models: Models, shel
     other = new_call(call)
     model = models.choose("embed", "", other)
     shelf.remove("double", "1")
-    await until(models, lambda: not models.list())
-    with pytest.raises(NotFound):
+    await until(models, lambda: model.state == "UNLOADING")
+    with pytest.raises(NotReady, match="is being unloaded"):
         models.named("double", "1", call)
     assert (await model(ONES, other))["y"].tolist() == [[2, 2, 2, 2]], "a leased model still answers"
     other.end()
-    await until(models, lambda: _stopped(model))
+    await until(models, lambda: not models.list())
+    assert not executors()
+    with pytest.raises(NotFound):
+        models.named("double", "1", call)
 
 
-def _stopped(model: Model) -> bool:
-    return not any(thread.is_alive() for thread in model._threads)
+def executors() -> list[str]:
+    """The executors' threads of these tests' models."""
+    ours = ("executor-double@", "executor-late@")
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(ours)]
+
+
+@pytest.fixture
+def loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], threading.Event]]:
+    """`loading(description)` holds up the load of cards with this description until its event is set."""
+    gates: dict[str, threading.Event] = {}
+
+    def held(card: Card, *rest: Any) -> Any:
+        if card.description in gates:
+            gates[card.description].wait(20)
+        return load(card, *rest)
+
+    monkeypatch.setattr("ortmesh.serving.models.load", held)
+    yield lambda description: gates.setdefault(description, threading.Event())
+    for gate in gates.values():
+        gate.set()
+
+
+def replace(store: Store, folder: Path, description: str) -> None:
+    """Puts another double@1 in the place of the one that is installed."""
+    with store.staging() as draft:
+        shutil.copy(folder / "model.onnx", draft)
+        fields = {"name": "double", "family": "nlp", "tasks": ["embed"], "description": description}
+        store.install(Card.model_validate(fields), draft, replace=True)
+
+
+async def until_described(models: Models, description: str) -> None:
+    await until(models, lambda: models.find("double").card.description == description)
+    await until(models, lambda: models.find("double").state == "READY")
+
+
+async def test_a_version_that_is_removed_while_it_loads_never_runs(
+    models: Models, shelf: Store, tmp_path: Path, loading: Callable[[str], threading.Event]
+) -> None:
+    gate = loading("slow")
+    install(shelf, tmp_path / "double", name="late", description="slow")
+    await until(models, lambda: any(model.name == "late" for model in models.list()))
+    shelf.remove("late", "1")
+    await asyncio.sleep(1)
+    gate.set()
+    await until(models, lambda: [model.name for model in models.list()] == ["double"])
+    assert executors() == ["executor-double@1-0"]
+
+
+async def test_of_two_quick_replacements_the_last_one_serves(
+    models: Models, shelf: Store, tmp_path: Path, loading: Callable[[str], threading.Event]
+) -> None:
+    gate = loading("slow")
+    replace(shelf, tmp_path / "double", "slow")
+    await asyncio.sleep(1)
+    replace(shelf, tmp_path / "double", "last")
+    await asyncio.sleep(1)
+    gate.set()
+    await until_described(models, "last")
+    await until(models, lambda: len(executors()) == 1)
+
+
+async def test_a_version_that_is_removed_while_its_replacement_loads_stays_gone(
+    models: Models, shelf: Store, tmp_path: Path, loading: Callable[[str], threading.Event]
+) -> None:
+    gate = loading("slow")
+    replace(shelf, tmp_path / "double", "slow")
+    await asyncio.sleep(1)
+    shelf.remove("double", "1")
+    await asyncio.sleep(1)
+    gate.set()
+    await until(models, lambda: not models.list())
+    assert not executors()
+
+
+async def test_a_broken_replacement_leaves_what_serves_in_service(
+    models: Models, shelf: Store, tmp_path: Path, call: Call
+) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "model.onnx").write_bytes(b"no graph")
+    replace(shelf, tmp_path / "bad", "broken")
+    await until(models, lambda: "what replaced it can't be served" in models.find("double").state_reason)
+    assert models.find("double").state == "READY"
+    assert (await models.choose("embed", "", call)(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
+
+
+async def test_a_broken_default_is_passed_over_by_a_service_that_starts(
+    shelf: Store, tmp_path: Path, call: Call
+) -> None:
+    """As by one that runs: which version answers must not depend on when a service was started."""
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "model.onnx").write_bytes(b"no graph")
+    install(shelf, tmp_path / "bad", version="2", tasks=["embed"])
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+        await models.until_loaded()
+        assert models.choose("embed", "", call).version == "1"
+
+
+async def test_a_restart_that_fails_is_tried_again_and_what_waits_is_told(
+    models: Models, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [RuntimeError("no memory"), RuntimeError("no memory")]
+
+    def fail_twice(*given: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return load(*given)
+
+    monkeypatch.setattr("ortmesh.serving.models.load", fail_twice)
+    model = models.find("double")
+    die(models, "CUDA failure 700")
+    await until(models, lambda: model.state == "FAILED")
+    await until(models, lambda: "could not be started again" in model.state_reason)
+    await until(models, lambda: model.state == "READY")
+    assert (await model(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
+
+
+def die(models: Models, text: str) -> None:
+    """Tells that the executor of double@1 broke."""
+    models._slots["double", "1"]._died(models.find("double"), RuntimeError(text))
 
 
 async def test_an_executor_that_dies_makes_its_model_not_ready_and_is_restarted(models: Models, call: Call) -> None:
     model = models.find("double")
     states: list[str] = []
     models.watch(lambda: states.append(model.state))
-    models._died(model, RuntimeError("CUDA failure 700"))
+    die(models, "CUDA failure 700")
     await until(models, lambda: model.state == "FAILED")
     assert "CUDA failure 700" in model.state_reason
     with pytest.raises(NotReady):
@@ -178,6 +300,7 @@ async def test_a_broken_executor_thread_is_replaced(
 
     def fail_once(self: SessionExecutor, items: object) -> object:
         if broken.pop() if broken else False:
+            monkeypatch.setattr(self, "_on_device", True)
             raise RuntimeError("CUDNN failure 8")
         return compute(self, items)  # type: ignore[arg-type]
 

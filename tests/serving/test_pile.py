@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +15,19 @@ from hypothesis import strategies as st
 
 from ortmesh.errors import Cancelled, Expired, NotReady, Overloaded
 from ortmesh.serving.batcher import Pile, arrival_order
-from ortmesh.serving.types import Item
+from ortmesh.serving.types import Item, Owner
 from ortmesh.serving.warmup import Capture
 
 
-def item(rows: int = 1, *, nbytes: int = 4, deadline: float = math.inf, **kwargs: object) -> Item:
-    owner = SimpleNamespace(cancelled=False)
+def caller() -> SimpleNamespace:
+    return SimpleNamespace(cancelled=False, admitted=False)
+
+
+def item(
+    rows: int = 1, *, nbytes: int = 4, deadline: float = math.inf, owner: Owner | None = None, **kwargs: Any
+) -> Item:
     tensors = {"x": np.zeros((rows, nbytes // 4), np.float32)}
-    return Item(tensors, answer=Capture(), owner=owner, deadline=deadline, rows=rows, **kwargs)
+    return Item(tensors, answer=Capture(), owner=owner or caller(), deadline=deadline, rows=rows, **kwargs)
 
 
 def error_of(dropped: Item) -> BaseException | None:
@@ -111,6 +117,29 @@ def test_a_single_item_over_the_bound_in_bytes_still_runs() -> None:
     pile = Pile(max_bytes=100)
     pile.submit(item(nbytes=400))
     assert pile.take(1)
+
+
+def test_a_caller_whose_work_was_begun_is_not_refused_later() -> None:
+    """Neither by this pile nor by another, of its model's later stage; a new caller is."""
+    first, second = Pile(max_items=1), Pile(max_items=1, max_bytes=4)
+    page = caller()
+    first.submit(item(owner=page))
+    second.submit(item())
+    second.submit_many([item(owner=page, nbytes=8) for _ in range(3)])
+    first.submit(item(owner=page))
+    assert (len(first), len(second)) == (2, 4)
+    for pile in (first, second):
+        with pytest.raises(Overloaded):
+            pile.submit(item())
+
+
+def test_a_caller_that_was_refused_is_refused_again() -> None:
+    pile, late = Pile(max_items=1), caller()
+    pile.submit(item())
+    for _ in range(2):
+        with pytest.raises(Overloaded):
+            pile.submit_many([item(owner=late), item(owner=late)])
+    assert not late.admitted
 
 
 def test_take_waits_for_work_and_returns_none_once_closed() -> None:

@@ -13,6 +13,7 @@ import pytest
 from ortmesh.serving.cards import Card
 from ortmesh.serving.faults import AlreadyInstalled, DiskFull, NotWritable, UnknownVersion, disk_errors
 from ortmesh.serving.store import Store
+from ortmesh.serving.watch import fingerprint
 
 
 @pytest.fixture
@@ -226,3 +227,38 @@ async def test_watcher_is_not_woken_by_what_is_not_installed_yet(store: Store) -
     assert not done
     await asyncio.to_thread(install, store)
     await waiting
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "precision: !!bool foo",
+        "precision: !!int ''",
+        "precision: !!timestamp foo",
+        "preprocessing: " + "[" * 3000,
+        'description: "\\ud800"',
+        'preprocessing: {a: !!binary "/w=="}',
+        "preprocessing: &a {a: *a}",
+        "labels: ../../../etc/passwd",
+        "graph: /etc/passwd",
+        "description: " + "x" * 2_000_000,
+    ],
+)
+def test_a_bad_card_is_a_problem_of_its_own(tmp_path: Path, line: str) -> None:
+    """Whatever a card holds, the other models are served."""
+    store = Store(tmp_path)
+    for name in ("bad", "good"):
+        folder = tmp_path / name / "1"
+        folder.mkdir(parents=True)
+        (folder / "card.yaml").write_text(f"name: {name}\nfamily: nlp\n" + (line if name == "bad" else ""))
+    assert [card.name for card, _ in store.cards()] == ["good"]
+    assert list(store.problems) == [tmp_path / "bad" / "1"]
+
+
+def test_links_in_a_circle_and_deep_defaults_are_lived_with(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "defaults.json").write_text("[" * 100_000)
+    assert store.cards() == []
+    assert tmp_path / "defaults.json" in store.problems
+    assert fingerprint(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 
 from ortmesh.common.v1 import common_pb2
 from ortmesh.errors import BadInput
-from ortmesh.serving.vectors import embedding
+from ortmesh.serving.vectors import embedding, unit
 
 VECTOR = np.array([0.5, -2, 1 / 3], np.float32)
 
@@ -44,3 +44,12 @@ def test_wider_numbers_are_sent_as_floats() -> None:
 def test_an_unknown_encoding_is_refused() -> None:
     with pytest.raises(BadInput, match=r"^encoding: 4 "):
         embedding(VECTOR, 4, True)
+
+
+def test_a_vector_of_zeros_stays_one() -> None:
+    assert unit(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
+    assert unit(np.array([3, 4], np.float32)).tolist() == pytest.approx([0.6, 0.8])
+
+
+def test_halves_whose_squares_overflow_get_length_1() -> None:
+    assert unit(np.array([3e4, 4e4], np.float16)).tolist() == pytest.approx([0.6, 0.8], rel=1e-3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 import pytest
@@ -11,11 +11,11 @@ import pytest_asyncio
 import soxr
 
 from ortmesh.config import cpus
-from ortmesh.errors import BadInput, Cancelled, Expired, NotFound, OutOfRange, Overloaded
+from ortmesh.errors import BadInput, Cancelled, Expired, ModelFailed, NotFound, OutOfRange, Overloaded
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
-from ortmesh.serving.types import NoMeter
+from ortmesh.serving.types import Item, NoMeter
 from ortmesh.speech.v1.speech_pb2 import Audio, RecognizeRequest, RecognizeResponse
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.recognize import Recognize, is_speech
@@ -194,27 +194,33 @@ async def test_a_deadline_ends_a_long_recording(recognize: Recognize, call: Call
 async def test_a_full_queue_refuses_the_beginning_but_not_the_rest(
     recognize: Recognize, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was begun waits as long as the queue asks for."""
+    """The queue fills up while a recording's first window is recognized."""
     model = recognize.models.choose("recognize", "", call)
-    many, calls = model.many, 0
-
-    async def full_at(*args: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls in refused:
-            raise Overloaded("the queue is full", retry_after_seconds=0.01)
-        return await many(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(model, "many", full_at)
-    refused = {1}
-    with pytest.raises(Overloaded):
-        await hear(recognize, call, say(SENTENCES[4]))
-    monkeypatch.setattr("ortmesh_speech.recognize.TOGETHER", 1)
+    pile = model._pile
+    assert pile is not None
     text, samples = passage(35)
-    calls, refused = 0, {2, 3}
+    monkeypatch.setattr("ortmesh_speech.recognize.TOGETHER", 1)
+    admit = pile.submit_many
+
+    def admit_and_fill_up(items: Sequence[Item]) -> None:
+        admit(items)
+        monkeypatch.setattr(pile, "_max_items", 0)
+
+    monkeypatch.setattr(pile, "submit_many", admit_and_fill_up)
     answer = await hear(recognize, call, samples, beams=1)
-    assert calls == 4
     assert word_errors(text, answer.transcript) <= 1
+    with pytest.raises(Overloaded):
+        await hear(recognize, Call("/test.Test/Other", pool=call.pool), say(SENTENCES[4]))
+
+
+async def test_a_card_that_is_wrong_says_what(
+    recognize: Recognize, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = recognize.models.choose("recognize", "", call)
+    for preprocessing, named in (({"beams": 9}, "beams"), ({"tokenizer": "none.json"}, "'none.json'.*missing")):
+        monkeypatch.setattr(model, "card", model.card.model_copy(update={"preprocessing": preprocessing}))
+        with pytest.raises(ModelFailed, match=named):
+            await hear(recognize, call, silence(1))
 
 
 @pytest.mark.parametrize(

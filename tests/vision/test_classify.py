@@ -12,11 +12,12 @@ from ortmesh.errors import BadInput, ModelFailed, NotFound
 from ortmesh.front.call import Call
 from ortmesh.serving.cards import Card
 from ortmesh.serving.models import Models
+from ortmesh.serving.needs import read_lines, settings
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.centre import centre_of
 from ortmesh_vision.classify import Classify, best
 from ortmesh_vision.pictures import Picture, read_picture
-from ortmesh_vision.settings import Centre, settings
+from ortmesh_vision.settings import Centre
 from tests.vision.samples import encoded, photo, quadrants
 
 session_loop = pytest.mark.asyncio(loop_scope="session")
@@ -51,7 +52,8 @@ async def test_the_answer_says_who_answered_and_what_was_read(models: Models, ca
     assert (response.model.name, response.model.version) == ("efficientnet-lite0", "1")
     assert response.image == vision_pb2.ImageInfo(width=600, height=400, frames=1)
     assert len(response.labels) == 5
-    assert response.labels[0].index == models.find("efficientnet-lite0").labels.index("espresso")
+    labels = read_lines(models.find("efficientnet-lite0").folder / "labels.txt")
+    assert response.labels[0].index == labels.index("espresso")
 
 
 @session_loop
@@ -92,6 +94,26 @@ async def test_models_are_chosen_by_name(models: Models, call: Call) -> None:
         await classify(request(photo("coffee.png"), model="eficientnet-lite0"), call)
     with pytest.raises(BadInput, match="does not classify"):
         await classify(request(photo("coffee.png"), model="ppocr-v6-det"), call)
+
+
+@session_loop
+async def test_a_file_of_labels_that_is_missing_is_named(
+    models: Models, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models.find("efficientnet-lite0")
+    monkeypatch.setattr(model, "card", model.card.model_copy(update={"labels": "none.txt"}))
+    with pytest.raises(ModelFailed, match=r"efficientnet-lite0@1.*'none\.txt'.*missing"):
+        await Classify(models)(request(photo("coffee.png")), call)
+
+
+@session_loop
+async def test_a_model_without_labels_answers_with_numbers(
+    models: Models, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models.find("efficientnet-lite0")
+    monkeypatch.setattr(model, "card", model.card.model_copy(update={"labels": None}))
+    first = (await Classify(models)(request(photo("coffee.png")), call)).labels[0]
+    assert first.name == str(first.index)
 
 
 @session_loop

@@ -14,7 +14,7 @@ from ortmesh.errors import BadInput, Expired
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.vision.v1 import vision_pb2
-from ortmesh_vision.embed import Embed, check, unit
+from ortmesh_vision.embed import Embed, check
 from tests.vision.samples import SKIMAGE, encoded, photo
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -107,8 +107,3 @@ async def test_bytes_hold_the_same_numbers(models: Models, call: Call) -> None:
     assert np.frombuffer(half.packed, "<f2") == pytest.approx(np.array(floats.values, np.float32), abs=1e-4)
     assert not single.values
     assert single.dimension == half.dimension == 1280
-
-
-async def test_a_vector_of_zeros_stays_one() -> None:
-    assert unit(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
-    assert unit(np.array([3, 4], np.float32)).tolist() == pytest.approx([0.6, 0.8])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from ortmesh.errors import BadInput
+from ortmesh.errors import BadInput, ModelFailed, Overloaded
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.vision.v1 import vision_pb2
@@ -178,6 +178,42 @@ async def test_pages_that_are_read_together_do_not_change_each_other(models: Mod
     for one, other in zip(alone, together, strict=True):
         assert one.text == other.text
         assert [line.score for line in one.lines] == pytest.approx([line.score for line in other.lines], abs=1e-3)
+
+
+async def test_a_full_queue_of_the_recognizer_fails_no_page_that_was_begun(
+    models: Models, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another caller floods the last stage; its next call, and a page whose first stage is full, are refused."""
+    recognizer, finder = models.find("ppocr-v6-rec")._pile, models.find("ppocr-v6-det")._pile
+    assert recognizer is not None
+    assert finder is not None
+    page = encoded(draw_page(INVOICE, 24))
+    for name in ("_max_items", "_max_bytes"):
+        with monkeypatch.context() as patch:
+            patch.setattr(recognizer, name, 1)
+            flood = Call("/test.Test/Flood", pool=call.pool)
+            model = models.named("ppocr-v6-rec", "", flood)
+            line = {"image": np.zeros((1, 3, 48, 320), np.float32)}
+            waiting = asyncio.gather(*(model(line, flood) for _ in range(40)))
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded):
+                await model.many([line, line], Call("/test.Test/New", pool=call.pool))
+            assert (await read(models, call, page)).text.splitlines() == INVOICE
+            await waiting
+            flood.end()
+    monkeypatch.setattr(finder, "_max_items", 0)
+    with pytest.raises(Overloaded):
+        await read(models, Call("/test.Test/Other", pool=call.pool), page)
+
+
+async def test_a_card_that_names_a_model_which_is_not_there_says_so(
+    models: Models, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finder = models.find("ppocr-v6-det")
+    changed = {**finder.card.preprocessing, "orienter": "ppocr-v5-cls"}
+    monkeypatch.setattr(finder, "card", finder.card.model_copy(update={"preprocessing": changed}))
+    with pytest.raises(ModelFailed, match=r"ppocr-v6-det@1.*orienter: there is no model 'ppocr-v5-cls'; near it"):
+        await read(models, call, encoded(draw_page(INVOICE, 24)))
 
 
 async def test_a_page_is_sent_to_the_recognizer_in_portions() -> None:

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from ortmesh.cli.answers import bar, print_json, print_model, table
+from ortmesh.cli.answers import bar, print_beginning, print_json, print_model, table
 from ortmesh.cli.console import out
 from ortmesh.cli.cosines import cosine_table
 from ortmesh.cli.failures import call_errors_in_words
@@ -55,8 +55,7 @@ def embed(
     if len(texts) > 1:
         out.print(cosine_table(texts, vectors))
     elif vectors[0] is not None:
-        numbers = ", ".join(f"{value:.4f}" for value in vectors[0][:8])
-        out.print(f"{answer.results[0].embedding.dimension} numbers: {numbers}, …")
+        print_beginning(answer.results[0].embedding)
 
 
 @app.command("detect-language")

@@ -49,16 +49,19 @@ class Pile:
         return len(self._waiting)
 
     def submit(self, item: Item) -> None:
-        """Adds an item. Overloaded beyond a bound, with the time the queue needs to drain; NotReady when closed."""
+        """Adds an item. Overloaded beyond a bound, with the time the queue needs to drain; NotReady when closed.
+
+        Only an owner's first work is refused: what it has begun may go past the bounds, within its task's own.
+        """
         with self._lock:
-            self._admit(1, item.nbytes)
+            self._admit((item,), item.nbytes)
             self._waiting.append(item)
             self._work.notify()
 
     def submit_many(self, items: Sequence[Item]) -> None:
         """Adds all items or none: a page of forty lines does not fail at its thirty-ninth."""
         with self._lock:
-            self._admit(len(items), sum(item.nbytes for item in items))
+            self._admit(items, sum(item.nbytes for item in items))
             self._waiting.extend(items)
             self._work.notify(len(items))
 
@@ -88,17 +91,29 @@ class Pile:
         for item in abandoned:
             item.fail(error or NotReady("closed"))
 
-    def _admit(self, count: int, nbytes: int) -> None:
+    def refuse_waiting(self, error: BaseException) -> None:
+        """Ends all that waits with an error, and stays open."""
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._bytes = 0
+        for item in waiting:
+            item.fail(error)
+
+    def _admit(self, items: Sequence[Item], nbytes: int) -> None:
         if self._closed:
             raise NotReady("the model is being unloaded")
-        over_items = len(self._waiting) + count > self._max_items
-        if over_items or (self._bytes + nbytes > self._max_bytes and self._waiting):
+        over_items = len(self._waiting) + len(items) > self._max_items
+        over_bytes = self._bytes + nbytes > self._max_bytes and self._waiting
+        if (over_items or over_bytes) and not all(item.owner.admitted for item in items):
             self._meter.dropped("overloaded")
             bound = f"{self._max_items} items" if over_items else f"{self._max_bytes} bytes"
             raise Overloaded(
                 f"the model's queue is full ({bound})", retry_after_seconds=self._drain.seconds(len(self._waiting))
             )
         self._bytes += nbytes
+        for item in items:
+            item.owner.admitted = True
 
     def _wait_for_work(self, until: float | None) -> bool:
         """True when there is work; False when there is none by `until`, or never again."""

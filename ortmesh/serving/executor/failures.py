@@ -8,6 +8,8 @@ from ortmesh.errors import BadInput, ExecutorFailed, OrtmeshError
 
 _DEVICE = re.compile(r"CUDA|CUBLAS|CUDNN|TensorRT|device-side|illegal memory access", re.IGNORECASE)
 _MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory", re.IGNORECASE)
+_QUOTED = re.compile(r"Name:\s*'[^']*'|'[^']*'|\"[^\"]*\"")
+"""Names of the graph's author, which say nothing about the failure."""
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _PLACE = re.compile(r"\S*/onnxruntime/\S+|\b0x[0-9a-fA-F]+\b")
 
@@ -16,18 +18,19 @@ class ExecutorBroken(Exception):
     """The executor can't go on: its model becomes not ready and it is made anew."""
 
 
-def failure_of(error: Exception) -> OrtmeshError:
+def failure_of(error: Exception, *, on_device: bool) -> OrtmeshError:
     """The error that the caller of the one item gets, after it failed alone.
 
     A graph's own refusal of a shape or value arrives as a plain FAIL or RUNTIME_EXCEPTION: what failed alone on a
-    healthy device was sent wrongly. ExecutorBroken is raised when the device failed.
+    healthy device was sent wrongly. ExecutorBroken is raised when the device failed; a session on the CPU has none
+    (`on_device` False), whatever the names in its graph are.
     """
     if isinstance(error, OrtmeshError):
         return error
-    text = str(error)
+    text = _QUOTED.sub("", str(error))
     if _MEMORY.search(text) or isinstance(error, MemoryError):
         return ExecutorFailed("the model ran out of memory on this request")
-    if _DEVICE.search(text):
+    if on_device and _DEVICE.search(text):
         raise ExecutorBroken(readable(error)) from error
     if type(error).__module__.startswith("onnxruntime"):
         return BadInput("inputs", f"the model's graph refuses these tensors: {readable(error)}")

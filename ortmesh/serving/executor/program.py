@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
-from ortmesh.errors import ExecutorFailed
 from ortmesh.serving.cards import Card
-from ortmesh.serving.executor.failures import failure_of, readable
+from ortmesh.serving.executor.loop import judged, one_by_one, serve
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.signature import Signature
 from ortmesh.serving.types import Item, Meter, Pile, Tensors
-
-log = logging.getLogger(__name__)
 
 
 class Program(Protocol):
@@ -52,16 +48,8 @@ class ProgramExecutor:
         self._meter = meter
 
     def serve(self, pile: Pile) -> None:
-        """Runs batches until the pile closes. ExecutorBroken when the device failed; then its items have ended too."""
-        while (items := pile.take(self._limit)) is not None:
-            if not items:
-                continue
-            try:
-                self.run(items)
-            finally:
-                for item in items:
-                    if not item.done:
-                        item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
+        """Runs batches until the pile closes; ExecutorBroken when the device failed."""
+        serve(pile, self.run, self._limit)
 
     def run(self, items: Sequence[Item]) -> None:
         """Runs items together and, when that fails, those that have not ended one by one."""
@@ -69,18 +57,9 @@ class ProgramExecutor:
         try:
             self._program.run(items)
         except Exception as error:
-            left = [item for item in items if not item.done]
-            if len(items) == 1 and left:
-                left[0].fail(self._judge(error))
-                return
-            log.warning("a batch of %d failed and %d are run one by one: %s", len(items), len(left), readable(error))
-            for item in left:
-                self.run([item])
+            if len(items) == 1 and not items[0].done:
+                items[0].fail(judged(error, on_device=self._program.provider != "CPUExecutionProvider"))
+            else:
+                one_by_one(items, self.run, error)
             return
         self._meter.batch(sum(item.rows for item in items), 0.0, time.perf_counter() - started)
-
-    def _judge(self, error: Exception) -> Exception:
-        failure = failure_of(error)
-        if isinstance(failure, ExecutorFailed):
-            log.error("an item failed", exc_info=error)
-        return failure

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from ortmesh.errors import ExecutorFailed
-from ortmesh.serving.executor.failures import failure_of, readable
-from ortmesh.serving.executor.stack import split, stack
+from ortmesh.serving.executor.loop import judged, one_by_one, serve
+from ortmesh.serving.executor.stack import NotByRows, join, must_have_rows, split, stack
 from ortmesh.serving.signature import Signature
 from ortmesh.serving.types import Array, Item, Meter, Pile, Tensors
-
-log = logging.getLogger(__name__)
 
 
 class SessionExecutor:
@@ -32,46 +28,65 @@ class SessionExecutor:
         self._limit = limit
         self._meter = meter
         self._bound = _needs_binding(session, signature)
+        self._on_device = session.get_providers()[0] != "CPUExecutionProvider"
+        self.on_alone: Callable[[str], None] = lambda reason: None
+        """Told, with the reason, when a batch showed that items must run one at a time."""
 
     def serve(self, pile: Pile) -> None:
-        """Runs batches until the pile closes. ExecutorBroken when the device failed; then its items have ended too."""
-        while (items := pile.take(self._limit)) is not None:
-            if not items:
-                continue
-            try:
-                self.run(items)
-            finally:
-                for item in items:
-                    if not item.done:
-                        item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
+        """Runs batches until the pile closes; ExecutorBroken when the device failed."""
+        serve(pile, self.run, self._limit)
 
     def run(self, items: Sequence[Item]) -> None:
         """Runs items as one batch and ends each. A batch that fails is run again one by one: only the culprit fails."""
         try:
             pieces = self._compute(items)
+        except NotByRows as error:
+            self.serve_alone()
+            self.on_alone(f"results depended on the rest of the batch ({error})")
+            one_by_one(items, self.run, error)
         except Exception as error:
             if len(items) == 1:
-                items[0].fail(self._judge(error))
-                return
-            log.warning("a batch of %d failed and is run one by one: %s", len(items), readable(error))
-            for item in items:
-                self.run([item])
-            return
-        for item, outputs in zip(items, pieces, strict=True):
-            item.finish(outputs)
+                items[0].fail(judged(error, on_device=self._on_device))
+            else:
+                one_by_one(items, self.run, error)
+        else:
+            for item, outputs in zip(items, pieces, strict=True):
+                item.finish(outputs)
 
-    def _judge(self, error: Exception) -> Exception:
-        failure = failure_of(error)
-        if isinstance(failure, ExecutorFailed):
-            log.error("an item failed", exc_info=error)
-        return failure
+    def serve_alone(self) -> None:
+        """From now on one item at a time: warm-up's samples did not show what a caller's did."""
+        self._limit = 1
 
     def _compute(self, items: Sequence[Item]) -> list[Tensors]:
+        if len(items) == 1 and items[0].rows > self._limit > 1:
+            return [self._compute_in_slices(items[0])]
         started = time.perf_counter()
         feeds, padded = stack(items, self._signature)
         outputs = self._run_bound(feeds) if self._bound else self._run(feeds)
         self._meter.batch(sum(item.rows for item in items), padded, time.perf_counter() - started)
         return split(outputs, items, self._signature)
+
+    def _compute_in_slices(self, item: Item) -> Tensors:
+        """An item of more rows than a batch: its rows do not depend on each other, so it runs in parts.
+
+        One caller can't hold the executor, nor the memory, for longer than a batch after it left.
+        """
+        parts: list[Tensors] = []
+        for start in range(0, item.rows, self._limit):
+            item.check()
+            rows = min(self._limit, item.rows - start)
+            started = time.perf_counter()
+            feeds = {name: self._slice(name, array, start, rows) for name, array in item.tensors.items()}
+            parts.append(self._run_bound(feeds) if self._bound else self._run(feeds))
+            must_have_rows(parts[-1], rows, self._signature)
+            self._meter.batch(rows, 0.0, time.perf_counter() - started)
+        return join(parts, self._signature)
+
+    def _slice(self, name: str, array: Array, start: int, rows: int) -> Array:
+        axis = self._signature.inputs[name].batch_axis
+        if axis is None:
+            return array
+        return np.take(array, range(start, start + rows), axis=axis)
 
     def _run(self, feeds: dict[str, Array]) -> Tensors:
         return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))

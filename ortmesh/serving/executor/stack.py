@@ -61,13 +61,19 @@ def _pad_and_join(arrays: Sequence[Array], info: TensorInfo, longest: int) -> Ar
     return joined
 
 
+class NotByRows(Exception):
+    """The outputs do not have the rows of the inputs: nobody can tell whose is whose."""
+
+
 def split(outputs: Mapping[str, Array], items: Sequence[Item], signature: Signature) -> list[Tensors]:
     """Each item's rows of a batch's outputs, cut back to its own length along the padded axis.
 
-    The pieces are views; what outlives the batch must copy (the answers do when they serialize).
+    The pieces are views; what outlives the batch must copy (the answers do when they serialize). NotByRows when an
+    output has not exactly the batch's rows: a graph that selects rows would give one caller another's.
     """
     if len(items) == 1:
         return [outputs]
+    must_have_rows(outputs, sum(item.rows for item in items), signature)
     pieces: list[Tensors] = []
     at = 0
     for item in items:
@@ -84,3 +90,23 @@ def _cut(array: Array, info: TensorInfo, at: int, item: Item) -> Array:
     if info.pad_axis is not None and item.size and array.shape[info.pad_axis] > item.size:
         place[info.pad_axis] = slice(0, item.size)
     return array[tuple(place)]
+
+
+def must_have_rows(outputs: Mapping[str, Array], rows: int, signature: Signature) -> None:
+    """NotByRows when an output has not exactly so many rows."""
+    for name, array in outputs.items():
+        axis = signature.outputs[name].batch_axis
+        if axis is not None and (array.ndim <= axis or array.shape[axis] != rows):
+            raise NotByRows(f"{name} has the shape {list(array.shape)} for a batch of {rows} rows")
+
+
+def join(parts: Sequence[Tensors], signature: Signature) -> Tensors:
+    """The outputs of an item's slices as if it had run in one piece."""
+    return {
+        name: array if (axis := signature.outputs[name].batch_axis) is None else _concatenated(parts, name, axis)
+        for name, array in parts[0].items()
+    }
+
+
+def _concatenated(parts: Sequence[Tensors], name: str, axis: int) -> Array:
+    return np.concatenate([part[name] for part in parts], axis=axis)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -14,6 +13,7 @@ from ortmesh.errors import BadInput
 from ortmesh.serving.cards import Card
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.executor.whisper_decoder import Cross, Decoding, Graphs, Offer
+from ortmesh.serving.executor.whisper_limits import compression
 from ortmesh.serving.executor.whisper_search import BeamSearch
 from ortmesh.serving.executor.whisper_window import SILENT_CELL, Result, Window, groups, windows_of
 from ortmesh.serving.signature import Signature, TensorInfo
@@ -30,26 +30,28 @@ MAX_TOKENS = 220
 class WhisperProgram:
     """Items have `mel` [rows, mels, frames] (log-mel, frames even) and `beam_width` [rows] (1 is greedy, at most 8);
     they give `tokens` [rows, n] without special tokens (shorter rows end in ends of text), `mean_logprob` and
-    `no_speech` [rows]. Only items of equal frames and beams are decoded side by side.
+    `no_speech` [rows]. Only rows of equal frames and beams are decoded side by side, and at most `limit` of them,
+    however many an item has: at 30 s, its length at a second attempt, each holds 18 MB of keys and values.
 
     A window that came out badly (improbable, or repeating itself) is decoded again with silence up to the 30 s that
     Whisper was trained with. Its other remedy, drawing texts at rising temperatures, was tried and left out: at
     -6 dB it added 120 % to the time and took no word error away (.77 before and after).
     """
 
-    def __init__(self, graphs: Graphs, tokenizer: Tokenizer) -> None:
+    def __init__(self, graphs: Graphs, tokenizer: Tokenizer, limit: int) -> None:
         self.signature = _signature(graphs.facts.mels)
         self.provider = graphs.provider
         self._graphs = graphs
         self._tokenizer = tokenizer
+        self._limit = limit
         self._end_of_text = graphs.facts.tokens["end_of_text"]
 
     @classmethod
     def load(cls, card: Card, folder: Path, sessions: Sessions) -> Self:
         """Opens both graphs and the tokenizer (whose library a service of another family need not have)."""
-        from tokenizers import Tokenizer
+        from ortmesh.serving.tokenizing import load_tokenizer
 
-        return cls(Graphs(folder, sessions), Tokenizer.from_file(str(folder / "tokenizer.json")))
+        return cls(Graphs(folder, sessions), load_tokenizer(folder / "tokenizer.json"), card.batching.max_rows)
 
     def samples(self) -> list[Tensors]:
         """Three seconds of silence with a different hum in each: short texts, so that warm-up is quick."""
@@ -80,13 +82,13 @@ class WhisperProgram:
             return []
 
     def _decode_all(self, windows: Sequence[Window]) -> None:
-        for group in groups(windows):
+        for group in groups(windows, self._limit):
             live = [self._listen(window) for window in group if window.wanted]
             if live:
                 self._decode(live)
 
     def _listen(self, window: Window) -> _Hunt:
-        return _Hunt(window, self._graphs.encode(window.mel), BeamSearch(window.beams, self._end_of_text))
+        return _Hunt(window, self._graphs.encode(window.padded()), BeamSearch(window.beams, self._end_of_text))
 
     def _decode(self, hunts: Sequence[_Hunt]) -> None:
         """Searches side by side; one leaves when it is over."""
@@ -124,8 +126,8 @@ class WhisperProgram:
     def _judge(self, hunt: _Hunt) -> None:
         """Offers the window what was found; ends its item when that was good and the last."""
         best = hunt.search.best()
-        text = self._tokenizer.decode(list(best.tokens)).encode()
-        hunt.window.offer(Result(best, hunt.no_speech, len(text) / len(zlib.compress(text))))
+        text = self._tokenizer.decode(list(best.tokens))
+        hunt.window.offer(Result(best, hunt.no_speech, compression(text)))
         self._end(hunt.window)
 
     def _end(self, window: Window) -> None:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import NamedTuple
 
 import numpy as np
 
 from ortmesh.errors import BadInput, Cancelled, Expired
 from ortmesh.serving.executor.whisper_decoder import Facts
+from ortmesh.serving.executor.whisper_limits import (
+    HIGHEST_COMPRESSION,
+    LOWEST_MEAN_LOGPROB,
+    MAX_BEAMS,
+    SURE_OF_SILENCE,
+)
 from ortmesh.serving.executor.whisper_search import Hypothesis
 from ortmesh.serving.types import Array, Item
 
-MAX_BEAMS = 8
 SILENT_CELL = -1.5
 """Of a spectrogram where there is no power at all, unless the window's dynamic range ends above it."""
 DYNAMIC_RANGE = 2.0
 """Of a spectrogram's cells: 8 powers of ten over 4."""
-LOWEST_MEAN_LOGPROB = -1.0
-HIGHEST_COMPRESSION = 2.4
-"""A text that zlib shrinks more than this repeats itself without end."""
-SURE_OF_SILENCE = 0.6
-"""Probability of no speech from which an improbable text is left at that: nothing is said."""
 
 
 class Result(NamedTuple):
@@ -54,6 +54,8 @@ class Window:
     def __init__(self, item: Item, mel: Array, beams: int) -> None:
         self.item = item
         self.mel = mel
+        self.frames = int(mel.shape[2])
+        """As many as it is decoded with."""
         self.beams = beams
         self.result: Result | None = None
         """The best so far."""
@@ -78,11 +80,18 @@ class Window:
         self.settled = result.good
 
     def widen(self, frames: int) -> None:
-        """Adds silence up to `frames`, as if it had followed the samples; settles a window that has them."""
-        missing = frames - self.mel.shape[2]
-        self.settled = missing == 0
+        """Has it decoded with so many frames; settles a window that has them."""
+        self.settled = self.frames == frames
+        self.frames = frames
+
+    def padded(self) -> Array:
+        """The spectrogram [1, mels, frames], silence added as if it had followed the samples.
+
+        Made when it is needed: thousands of windows at 30 s are gigabytes.
+        """
         silent = max(SILENT_CELL, float(self.mel.max()) - DYNAMIC_RANGE)
-        self.mel = np.pad(self.mel, ((0, 0), (0, 0), (0, missing)), constant_values=silent)
+        missing = self.frames - self.mel.shape[2]
+        return np.pad(self.mel, ((0, 0), (0, 0), (0, missing)), constant_values=silent) if missing else self.mel
 
 
 def windows_of(item: Item, facts: Facts) -> list[Window]:
@@ -101,11 +110,12 @@ def windows_of(item: Item, facts: Facts) -> list[Window]:
     return windows
 
 
-def groups(windows: Sequence[Window]) -> Iterator[list[Window]]:
-    """Windows that can be decoded side by side: of equal frames and beams."""
+def groups(windows: Sequence[Window], limit: int) -> Iterator[list[Window]]:
+    """Windows that are decoded side by side: of equal frames and beams, at most `limit`."""
 
     def kind(window: Window) -> tuple[int, int]:
-        return window.mel.shape[2], window.beams
+        return window.frames, window.beams
 
     for _, group in groupby(sorted(windows, key=kind), key=kind):
-        yield list(group)
+        while some := list(islice(group, limit)):
+            yield some

@@ -1,0 +1,88 @@
+"""Publisher: the routes follow the mesh's models, whatever happens to Envoy and the disk meanwhile. Stage: gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any
+
+from ortmesh_gateway.admin import AdminError
+from ortmesh_gateway.files import RouteFile, RoutesRejected
+from ortmesh_gateway.mesh import Mesh
+from ortmesh_gateway.routes import route_configuration
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_SECONDS = 0.1
+LONGEST_DELAY_SECONDS = 10.0
+
+
+class Publisher:
+    """Puts the routes of the mesh's models in place, and tells the mesh which models Envoy has a route for."""
+
+    def __init__(self, mesh: Mesh, routes: RouteFile, families: Collection[str]) -> None:
+        self._mesh = mesh
+        self._routes = routes
+        self._families = families
+        self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
+
+    def write(self) -> None:
+        """Puts the routes in place for an Envoy that starts."""
+        self._routes.write(self._configuration())
+
+    async def settled(self) -> None:
+        """Returns once the routes follow from all that the mesh knows of its models."""
+        await self._settled.wait()
+
+    async def run(self) -> None:
+        """Until it is cancelled. What could not be published is tried again, after a delay or with the next change."""
+        unsubscribe = self._mesh.watch(self._unsettle)
+        self._unsettle()
+        delay = FIRST_DELAY_SECONDS
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                if await self._publish():
+                    delay = FIRST_DELAY_SECONDS
+                    if not self._changed.is_set():
+                        self._settled.set()
+                else:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), delay)
+                    self._changed.set()
+                    delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+        finally:
+            unsubscribe()
+
+    async def _publish(self) -> bool:
+        """True when Envoy uses the routes of all models."""
+        configuration, names = self._configuration(), self._mesh.names()
+        try:
+            if await self._routes.publish(configuration):
+                log.info("routes to %d models are live", len(names))
+        except AdminError as error:
+            log.warning("Envoy is not there to take the new routes, it reads them when it starts: %s", error)
+            self._keep_for_later(configuration)
+            return False
+        except (RoutesRejected, OSError) as error:
+            log.error("the new routes are not live: %s", error)
+            return False
+        self._mesh.routed(names)
+        return True
+
+    def _keep_for_later(self, configuration: dict[str, Any]) -> None:
+        try:
+            self._routes.write(configuration)
+        except OSError as error:
+            log.error("the new routes can't be written: %s", error)
+
+    def _configuration(self) -> dict[str, Any]:
+        return route_configuration(self._mesh.clusters(), self._families)
+
+    def _unsettle(self) -> None:
+        self._settled.clear()
+        self._changed.set()

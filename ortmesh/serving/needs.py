@@ -1,0 +1,118 @@
+"""What a task needs of its models: constants of the card, tensors of the graph, files. Stage: task.
+
+A card is written by hand. What it gets wrong is told to callers as ModelFailed, naming the key, the tensor or the
+file: it is neither their mistake nor a bug of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ortmesh.errors import ModelFailed, NotFound
+from ortmesh.front.call import Call
+from ortmesh.serving.cards import Card
+
+if TYPE_CHECKING:
+    from ortmesh.serving.model import Model
+    from ortmesh.serving.models import Models
+
+
+class Settings(BaseModel):
+    """A task's constants in a card's `preprocessing`. A card may say more than a task reads."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+S = TypeVar("S", bound=Settings)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs(Generic[S]):
+    """What a task needs of one of its models."""
+
+    constants: type[S]
+    """In the card's `preprocessing`."""
+    inputs: Mapping[str, str]
+    """All tensors that the task gives, with their data types by OIP's names."""
+    outputs: Mapping[str, int]
+    """The tensors that the task reads, with their numbers of dimensions."""
+
+    def of(self, model: Model) -> S:
+        """The constants of a model that has all of it. ModelFailed names what is missing or wrong."""
+        if model.inputs.keys() != self.inputs.keys():
+            raise _unfit(
+                model.card, f"its graph takes {_named(model.inputs)}, and the task gives {_named(self.inputs)}"
+            )
+        for name, datatype in self.inputs.items():
+            if model.inputs[name].datatype != datatype:
+                raise _unfit(model.card, f"its input {name!r} is {model.inputs[name].datatype}, not {datatype}")
+        for name, dimensions in self.outputs.items():
+            if name not in model.outputs:
+                raise _unfit(model.card, f"its graph gives {_named(model.outputs)}, and the task needs {name!r}")
+            shape = model.outputs[name].shape
+            if shape and len(shape) != dimensions:  # an empty one: unknown
+                raise _unfit(model.card, f"its output {name!r} has {len(shape)} dimensions, not {dimensions}")
+        return settings(model.card, self.constants)
+
+
+def settings(card: Card, kind: type[S]) -> S:
+    """The card's constants. ModelFailed, naming the key, when they are not of the kind."""
+    written: dict[str, Any] = card.preprocessing
+    try:
+        return kind.model_validate(written)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise _unfit(card, f"preprocessing: {wrong}") from None
+
+
+def asset(model: Model, load: Callable[[Path], T], file: str) -> T:
+    """A file of the model as the named function `load` reads it, once for this version. It blocks: call it in the pool.
+
+    ModelFailed when the file is missing or is not what `load` reads.
+    """
+    try:
+        return model.asset(load, file)
+    except Exception as error:  # libraries of other languages raise no narrower one
+        reason = str(error) if (model.folder / file).is_file() else "it is missing"
+        raise _unfit(model.card, f"its file {file!r} can't be read: {reason}") from error
+
+
+def labels_of(model: Model, *, needed: bool = False) -> tuple[str, ...]:
+    """The labels of a model's classes, by index; none when its card names no file. It blocks, as `asset`.
+
+    ModelFailed when they can't be read, and when there are none though they are needed.
+    """
+    labels = asset(model, read_lines, model.card.labels) if model.card.labels is not None else ()
+    if needed and not labels:
+        raise _unfit(model.card, "the task needs its labels, and it has none")
+    return labels
+
+
+def read_lines(path: Path) -> tuple[str, ...]:
+    """A file's lines, without their ends."""
+    return tuple(path.read_text(encoding="utf-8").splitlines())
+
+
+def companion(models: Models, model: Model, key: str, name: str, call: Call) -> Model:
+    """The other model that a card's `preprocessing` names under a key, leased until the call ends.
+
+    ModelFailed when there is none; NotReady and ModelFailed of the other itself.
+    """
+    try:
+        return models.named(name, "", call)
+    except NotFound as error:
+        raise _unfit(model.card, f"preprocessing: {key}: {error.message}") from None
+
+
+def _unfit(card: Card, reason: str) -> ModelFailed:
+    return ModelFailed(f"the card of {card.key} can't be used: {reason}", resource=("model", card.key))
+
+
+def _named(tensors: Mapping[str, Any]) -> str:
+    return ", ".join(map(repr, tensors)) or "nothing"

@@ -1,0 +1,184 @@
+"""Slot: one name and version in a service, from the store's wish to what serves. Stage: store to task.
+
+wanted ─► load beside what serves ─► still wanted? ─► put in its place ─► the old one ends after its last lease
+                                             └─► no: dropped before it served
+an executor dies ─► not ready ─► loaded again after a delay that grows
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ortmesh.errors import NotReady
+from ortmesh.serving.cards import Card
+from ortmesh.serving.loaded import Loaded
+from ortmesh.serving.model import Model, reason_of
+
+log = logging.getLogger(__name__)
+
+FIRST_RESTART_SECONDS = 0.2
+LONGEST_RESTART_SECONDS = 30.0
+HEALTHY_SECONDS = 60.0
+"""A model that served this long begins anew with the shortest delay when its executor dies."""
+
+Load = Callable[[Model], Awaitable[Loaded]]
+MakeModel = Callable[[Card, Path], Model]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the store holds under a name and version."""
+
+    card: Card
+    folder: Path
+    identity: tuple[int, int]
+    """Changes when the version is replaced."""
+
+
+class Slot:
+    """Keeps one name and version as the store wants it: `keep` runs until it is not wanted any more."""
+
+    def __init__(self, wanted: Wanted, *, make: MakeModel, load: Load, changed: Callable[[], None]) -> None:
+        self._wanted: Wanted | None = wanted
+        self._make = make
+        self._load = load
+        self._tell = changed
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._death: str | None = None
+        self._tries = 0
+        self._ready_since = 0.0
+        self._leaving: set[asyncio.Task[None]] = set()
+        self.model = make(wanted.card, wanted.folder)
+        """What callers find under the name and version."""
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """What the store holds, as far as it was told."""
+        return self._wanted
+
+    def want(self, wanted: Wanted | None) -> None:
+        """Tells what the store holds now; None when it was removed."""
+        if (wanted and wanted.identity) != (self._wanted and self._wanted.identity):
+            self._wanted = wanted
+            self._news.set()
+
+    async def keep(self) -> None:
+        """Loads, replaces and restarts until the version is not wanted any more; then waits for the last lease."""
+        while (wanted := self._wanted) is not None:
+            await self._bring_up(wanted)
+            while (reason := await self._until_news(wanted)) is not None:
+                await self._restart(reason, wanted)
+        await self.model.stop()
+        await asyncio.gather(*self._leaving)
+        log.info("%s is unloaded", self.model.card.key)
+        self._tell()
+
+    async def end(self) -> None:
+        """Ends at once, whatever waits: the service stops. `keep` must have been cancelled."""
+        for task in self._leaving:
+            task.cancel()
+        await self.model.stop(at_once=True)
+
+    async def _bring_up(self, wanted: Wanted) -> None:
+        """Loads what is wanted beside what serves. What fails to load replaces nothing that is ready."""
+        model = self.model
+        if model.state != "LOADING" or model.card != wanted.card:
+            model = self._make(wanted.card, wanted.folder)
+        if self.model is not model and self.model.state != "READY":
+            self._leave(self.model)
+            self.model = model
+        self._tell()
+        try:
+            loaded = await self._load(model)
+        except Exception as error:
+            self._failed(model, reason_of(error), wanted)
+            return
+        if self._wanted is wanted:
+            self._put_in_place(model, loaded)
+
+    def _failed(self, model: Model, reason: str, wanted: Wanted) -> None:
+        log.error("%s can't be served: %s", model.card.key, reason)
+        if self._wanted is not wanted:
+            return
+        if self.model is model:
+            model.failed(reason)
+        else:
+            self.model.state_reason = f"what replaced it can't be served: {reason}"
+        self._tell()
+
+    def _put_in_place(self, model: Model, loaded: Loaded) -> None:
+        before, self.model = self.model, model
+        model.start(loaded, self._died)
+        self._ready_since = time.monotonic()
+        log.info("%s is ready on %s %s", model.card.key, model.provider, model.state_reason)
+        self._death = None
+        if before is not model:
+            self._leave(before)
+        self._tell()
+
+    def _leave(self, model: Model) -> None:
+        """Ends what something else has replaced, after its last lease."""
+        task = asyncio.create_task(model.stop())
+        self._leaving.add(task)
+        task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._leaving.discard(task)
+        self._tell()
+
+    async def _until_news(self, wanted: Wanted) -> str | None:
+        """Why the executor died, or None when the store holds something else."""
+        while self._death is None and self._wanted is wanted:
+            await self._news.wait()
+            self._news.clear()
+        reason, self._death = self._death, None
+        return reason if self._wanted is wanted else None
+
+    def _died(self, model: Model, error: BaseException) -> None:
+        """In the executor's thread."""
+        reason = f"its executor died: {reason_of(error)}"
+
+        def tell() -> None:
+            if model is self.model:
+                self._death = reason
+                self._news.set()
+
+        self._loop.call_soon_threadsafe(tell)
+
+    async def _restart(self, reason: str, wanted: Wanted) -> None:
+        """Makes the executor anew until that works, after delays that grow; what waits is told to come again."""
+        if time.monotonic() - self._ready_since > HEALTHY_SECONDS:
+            self._tries = 0
+        while self._wanted is wanted:
+            self.model.failed(reason, restarting=True)
+            self._tell()
+            delay = min(FIRST_RESTART_SECONDS * 2**self._tries, LONGEST_RESTART_SECONDS)
+            self._tries += 1
+            await self._wait(delay, wanted)
+            if self._wanted is not wanted:
+                return
+            try:
+                loaded = await self._load(self.model)
+            except Exception as error:
+                reason = f"it could not be started again: {reason_of(error)}"
+                log.error("%s: %s", self.model.card.key, reason)
+                self.model.refuse_waiting(NotReady(f"{self.model.card.key} is being restarted", retry_after_seconds=1))
+                continue
+            if self._wanted is wanted:
+                self._put_in_place(self.model, loaded)
+            return
+
+    async def _wait(self, seconds: float, wanted: Wanted) -> None:
+        """Waits so long, or until the store holds something else."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._wanted is wanted:
+                    await self._news.wait()
+                    self._news.clear()

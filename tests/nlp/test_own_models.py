@@ -1,0 +1,148 @@
+"""Embed with a model that somebody made: its vectors get length 1, and what its card forgets is told by name."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from ortmesh.errors import ModelFailed
+from ortmesh.front.call import Call
+from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest, EmbedResponse
+from ortmesh.serving.cards import Card
+from ortmesh.serving.models import Models
+from ortmesh.serving.store import Store
+from ortmesh.serving.tokenizing import load_tokenizer
+from ortmesh.serving.types import NoMeter
+from ortmesh_nlp import embed
+from ortmesh_nlp.embed import Embed
+from tests.serving.graphs import tensor, write
+
+LONG, FLOAT = TensorProto.INT64, TensorProto.FLOAT
+NAMES = ("input_ids", "attention_mask", "embedding")
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def install(shelf: Store) -> Install:
+    """Installs `mine`, whose vectors are [sum of the ids, how many they are, 0]: far from length 1."""
+
+    def made(
+        names: Sequence[str] = NAMES,
+        kind: int = LONG,
+        dimensions: int = 2,
+        tokenizer: str | None = "right",
+        preprocessing: dict[str, Any] | None = None,
+    ) -> None:
+        ids, mask, vector = names
+        nodes: list[object] = [
+            helper.make_node("ReduceSum", [ids, "last"], ["sum"]),
+            helper.make_node("ReduceSum", [mask, "last"], ["count"]),
+            helper.make_node("Sub", ["sum", "sum"], ["nothing"]),
+            helper.make_node("Concat", ["sum", "count", "nothing"], ["joined"], axis=1),
+            helper.make_node("Cast", ["joined"], ["flat"], to=FLOAT),
+            helper.make_node("Reshape", ["flat", "shape"], [vector]),
+        ]
+        shape = [-1, *[1] * (dimensions - 2), 3]
+        takes = [tensor(ids, ["n", "length"], kind), tensor(mask, ["n", "length"], kind)]
+        weights: dict[str, object] = {"last": np.array([1]), "shape": np.array(shape)}
+        card = Card.model_validate(
+            {
+                "name": "mine",
+                "family": "nlp",
+                "tasks": ["embed"],
+                "files": {"model.onnx": None},
+                "preprocessing": {"max_tokens": 16} if preprocessing is None else preprocessing,
+            }
+        )
+        with shelf.staging() as folder:
+            write(folder, nodes, takes, [tensor(vector, ["n", *shape[1:]])], weights)
+            if tokenizer == "right":
+                words = Tokenizer(WordLevel({"?": 1, "one": 2, "two": 3}, unk_token="?"))
+                words.pre_tokenizer = Whitespace()
+                words.save(str(folder / "tokenizer.json"))
+            elif tokenizer is not None:
+                (folder / "tokenizer.json").write_text(tokenizer)
+            shelf.install(card, folder)
+
+    return made
+
+
+async def embedded(shelf: Store, call: Call, *texts: str) -> EmbedResponse:
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+        await models.until_loaded()
+        assert [model.state for model in models.list()] == ["READY"]
+        return await Embed(models)(EmbedRequest(texts=texts), call)
+
+
+async def test_vectors_get_length_1_whatever_the_model_gives(shelf: Store, install: Install, call: Call) -> None:
+    install()
+    answer = await embedded(shelf, call, "one", "one two two")
+    first, second = [result.embedding for result in answer.results]
+    assert list(first.values) == pytest.approx([2 / 5**0.5, 1 / 5**0.5, 0])
+    assert list(second.values) == pytest.approx([8 / 73**0.5, 3 / 73**0.5, 0])
+    assert first.normalized
+    assert second.normalized
+
+
+async def test_a_tokenizer_loads_in_the_pool_once_and_holds_up_no_other_call(
+    shelf: Store, install: Install, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install()
+    loading, loaded = threading.Event(), threading.Event()
+    threads: list[str] = []
+
+    def load_slowly(path: Path) -> Tokenizer:
+        threads.append(threading.current_thread().name)
+        loading.set()
+        assert loaded.wait(5)
+        return load_tokenizer(path)
+
+    monkeypatch.setattr(embed, "load_tokenizer", load_slowly)
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+        await models.until_loaded()
+        answers = [asyncio.create_task(Embed(models)(EmbedRequest(texts=["one"]), call)) for _ in range(3)]
+        await asyncio.to_thread(loading.wait, 5)
+        models.choose("embed", "", call)
+        loaded.set()
+        await asyncio.gather(*answers)
+    assert len(threads) == 1
+    assert threads[0].startswith("ortmesh-pool")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "named"),
+    [
+        ({"preprocessing": {}}, "preprocessing: max_tokens: "),
+        ({"preprocessing": {"max_tokens": "many"}}, "preprocessing: max_tokens: "),
+        ({"names": ("ids", *NAMES[1:])}, "takes 'ids', 'attention_mask', and the task gives 'input_ids', "),
+        ({"names": (*NAMES[:2], "vector")}, "gives 'vector', and the task needs 'embedding'"),
+        ({"kind": TensorProto.INT32}, "its input 'input_ids' is INT32, not INT64"),
+        ({"dimensions": 3}, "its output 'embedding' has 3 dimensions, not 2"),
+        ({"tokenizer": None}, "its file 'tokenizer.json' can't be read: it is missing"),
+        ({"tokenizer": "{}"}, "its file 'tokenizer.json' can't be read: "),
+    ],
+)
+async def test_what_a_card_gets_wrong_is_told_by_name(
+    shelf: Store, install: Install, call: Call, mistake: dict[str, Any], named: str
+) -> None:
+    install(**mistake)
+    with pytest.raises(ModelFailed) as caught:
+        await embedded(shelf, call, "one")
+    assert caught.value.message.startswith("the card of mine@1 can't be used: ")
+    assert named in caught.value.message
+    assert str(shelf.root) not in caught.value.message
