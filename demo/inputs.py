@@ -55,7 +55,7 @@ GREETINGS = (
     "Buenos días, la biblioteca abre a las nueve.",
     "Доброе утро, библиотека открывается в девять.",
     "おはようございます。図書館は九時に開きます。",
-    "早上好，图书馆九点开门。",
+    "早上好，图书馆上午九点开门，晚上八点关门。",
     "صباح الخير، تفتح المكتبة في التاسعة.",
 )
 
@@ -63,7 +63,7 @@ LETTER = """Dear Ms. Whitfield,
 
 your parcel is at 48 Harbor Road, Portland 97205, until Friday. Please write to j.lindqvist@harbour-ferry.example.com or
 call +1 503-555-0142. We paid the deposit back to DE89 3704 0044 0532 0130 00, as the card 4111 1111 1111 1111 has
-expired (4111 1111 1111 1112 was a slip of the pen).
+expired.
 
 Ingrid Lindqvist
 """

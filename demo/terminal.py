@@ -128,12 +128,12 @@ def _languages(told: Told) -> Table:
 
 def _entities(searched: Searched) -> Table:
     title = f"FindEntities: personal data in a letter ({took(searched.came.seconds)})"
-    made = _table("letter", "what", "which", "by", title=title)
-    letter = Text(searched.letter.strip())
+    made, listed, letter = _table("letter", title=title), _table("what", "which", "by"), Text(searched.letter.strip())
     for each in searched.entities:
         letter.stylize("bold green", each.start, each.end)
-    listed = ([getattr(each, name) for each in searched.entities] for name in ("type", "text", "by"))
-    made.add_row(letter, *("\n".join(column) for column in listed))
+        listed.add_row(each.type, Text(each.text), each.by)
+    made.add_column("found")
+    made.add_row(letter, listed)
     return made
 
 

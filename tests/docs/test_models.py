@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from ortmesh import catalogue
 from ortmesh.serving.cards import Batching, Card, License, Quality, Runtime, Source, TensorSpec
 from ortmesh.serving.needs import Needs
-from ortmesh_nlp import embed
-from ortmesh_speech import recognize
-from ortmesh_vision import classify, read_text
+from ortmesh_nlp import detect_language, embed, find_entities
+from ortmesh_speech import detect_speech, recognize
+from ortmesh_vision import classify, detect, read_text
 from tests.docs.pages import DOCS, ROOT, blocks, table_rows
 
 PAGE = DOCS / "models.md"
@@ -39,10 +39,14 @@ def test_the_example_is_a_card() -> None:
     [
         ("embed, of nlp", embed.NEEDS),
         ("classify", classify.NEEDS),
+        ("detect", detect.NEEDS),
         ("read_text", read_text.FINDER),
         ("its recognizer", read_text.RECOGNIZER),
         ("its orienter", read_text.ORIENTER),
         ("recognize", recognize.NEEDS),
+        ("detect_speech", detect_speech.NEEDS),
+        ("detect_language", detect_language.NEEDS),
+        ("find_entities", find_entities.NEEDS),
     ],
 )
 def test_what_a_task_needs_is_described(task: str, needs: Needs[Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ortmesh import catalogue
-from ortmesh.errors import BadInput, NotFound
+from ortmesh.errors import BadInput, ModelFailed, NotFound
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1.nlp_pb2 import DetectLanguageRequest
 from ortmesh.serving.models import Models
@@ -145,6 +145,23 @@ async def test_a_model_of_another_task_or_none_is_refused(models: Models, call: 
         await DetectLanguage(models)(DetectLanguageRequest(model="rampart", texts=[EN]), call)
     with pytest.raises(NotFound, match="lid-176"):
         await DetectLanguage(models)(DetectLanguageRequest(model="lid-17", texts=[EN]), call)
+
+
+@pytest.mark.parametrize(
+    ("update", "named"),
+    [
+        ({"labels": None}, "labels"),
+        ({"preprocessing": {"names": "none.txt"}}, r"'none\.txt'.*missing"),
+        ({"preprocessing": {"ngrams": "labels.txt"}}, r"'labels\.txt' can't be read"),
+    ],
+)
+async def test_a_card_that_is_wrong_says_what(
+    models: Models, call: Call, monkeypatch: pytest.MonkeyPatch, update: dict[str, object], named: str
+) -> None:
+    model = models.choose("detect_language", "", call)
+    monkeypatch.setattr(model, "card", model.card.model_copy(update=update))
+    with pytest.raises(ModelFailed, match=f"lid-176@1.*{named}"):
+        await codes(models, call, EN)
 
 
 def test_the_beginning_of_a_long_text_is_read(dictionary: Dictionary) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 from tokenizers import Tokenizer
 
-from ortmesh.errors import BadInput
+from ortmesh.errors import BadInput, ModelFailed
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.nlp.v1.nlp_pb2 import Entity, FindEntitiesRequest, FindEntitiesResponse
@@ -217,3 +217,21 @@ def test_the_longest_text_is_cut_into_windows_soon(tokenizer: Tokenizer, unit: s
     prepared = prepare((unit * 100_000)[:100_000], tokenizer, 128, 32)
     assert len(prepared.tensors) < 4000
     assert max(tensors["input_ids"].shape[1] for tensors in prepared.tensors) <= 128
+
+
+@pytest.mark.parametrize(
+    ("update", "named"),
+    [
+        ({"labels": None}, "labels"),
+        ({"preprocessing": {}}, "max_tokens"),
+        ({"preprocessing": {"max_tokens": 32, "overlap": 30}}, "overlap"),
+        ({"preprocessing": {"max_tokens": 128, "tokenizer": "none.json"}}, r"'none\.json'.*missing"),
+    ],
+)
+async def test_a_card_that_is_wrong_says_what(
+    models: Models, call: Call, monkeypatch: pytest.MonkeyPatch, update: dict[str, object], named: str
+) -> None:
+    model = models.choose("find_entities", "", call)
+    monkeypatch.setattr(model, "card", model.card.model_copy(update=update))
+    with pytest.raises(ModelFailed, match=f"rampart@1.*{named}"):
+        await find(models, call, "Maria")

@@ -15,11 +15,11 @@ import soxr
 from google.protobuf.duration_pb2 import Duration
 
 from ortmesh.config import cpus
-from ortmesh.errors import BadInput, Cancelled, Expired, NotFound, OutOfRange, Overloaded
+from ortmesh.errors import BadInput, Cancelled, Expired, ModelFailed, NotFound, OutOfRange, Overloaded
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
-from ortmesh.serving.types import NoMeter
+from ortmesh.serving.types import Item, NoMeter
 from ortmesh.serving.warmup import Mode
 from ortmesh.speech.v1.speech_pb2 import Audio, DetectSpeechRequest, DetectSpeechResponse
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
@@ -286,22 +286,29 @@ async def test_a_deadline_ends_a_long_recording(detect: DetectSpeech, call: Call
 async def test_a_full_queue_refuses_the_beginning_but_not_the_rest(
     detect: DetectSpeech, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The queue fills up while a recording's first block is judged."""
     model = detect.models.choose("detect_speech", "", call)
-    many, calls, refused = model.many, 0, {1}
+    pile = model._pile
+    assert pile is not None
+    admit = pile.submit
 
-    async def full_at(*args: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls in refused:
-            raise Overloaded("the queue is full", retry_after_seconds=0.01)
-        return await many(*args)  # type: ignore[arg-type]
+    def admit_and_fill_up(item: Item) -> None:
+        admit(item)
+        monkeypatch.setattr(pile, "_max_items", 0)
 
-    monkeypatch.setattr(model, "many", full_at)
-    with pytest.raises(Overloaded):
-        await hear(detect, call, noise(9))
-    calls, refused = 0, {2, 3}
+    monkeypatch.setattr(pile, "submit", admit_and_fill_up)
     assert times(await hear(detect, call, noise(9))) == []
-    assert calls == 5
+    with pytest.raises(Overloaded):
+        await hear(detect, Call("/test.Test/Other", pool=call.pool), noise(9))
+
+
+async def test_a_card_that_is_wrong_says_what(
+    detect: DetectSpeech, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = detect.models.choose("detect_speech", "", call)
+    monkeypatch.setattr(model, "card", model.card.model_copy(update={"preprocessing": {"frame": 0}}))
+    with pytest.raises(ModelFailed, match=r"silero-vad@1.*frame"):
+        await hear(detect, call, silence(1))
 
 
 @pytest.mark.parametrize("sizes", [[512], [1], [65_536, 1], [70_000, 3, 200_000], [2730] * 50, []])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ortmesh.common.v1.common_pb2 import Box
-from ortmesh.errors import BadInput, NotFound
+from ortmesh.errors import BadInput, ModelFailed, NotFound
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.serving.warmup import Mode
@@ -177,6 +177,19 @@ async def test_a_bad_picture_is_named_by_its_field(models: Models, call: Call) -
 async def test_an_unknown_model_is_answered_with_near_ones(models: Models, call: Call) -> None:
     with pytest.raises(NotFound, match="centerface"):
         await Detect(models)(vision_pb2.DetectRequest(model="centreface", image=photo("camera.png")), call)
+
+
+@pytest.mark.parametrize(
+    ("update", "named"),
+    [({"preprocessing": {"stride": 0}}, "stride"), ({"labels": "none.txt"}, r"'none\.txt'.*missing")],
+)
+async def test_a_card_that_is_wrong_says_what(
+    update: dict[str, object], named: str, models: Models, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models.choose("detect", "", call)
+    monkeypatch.setattr(model, "card", model.card.model_copy(update=update))
+    with pytest.raises(ModelFailed, match=f"centerface@1.*{named}"):
+        await detect(models, call, photo("camera.png"))
 
 
 async def test_pictures_of_one_shape_share_batches_and_do_not_change_each_other(models: Models, call: Call) -> None:
