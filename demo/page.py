@@ -197,7 +197,7 @@ def _searched(each: Searched) -> str:
         pieces += [escape(each.letter[at : found.start]), f"<mark>{escape(found.text)} {kind}</mark>"]
         at = found.end
     pieces.append(escape(each.letter[at:]))
-    about = "<p>Framed types were found by a pattern, whose check digits are right, the others by the model.</p>"
+    about = "<p>Framed types come from a pattern, checked where it has check digits, the others from the model.</p>"
     return f'<article><div class="letter">{"".join(pieces)}</div>{about}{_came(each.came)}</article>'
 
 
