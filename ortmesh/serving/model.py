@@ -83,17 +83,10 @@ class Model:
         """What it gives, in the graph's order; empty before it is loaded."""
         return self._signature.outputs
 
-    @functools.cached_property
-    def labels(self) -> tuple[str, ...]:
-        """The labels of its classes, by index; empty when the card names no file of labels."""
-        if self.card.labels is None:
-            return ()
-        return tuple((self.folder / self.card.labels).read_text(encoding="utf-8").splitlines())
-
     def asset(self, load: Callable[[Path], T], file: str) -> T:
         """A file of the model as the named function `load` reads it, once for this version, e.g. its tokenizer.
 
-        The first call reads for tens of milliseconds: `await call.in_pool(model.asset, load, file)`.
+        The first call reads for tens of milliseconds, so tasks use `ortmesh.serving.needs.asset` in the pool.
         """
         must_stay_inside(file)
         key = (load, file)
