@@ -11,7 +11,7 @@ from demo.steps import Steps
 from ortmesh import catalogue
 from ortmesh.cli.steps import showing_steps
 from ortmesh.serving.cards import Card
-from ortmesh.serving.faults import StoreError
+from ortmesh.serving.faults import IndexUnreachable, StoreError
 from ortmesh.serving.fetch import pull
 from ortmesh.serving.store import Store
 
@@ -67,6 +67,11 @@ def pull_all(cards: Sequence[Card], store: Store, steps: Steps) -> Models:
         try:
             with showing_steps(card.name) as progress:
                 folder = pull(card, store, progress)
+        except IndexUnreachable as error:
+            if not had:
+                raise DemoFailed(str(error)) from None
+            missing[card.name] = str(error)
+            steps.warn(f"{card.name} can't be had: {error}")
         except StoreError as error:
             missing[card.name] = str(error)
             steps.warn(f"{card.name} can't be had: {error}")

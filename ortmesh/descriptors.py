@@ -20,6 +20,7 @@ from ortmesh.common.v1 import common_pb2
 
 OIP_SERVICE = "inference.GRPCInferenceService"
 HEALTH_SERVICE = "grpc.health.v1.Health"
+REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 DEFAULT_MAX_REQUEST_BYTES = 4 * 1024 * 1024
 DEFAULT_TIMEOUT_SECONDS = 60.0
 
@@ -33,7 +34,22 @@ def pool() -> descriptor_pool.DescriptorPool:
         made.Add(file)
     for module in (health_pb2, reflection_pb2):
         made.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    made.Add(_reflection_v1())
     return made
+
+
+def _reflection_v1() -> descriptor_pb2.FileDescriptorProto:
+    """`grpc.reflection.v1`, which current tools ask first: v1alpha under another name, equal on the wire."""
+    file = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(file)
+    file.name, file.package = "grpc/reflection/v1/reflection.proto", "grpc.reflection.v1"
+    for message in file.message_type:
+        for field in (field for field in message.field if field.type_name):
+            field.type_name = field.type_name.replace(".v1alpha.", ".v1.")
+    for method in (method for service in file.service for method in service.method):
+        method.input_type = method.input_type.replace(".v1alpha.", ".v1.")
+        method.output_type = method.output_type.replace(".v1alpha.", ".v1.")
+    return file
 
 
 @cache

@@ -11,8 +11,7 @@ from ortmesh import descriptors
 
 DIRECTORY = "directory"
 """The cluster that answers for the whole mesh: the gateway's own process."""
-REFLECTION_SERVICE = "grpc.reflection.v1alpha.ServerReflection"
-MESH_SERVICES = (descriptors.HEALTH_SERVICE, REFLECTION_SERVICE)
+MESH_SERVICES = (descriptors.HEALTH_SERVICE, *descriptors.REFLECTION_SERVICES)
 """Served by the directory; their protos are not ours and state neither limits nor idempotency."""
 MESH_MESSAGE_BYTES = 65_536
 LONGEST_UNARY_SECONDS = 600.0

@@ -152,8 +152,9 @@ def _retries() -> Json:
 def _filters(method: MethodRoute) -> Json:
     buffer_type = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
     limit = {"max_request_bytes": method.max_request_bytes + GRPC_PREFIX_BYTES}
-    bounded = {"buffer": limit} if method.buffered else {"disabled": True}
-    filters: Json = {"envoy.filters.http.buffer": {"@type": buffer_type, **bounded}}
+    filters: Json = {}
+    if method.buffered:
+        filters["envoy.filters.http.buffer"] = {"@type": buffer_type, "buffer": limit}
     if method.by_model:
         filters["envoy.filters.http.lua"] = {
             "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",

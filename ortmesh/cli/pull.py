@@ -40,6 +40,7 @@ def pull(
       ortmesh pull --list               what there is
     """
     from ortmesh import catalogue
+    from ortmesh.serving.faults import IndexUnreachable
     from ortmesh.serving.store import Store
 
     store = Store(models or settings(StoreSettings).models)
@@ -49,8 +50,17 @@ def pull(
         out.print(_listing(cards, store))
         return
     wanted = cards if names else [card for card in cards if optional or not card.optional]
-    failed = [card.key for card in wanted if not _pull_one(card, store, again)]
-    out.print(f"{len(wanted) - len(failed)} of {len(wanted)} models are in {store.root}", soft_wrap=True)
+    failed: list[str] = []
+    for number, card in enumerate(wanted):
+        try:
+            if not _pull_one(card, store, again):
+                failed.append(card.key)
+        except IndexUnreachable as error:  # the others would only wait for it as long
+            err.print(Text(f"✗ {error}", style="bold red"), soft_wrap=True)
+            failed += [each.key for each in wanted[number:] if not store.has(each.name, each.version)]
+            break
+    next_step = "" if failed else "; next: `ortmesh up`"
+    out.print(f"{len(wanted) - len(failed)} of {len(wanted)} models are in {store.root}{next_step}", soft_wrap=True)
     if failed:
         err.print(Text(f"not fetched: {', '.join(failed)}; `ortmesh pull` goes on where it stopped", style="red"))
         raise typer.Exit(1)
@@ -59,12 +69,14 @@ def pull(
 def _pull_one(card: Card, store: Store, again: bool) -> bool:
     """True when the model is in the store afterwards; the reason is printed when not: the others are fetched still."""
     from ortmesh.serving import fetch
-    from ortmesh.serving.faults import StoreError
+    from ortmesh.serving.faults import IndexUnreachable, StoreError
 
     there = store.has(card.name, card.version) and not again
     try:
         with showing_steps(card.key) as progress:
             fetch.pull(card, store, progress, again=again)
+    except IndexUnreachable:
+        raise
     except (StoreError, OSError) as error:
         err.print(Text.assemble(("✗ ", "bold red"), (card.key, "bold"), f": {error}"), soft_wrap=True)
         return False

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from ortmesh import descriptors
 from ortmesh.errors import OrtmeshError, ReaderStalled
@@ -46,9 +46,7 @@ class GrpcioAdapter:
         server = grpc.aio.server(options=self._options())
         server.add_generic_rpc_handlers([_Table({r.method.path: self._handler(r) for r in self._dispatcher.routes})])
         if self._reflected:
-            reflection.enable_server_reflection(
-                [*self._reflected, reflection.SERVICE_NAME], server, pool=descriptors.pool()
-            )
+            server.add_generic_rpc_handlers([_reflection(self._reflected)])
         try:
             port = server.add_insecure_port(self.address)
         except RuntimeError as error:
@@ -129,10 +127,21 @@ class GrpcioAdapter:
         return exchange
 
 
+def _reflection(services: Sequence[str]) -> grpc.GenericRpcHandler:
+    """Server reflection under both its names. The library has v1alpha only; v1's messages are the same bytes."""
+    servicer = reflection.aio.ReflectionServicer([*services, *descriptors.REFLECTION_SERVICES], pool=descriptors.pool())
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    return _Table({f"/{service}/ServerReflectionInfo": handler for service in descriptors.REFLECTION_SERVICES})
+
+
 class _Table(grpc.GenericRpcHandler):
     """The table of methods as grpcio asks for it; None makes UNIMPLEMENTED."""
 
-    def __init__(self, handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]]) -> None:
+    def __init__(self, handlers: dict[str, Any]) -> None:
         self._handlers = handlers
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:

@@ -47,6 +47,10 @@ class SourceUnreachable(PullError):
     """The network, a proxy or the other side does not answer. A later try may succeed."""
 
 
+class IndexUnreachable(SourceUnreachable):
+    """pip reaches no package index: no other package can be had either."""
+
+
 class SourceMissing(PullError):
     """The source answers, but has no such package, version or file."""
 

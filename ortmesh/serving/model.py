@@ -86,7 +86,7 @@ class Model:
     def asset(self, load: Callable[[Path], T], file: str) -> T:
         """A file of the model as the named function `load` reads it, once for this version, e.g. its tokenizer.
 
-        The first call reads for tens of milliseconds: `await call.in_pool(model.asset, load, file)`.
+        The first call reads for tens of milliseconds, so tasks use `ortmesh.serving.needs.asset` in the pool.
         """
         must_stay_inside(file)
         key = (load, file)

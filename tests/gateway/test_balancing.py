@@ -70,11 +70,10 @@ async def test_unavailable_is_retried_on_the_other_replica(mesh: Mesh, pair: tup
 
     pair[0].answers["Embed"] = refuse
     async with mesh(*pair) as caller:
-        for _ in range(6):
+        while not pair[0].calls:  # which replica is asked first is drawn
             request = nlp_pb2.EmbedRequest(texts=["a" * (3 * MIB)])
             answer = await caller.nlp.Embed(request, timeout=20)
             assert answer.model.version == "two"
-        assert pair[0].calls, "the first replica was asked too"
         # gRPC's core rounds what it sends up by half a percent.
         assert all(call.deadline - call.arrival < 20.2 for backend in pair for call in backend.calls)
 

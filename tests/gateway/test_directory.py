@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -191,3 +192,27 @@ async def test_reflection_lists_all_services_and_describes_them(caller: Caller) 
     }
     assert typed.file_descriptor_response.file_descriptor_proto
     assert oip.file_descriptor_response.file_descriptor_proto
+
+
+@pytest.mark.parametrize("service", descriptors.REFLECTION_SERVICES)
+async def test_reflection_answers_callers_that_keep_talking(caller: Caller, service: str) -> None:
+    """As grpcurl does: v1 first, on a stream that it closes at the end."""
+    call = caller.channel.stream_stream(
+        f"/{service}/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )(timeout=10)
+    for symbol in ("ortmesh.nlp.v1.NlpService", "grpc.reflection.v1.ServerReflection"):
+        await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
+        answer = await call.read()
+        assert answer.file_descriptor_response.file_descriptor_proto
+    await call.done_writing()
+    assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_an_unknown_method_is_refused_before_its_caller_has_said_all(caller: Caller) -> None:
+    """A stream's caller may wait for the answer before it goes on."""
+    call = caller.channel.stream_stream("/no.such.Service/Method")(timeout=10)
+    with contextlib.suppress(grpc.aio.AioRpcError):  # refused before the first message was written
+        await call.write(b"first")
+    assert await call.code() is grpc.StatusCode.UNIMPLEMENTED

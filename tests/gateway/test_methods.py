@@ -61,7 +61,7 @@ def test_watches_may_be_silent_as_long_as_nothing_changes() -> None:
 
 def test_streams_from_the_caller_are_not_buffered() -> None:
     unbuffered = {path for path, row in ROUTES.items() if not row.buffered}
-    assert unbuffered == {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}
+    assert unbuffered == {f"/{service}/ServerReflectionInfo" for service in descriptors.REFLECTION_SERVICES}
 
 
 def test_the_families_are_those_of_the_protos() -> None:

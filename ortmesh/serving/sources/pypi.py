@@ -10,7 +10,7 @@ from pathlib import Path
 from ortmesh.serving.cards import Source
 from ortmesh.serving.child import run
 from ortmesh.serving.digests import matches
-from ortmesh.serving.faults import DiskFull, PullError, SourceMissing, SourceUnreachable, disk_errors
+from ortmesh.serving.faults import DiskFull, IndexUnreachable, PullError, SourceMissing, disk_errors
 from ortmesh.serving.sources.fetching import Archive, Progress, Step, body
 
 REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*")
@@ -78,7 +78,7 @@ def _reason(requirement: str, log: str) -> PullError | DiskFull:
     if "No space left" in log:
         return DiskFull(f"no space is left while pip downloads {requirement}")
     if NO_NETWORK.search(log):
-        return SourceUnreachable(text)
+        return IndexUnreachable(f"the package index can't be reached for {requirement}; is there a network, a proxy?")
     if "No matching distribution" in log:
         return SourceMissing(f"{text} (only wheels are used, never source distributions)")
     return PullError(text)
