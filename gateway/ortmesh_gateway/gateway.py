@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 from ortmesh.config import MAX_SOCKET_PATH, GatewaySettings
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 FAILED_GRACE_SECONDS = 0.1
 """For what has begun while a start failed."""
 ASK_AGAIN_SECONDS = 0.05
+ALL_REPLICAS_SECONDS = 10.0
+"""How long the start waits for the last replica of a family when others are there."""
 DIRECTORY_SOCKET = "directory.sock"
 """Of the names in the runtime folder the longest."""
 
@@ -142,13 +145,16 @@ class Gateway:
             self._write_bootstrap()
 
     async def _until_routed(self, family: str) -> None:
-        """Until Envoy itself has found a replica in good health, calls would meet "no healthy upstream".
+        """Until Envoy itself has found the replicas in good health, calls would meet "no healthy upstream".
 
-        Its admin can only be asked, so it is asked until then, and never again.
+        All of them, or after a while at least one: the first to die may not be the only one that Envoy knows. Its
+        admin can only be asked, so it is asked until then, and never again.
         """
+        began, wanted = time.monotonic(), len(self._backends[family])
         while True:
             try:
-                if (await self._admin.stats(f"cluster.{family}.")).get("membership_healthy", 0) > 0:
+                healthy = (await self._admin.stats(f"cluster.{family}.")).get("membership_healthy", 0)
+                if healthy >= (wanted if time.monotonic() - began < ALL_REPLICAS_SECONDS else 1):
                     break
             except AdminError:
                 log.debug("Envoy's admin is not there yet")
