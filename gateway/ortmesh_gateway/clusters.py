@@ -30,7 +30,12 @@ def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) ->
         "least_request_lb_config": {"choice_count": 4},
         # Replicas that are not healthy are asked only where none is: a service whose models all load or failed says
         # that itself, better than Envoy's "no healthy upstream". Envoy would ask them below half.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
+        "common_lb_config": {
+            "healthy_panic_threshold": {"value": 1},
+            # What health checks and failures say counts at once; Envoy would else gather it for a second, in which
+            # every call goes to a replica that is known to be dead.
+            "update_merge_window": "0s",
+        },
         "circuit_breakers": {"thresholds": [_thresholds(NAMED_REPLICAS if named else len(addresses))]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _protocol(addresses)
