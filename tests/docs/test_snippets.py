@@ -21,7 +21,7 @@ SHOWN = ("text", "proto", "yaml", "diff")
 
 ELSEWHERE = {
     "scripts/demo    # real models answer real inputs, in the terminal and in demo.html": "scripts/test runs this test",
-    "pip install 'ortmesh[all]'    # families, gateway, command line, CPU runtime": "the wheel has a test of its own, "
+    "pip install '.[all]'          # families, gateway, command line, CPU runtime": "the wheel has a test of its own, "
     "and this page's other blocks run against `ortmesh up`",
 }
 """Blocks that are not run here, by their first line, and why."""
