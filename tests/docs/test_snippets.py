@@ -20,7 +20,9 @@ SHOWN = ("text", "proto", "yaml", "diff")
 """Languages of blocks that nothing runs; those of the pages about cards and tasks have tests of their own."""
 
 ELSEWHERE = {
-    "scripts/demo    # real models answer real inputs, in the terminal and in demo.html": "scripts/test runs this test",
+    "scripts/demo    # real models answer real inputs, in the terminal and in demo.html; a minute the first time": (
+        "scripts/test runs this test"
+    ),
     "pip install '.[all]'          # families, gateway, command line, CPU runtime": "the wheel has a test of its own, "
     "and this page's other blocks run against `ortmesh up`",
 }
