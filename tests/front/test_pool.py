@@ -156,9 +156,9 @@ async def test_a_closing_pool_tells_those_that_wait() -> None:
     closing = asyncio.create_task(asyncio.to_thread(pool.close))
     with pytest.raises(Draining):
         await waiting
-    assert [type(error) for error in handed] == [Draining]
     blocker.release.set()
     assert await running == "done"
     await closing
+    assert [type(error) for error in handed] == [Draining]
     with pytest.raises(Draining):
         await pool.run(Call(PATH, pool=pool), len, b"")

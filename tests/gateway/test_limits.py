@@ -141,7 +141,7 @@ async def test_malformed_requests_are_refused_by_envoy(mesh: Mesh, nlp: Backend)
         for timeout in ("1x", "-1S", "123456789S", "1", "S", "1 S", "0x1S"):
             assert "grpc-status: 3" in await _curl(url, *post, "-H", f"grpc-timeout: {timeout}")
         assert "HTTP/2 405" in await _curl(url)
-        assert "HTTP/2 404" in await _curl(url, "--data-binary", "{}", "-H", "content-type: application/json")
+        assert "HTTP/2 404" in await _curl(url, "--data-binary", "", "-H", "content-type: application/json")
         assert "grpc-status: 3" in await _curl(url.replace("/Embed", "%2fEmbed"), *post)
         assert not nlp.calls
 

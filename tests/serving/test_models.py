@@ -286,7 +286,7 @@ async def test_an_executor_that_dies_makes_its_model_not_ready_and_is_restarted(
         models.choose("embed", "", call)
     await until(models, lambda: model.state == "READY")
     assert (await models.choose("embed", "", call)(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
-    assert states[0] == "FAILED"
+    assert "FAILED" in states, "watchers were told"
 
 
 async def test_a_broken_executor_thread_is_replaced(
