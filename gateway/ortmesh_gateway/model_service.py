@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncIterator
 
-from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Method, bind, generated
+from ortmesh.front.pages import page_of, requested
 from ortmesh.models.v1 import models_pb2
 from ortmesh_gateway.mesh import Mesh, Model
 
 SERVICE = "ortmesh.models.v1.ModelService"
-PAGE_SIZE = 100
-MAX_PAGE_SIZE = 1000
 
 
 def methods(mesh: Mesh) -> list[Method]:
@@ -35,21 +31,13 @@ class ModelService:
         self._mesh = mesh
 
     async def list_page(self, request: models_pb2.ListModelsRequest, call: Call) -> models_pb2.ListModelsResponse:
-        """One page. Its token holds the last model's key, so that models may come and go between pages."""
-        if request.page_size < 0:
-            raise BadInput("page_size", f"{request.page_size}: expected 1 to {MAX_PAGE_SIZE}, or 0 for {PAGE_SIZE}")
-        size = min(request.page_size or PAGE_SIZE, MAX_PAGE_SIZE)
-        last = _read_token(request.page_token)
-        left = [model for model in self._matching(request.family, request.task) if _key(model) > last]
-        token = _write_token(left[size - 1]) if len(left) > size else ""
-        return models_pb2.ListModelsResponse(models=left[:size], next_page_token=token)
+        """One page. BadInput for a negative size and for a made-up token."""
+        page, token = page_of(self._matching(request.family, request.task), request)
+        return models_pb2.ListModelsResponse(models=page, next_page_token=token)
 
     async def get(self, request: models_pb2.GetModelRequest, call: Call) -> Model:
         """One model, whatever its state. BadInput without a name; NotFound with near names."""
-        if not request.model:
-            raise BadInput("model", "expected a model's name, or name@version")
-        name, _, version = request.model.partition("@")
-        return self._mesh.find(name, version)
+        return self._mesh.find(*requested(request))
 
     async def watch(
         self, request: models_pb2.WatchModelsRequest, call: Call
@@ -73,24 +61,3 @@ class ModelService:
         return [
             model for model in self._mesh.models if family in ("", model.family) and (not task or task in model.tasks)
         ]
-
-
-def _key(model: Model) -> tuple[str, str]:
-    return model.name, model.version
-
-
-def _write_token(model: Model) -> str:
-    return base64.urlsafe_b64encode("@".join(_key(model)).encode()).decode()
-
-
-def _read_token(token: str) -> tuple[str, str]:
-    """The key after which a page begins, empty for the first page. BadInput for a made-up token."""
-    if not token:
-        return "", ""
-    try:
-        name, at, version = base64.b64decode(token, altchars=b"-_", validate=True).decode().partition("@")
-    except (binascii.Error, ValueError):
-        name = at = version = ""
-    if not at:
-        raise BadInput("page_token", "expected the next_page_token of an earlier answer, or nothing")
-    return name, version

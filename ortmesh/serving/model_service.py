@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
-from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Method, bind, generated
+from ortmesh.front.pages import page_of, requested
 from ortmesh.models.v1 import models_pb2
 from ortmesh.serving.signature import TensorInfo
 
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from ortmesh.serving.models import Models
 
 SERVICE = "ortmesh.models.v1.ModelService"
-PAGE_SIZE = 100
-MAX_PAGE_SIZE = 1000
 
 
 def methods(models: Models) -> list[Method]:
@@ -39,14 +35,8 @@ class ListModels:
         self.models = models
 
     async def __call__(self, request: models_pb2.ListModelsRequest, call: Call) -> models_pb2.ListModelsResponse:
-        """One page. A token holds the last model's key, so that models may come and go between pages."""
-        if request.page_size < 0:
-            raise BadInput("page_size", f"{request.page_size}: expected 1 to {MAX_PAGE_SIZE}, or 0 for {PAGE_SIZE}")
-        size = min(request.page_size or PAGE_SIZE, MAX_PAGE_SIZE)
-        last = read_token(request.page_token)
-        left = [model for model in matching(self.models, request.family, request.task) if _key(model) > last]
-        page = left[:size]
-        token = write_token(_key(page[-1])) if len(left) > size else ""
+        """One page. BadInput for a negative size and for a made-up token."""
+        page, token = page_of(matching(self.models, request.family, request.task), request)
         return models_pb2.ListModelsResponse(models=map(describe, page), next_page_token=token)
 
 
@@ -58,10 +48,7 @@ class GetModel:
 
     async def __call__(self, request: models_pb2.GetModelRequest, call: Call) -> models_pb2.Model:
         """The model. BadInput without a name; NotFound with near names."""
-        if not request.model:
-            raise BadInput("model", "expected a model's name, or name@version")
-        name, _, version = request.model.partition("@")
-        return describe(self.models.find(name, version))
+        return describe(self.models.find(*requested(request)))
 
 
 class WatchModels:
@@ -123,24 +110,6 @@ def describe(model: Model) -> models_pb2.Model:
         description=card.description,
         card_json=card.model_dump_json(),
     )
-
-
-def write_token(key: tuple[str, str]) -> str:
-    """The page token after the model of this (name, version)."""
-    return base64.urlsafe_b64encode("@".join(key).encode()).decode()
-
-
-def read_token(token: str) -> tuple[str, str]:
-    """The (name, version) after which a page begins; empty ones for the first page. BadInput for a made-up token."""
-    if not token:
-        return "", ""
-    try:
-        name, at, version = base64.b64decode(token, altchars=b"-_", validate=True).decode().partition("@")
-    except (binascii.Error, ValueError):
-        name = at = version = ""
-    if not at:
-        raise BadInput("page_token", "expected the next_page_token of an earlier answer, or nothing")
-    return name, version
 
 
 def _key(model: Model) -> tuple[str, str]:
