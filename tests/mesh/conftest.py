@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,10 @@ class RunningMesh:
         mine = [(int(pid), args) for pid, args in lines if str(self.runtime) in args and int(pid) != self.process.pid]
         return [pid for pid, args in mine if part in args]
 
+    def socket(self, replica: str) -> str:
+        """Where a service's replica listens itself, e.g. of `vision` or `nlp-0`."""
+        return f"unix:{self.runtime}/{replica}.sock"
+
     def stop(self) -> int:
         """Ends it as Ctrl-C would; its exit code."""
         if self.process.poll() is None:
@@ -114,7 +119,20 @@ def link_store(source: Store, target: Path) -> Path:
     return target
 
 
-@pytest.fixture(scope="module", params=["native", "grpcio"])
+@dataclass(frozen=True)
+class Door:
+    """One way to a family's methods: through the gateway, or to a service's own socket."""
+
+    mesh: RunningMesh
+    through_gateway: bool
+
+    def address(self, family: str) -> str:
+        if self.through_gateway:
+            return self.mesh.address
+        return self.mesh.socket({"nlp": "nlp-0"}.get(family, family))
+
+
+@pytest.fixture(scope="session", params=["native", "grpcio"])
 def mesh(
     request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningMesh]:
@@ -128,6 +146,12 @@ def mesh(
     finally:
         assert running.stop() == 0
         assert not running.pids(""), "something outlived the mesh"
+
+
+@pytest.fixture(params=["gateway", "direct"])
+def door(request: pytest.FixtureRequest, mesh: RunningMesh) -> Door:
+    """Both ways to the same services."""
+    return Door(mesh, through_gateway=request.param == "gateway")
 
 
 @pytest.fixture
