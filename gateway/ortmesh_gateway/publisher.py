@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 10.0
+FIRST_REPORTS_SECONDS = 2.0
+"""How long a start waits for replicas that are not there."""
 
 
 class Publisher:
@@ -26,12 +28,9 @@ class Publisher:
         self._mesh = mesh
         self._routes = routes
         self._families = families
+        self._published = False
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
-
-    def write(self) -> None:
-        """Puts the routes in place for an Envoy that starts."""
-        self._routes.write(self._configuration())
 
     async def settled(self) -> None:
         """Returns once the routes follow from all that the mesh knows of its models."""
@@ -40,6 +39,7 @@ class Publisher:
     async def run(self) -> None:
         """Until it is cancelled. What could not be published is tried again, after a delay or with the next change."""
         unsubscribe = self._mesh.watch(self._unsettle)
+        await self._until_heard()
         self._unsettle()
         delay = FIRST_DELAY_SECONDS
         try:
@@ -58,6 +58,15 @@ class Publisher:
         finally:
             unsubscribe()
 
+    async def _until_heard(self) -> None:
+        """Until every replica has told its models: Envoy may be serving by the routes of an earlier gateway, and routes
+        to fewer models would fail calls."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_REPORTS_SECONDS):
+                while not self._mesh.heard():
+                    await self._changed.wait()
+                    self._changed.clear()
+
     async def _publish(self) -> bool:
         """True when Envoy uses the routes of all models."""
         configuration, names = self._configuration(), self._mesh.names()
@@ -65,12 +74,14 @@ class Publisher:
             if await self._routes.publish(configuration):
                 log.info("routes to %d models are live", len(names))
         except AdminError as error:
-            log.warning("Envoy is not there to take the new routes, it reads them when it starts: %s", error)
+            level = logging.WARNING if self._published else logging.INFO
+            log.log(level, "Envoy is not there to take the new routes, it reads them when it starts: %s", error)
             self._keep_for_later(configuration)
             return False
         except (RoutesRejected, OSError) as error:
             log.error("the new routes are not live: %s", error)
             return False
+        self._published = True
         self._mesh.routed(names)
         return True
 

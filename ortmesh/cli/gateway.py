@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from ortmesh.cli.plan import module
-from ortmesh.cli.serve import become
+from ortmesh.cli.console import fail
+from ortmesh.cli.failures import settings
+from ortmesh.cli.mesh import Mesh, NotStarted
+from ortmesh.cli.plan import BadPlan, make_gateway_plan
+from ortmesh.cli.runtime import InUse, claim_port, runtime_folder
+from ortmesh.config import GatewaySettings, TelemetrySettings
 
 
 def gateway(
@@ -16,6 +22,9 @@ def gateway(
         typer.Option(metavar="FAMILY=ADDRESS", help="A service, HOST:PORT or unix:/path; may be repeated."),
     ] = None,
     listen: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where callers connect.")] = None,
+    runtime: Annotated[
+        Path | None, typer.Option(help="The folder of the sockets. By default one below XDG_RUNTIME_DIR.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Envoy's threads.")] = None,
     access_log: Annotated[bool, typer.Option(help="One JSON line a call on standard output, no payloads.")] = False,
 ) -> None:
@@ -25,7 +34,26 @@ def gateway(
     [bold]Example[/bold]
       ortmesh gateway --listen 0.0.0.0:8080 --backend nlp=10.0.0.5:9001 --backend vision=10.0.0.6:9001
     """
-    given = {"--listen": listen, "--workers": workers}
-    arguments = [word for name, value in given.items() if value is not None for word in (name, str(value))]
-    arguments += [word for each in backend or [] for word in ("--backend", each)]
-    become(module("ortmesh_gateway", *arguments, *(["--access-log"] if access_log else [])))
+    given: dict[str, Any] = {"address": listen, "backends": backend, "runtime": runtime, "workers": workers}
+    chosen = settings(lambda: GatewaySettings(**{name: value for name, value in given.items() if value is not None}))
+    options = ["--workers", str(chosen.workers), *(["--access-log"] if access_log or chosen.access_log else [])]
+    try:
+        with runtime_folder(chosen.runtime if "runtime" in chosen.model_fields_set else None) as folder:
+            plan = make_gateway_plan(
+                _claimed(chosen.address),
+                chosen.backends,
+                folder=folder,
+                metrics_port=settings(TelemetrySettings).metrics_port,
+                options=options,
+            )
+            asyncio.run(Mesh(plan).run(None))
+    except (BadPlan, InUse, NotStarted, OSError) as error:
+        fail(str(error))
+
+
+def _claimed(address: str) -> str:
+    """The address with a free port in the place of 0. InUse when nothing can listen there."""
+    if address.startswith("unix:"):
+        return address
+    host, _, port = address.rpartition(":")
+    return f"{host}:{claim_port(host, int(port))}"

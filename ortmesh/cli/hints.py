@@ -33,7 +33,8 @@ def print_hints(plan: Plan) -> None:
 def addresses(plan: Plan) -> list[tuple[str, str]]:
     """What listens where."""
     services = [(service.part.name, service.address) for service in plan.services]
-    return [("mesh", f"{plan.address} (gRPC)"), *services, ("models", str(plan.store))]
+    store = [("models", str(plan.store))] if plan.store else []
+    return [("mesh", f"{plan.address} (gRPC)"), *services, *store]
 
 
 def commands(plan: Plan) -> list[str]:

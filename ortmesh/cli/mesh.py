@@ -35,6 +35,7 @@ class Mesh:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._front = (plan.gateway, plan.proxy)
         self._gateway = settings(GatewaySettings)
         # The limits of all families come from the same variables.
         self._service = settings(lambda: ServiceSettings(family="nlp"))
@@ -44,8 +45,9 @@ class Mesh:
         self._dead: asyncio.Future[str] | None = None
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
-    async def run(self, ready_within: float) -> None:
-        """Serves until a signal comes. NotStarted when it is not ready within so many seconds."""
+    async def run(self, ready_within: float | None) -> None:
+        """Serves until a signal comes. NotStarted when it is not ready within so many seconds; None: it may take
+        for ever."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup has SIGHUP ignored; a shell's background job has SIGINT ignored too, and must end all the same.
@@ -57,13 +59,14 @@ class Mesh:
         finally:
             await self._stop()
 
-    async def _start(self, ready_within: float) -> bool:
+    async def _start(self, ready_within: float | None) -> bool:
         """True once all is ready, False when a signal came before."""
         began = time.monotonic()
         self._dead = asyncio.get_running_loop().create_future()
         for service in self._plan.services:
             await self._supervisor.start(service.part)
-        await self._supervisor.start(self._plan.gateway)
+        for part in self._front:
+            await self._supervisor.start(part)
         ready = asyncio.create_task(self._until_ready())
         signalled = asyncio.create_task(self._signals.get())
         waiting: set[asyncio.Future[object]] = {ready, signalled, self._dead}  # type: ignore[arg-type]
@@ -92,7 +95,8 @@ class Mesh:
         address, families = reachable(self._plan.address), self._plan.families
         await until_serving(address, ["", *(SERVICES[family] for family in families)])
         await until_loaded(address)
-        self._is_ready(self._plan.gateway.name)
+        for part in self._front:
+            self._is_ready(part.name)
 
     async def _until_serving(self, service: ServicePart) -> None:
         await until_serving(service.address, [""])
@@ -107,7 +111,7 @@ class Mesh:
             self._dead.set_result(f"{name} does not start ({deaths} attempts), it {reason}")
 
     async def _stop(self) -> None:
-        """The gateway first: its calls end, no new ones come; then the services. A second signal ends all at once."""
+        """The front first: its calls end, no new ones come; then the services. A second signal ends all at once."""
         out.print(Text("stopping; Ctrl-C again ends at once", style="bold"))
         stopping = asyncio.create_task(self._stop_in_order())
         again = asyncio.create_task(self._signals.get())
@@ -120,7 +124,7 @@ class Mesh:
         out.print(Text("stopped", style="bold"))
 
     async def _stop_in_order(self) -> None:
-        await self._supervisor.stop([self._plan.gateway.name], _seconds_to_end(self._gateway))
+        await self._supervisor.stop([part.name for part in self._front], _seconds_to_end(self._gateway))
         services = [each.part.name for each in self._plan.services]
         await self._supervisor.stop(services, _seconds_to_end(self._service), NOW)
 

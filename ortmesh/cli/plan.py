@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -20,7 +20,7 @@ SERVICES = {
 MAX_REPLICAS = 64
 MAX_PORT = 65_535
 GATEWAY_SOCKETS = ("directory.sock", "admin.sock")
-"""What the gateway listens on in its runtime folder."""
+"""What the front processes listen on in their runtime folder."""
 
 Task = tuple[str, str]
 """A family and a task of it, e.g. `("nlp", "embed")`; the task is empty for models that only tensors reach."""
@@ -41,24 +41,25 @@ class ServicePart:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The processes of a mesh; the gateway starts last and ends first."""
+    """The processes of a mesh; the front ones start last and end first."""
 
     address: str
-    store: Path
     services: tuple[ServicePart, ...]
     gateway: Part
+    """Answers for the models and routes to them."""
+    proxy: Part
+    """Keeps Envoy, which callers connect to."""
+    families: tuple[str, ...]
+    """The families that are served, each once."""
+    store: Path | None = None
+    """Where the services' models lie; None where the services are not of this plan."""
     tasks: frozenset[Task] = frozenset()
     """What the installed models are for."""
 
     @property
-    def families(self) -> list[str]:
-        """The families that are served, each once."""
-        return list(dict.fromkeys(service.family for service in self.services))
-
-    @property
     def names(self) -> list[str]:
         """The parts' names in the order of their start."""
-        return [*(service.part.name for service in self.services), self.gateway.name]
+        return [*(service.part.name for service in self.services), self.gateway.name, self.proxy.name]
 
 
 def make_plan(
@@ -78,16 +79,35 @@ def make_plan(
     if metrics_port and metrics_port + sum(replicas.values()) > MAX_PORT:  # the gateway's is the last
         raise BadPlan(f"--metrics-port {metrics_port}: there are no {sum(replicas.values()) + 1} ports from there on")
     services = tuple(_services(replicas, folder, store, metrics_port))
-    for name in GATEWAY_SOCKETS:
-        _socket(folder / "gateway" / name)
     address = f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
-    backends = [word for each in services for word in ("--backend", f"{each.family}={each.address}")]
-    gateway = Part(
-        "gateway",
-        module("ortmesh_gateway", "--listen", address, *backends),
-        {"ORTMESH_GATEWAY_RUNTIME": str(folder / "gateway"), **_environment(metrics_port, len(services))},
+    backends = tuple(f"{each.family}={each.address}" for each in services)
+    gateway, proxy = _front(address, backends, folder / "gateway", _environment(metrics_port, len(services)))
+    wanted = frozenset(task for task in tasks if task[0] in replicas)
+    return Plan(address, services, gateway, proxy, tuple(replicas), store, wanted)
+
+
+def make_gateway_plan(
+    address: str, backends: Sequence[str], *, folder: Path, metrics_port: int | None, options: Sequence[str] = ()
+) -> Plan:
+    """The processes of a gateway before services that run elsewhere; `options` are Envoy's keeper's."""
+    families = tuple(dict.fromkeys(each.partition("=")[0] for each in backends))
+    environment = _environment(metrics_port, 0)
+    gateway, proxy = _front(address, backends, folder, environment, options)
+    return Plan(address, (), gateway, proxy, families)
+
+
+def _front(
+    address: str, backends: Sequence[str], folder: Path, environment: Mapping[str, str], options: Sequence[str] = ()
+) -> tuple[Part, Part]:
+    """The gateway and Envoy's keeper, which have their folder in common."""
+    for name in GATEWAY_SOCKETS:
+        _socket(folder / name)
+    words = [word for each in backends for word in ("--backend", each)]
+    shared = {**environment, "ORTMESH_GATEWAY_RUNTIME": str(folder)}
+    return (
+        Part("gateway", module("ortmesh_gateway", "--listen", address, *words), shared),
+        Part("proxy", module("ortmesh_gateway.proxy", "--listen", address, *words, *options), shared),
     )
-    return Plan(address, store, services, gateway, frozenset(task for task in tasks if task[0] in replicas))
 
 
 def _services(

@@ -24,18 +24,20 @@ def _plan(replicas: dict[str, int], host: str = "127.0.0.1", metrics_port: int |
 
 def test_each_replica_has_a_socket_of_its_own_and_the_gateway_knows_all() -> None:
     plan = _plan({"vision": 2, "nlp": 1})
-    assert plan.names == ["vision-0", "vision-1", "nlp", "gateway"]
+    assert plan.names == ["vision-0", "vision-1", "nlp", "gateway", "proxy"]
     assert [service.address for service in plan.services] == [
         "unix:/run/ortmesh/vision-0.sock",
         "unix:/run/ortmesh/vision-1.sock",
         "unix:/run/ortmesh/nlp.sock",
     ]
-    service, gateway = shlex.join(plan.services[0].part.command), shlex.join(plan.gateway.command)
+    service, gateway, proxy = (shlex.join(part.command) for part in (plan.services[0].part, plan.gateway, plan.proxy))
     assert "-m ortmesh_vision --listen unix:/run/ortmesh/vision-0.sock --models /srv/models" in service
     assert "-m ortmesh_gateway --listen 127.0.0.1:8080" in gateway
     for backend in ("vision=unix:/run/ortmesh/vision-1.sock", "nlp=unix:/run/ortmesh/nlp.sock"):
         assert f"--backend {backend}" in gateway
-    assert plan.families == ["vision", "nlp"]
+        assert f"--backend {backend}" in proxy
+    assert plan.gateway.environment == plan.proxy.environment, "they share a folder"
+    assert plan.families == ("vision", "nlp")
 
 
 def test_each_part_has_a_metrics_port_of_its_own() -> None:
@@ -63,7 +65,7 @@ def test_a_folder_too_deep_for_the_gateways_sockets_is_an_error_too() -> None:
 
 
 def test_ports_of_the_metrics_that_are_too_high_are_an_error() -> None:
-    assert _plan({"vision": 2, "nlp": 1}, metrics_port=65532).names[-1] == "gateway"
+    assert _plan({"vision": 2, "nlp": 1}, metrics_port=65532).names[-1] == "proxy"
     with pytest.raises(BadPlan, match="--metrics-port 65533: there are no 4 ports from there on"):
         _plan({"vision": 2, "nlp": 1}, metrics_port=65533)
 

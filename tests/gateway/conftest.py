@@ -19,6 +19,7 @@ from ortmesh.config import GatewaySettings
 from ortmesh.nlp.v1.nlp_pb2_grpc import NlpServiceStub
 from ortmesh.vision.v1.vision_pb2_grpc import VisionServiceStub
 from ortmesh_gateway.gateway import Gateway
+from ortmesh_gateway.proxy import Proxy
 from tests.gateway.backend import Backend
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ UNLIMITED = [("grpc.max_send_message_length", -1)]
 
 @dataclass
 class Caller:
-    """A gateway and a channel to it."""
+    """A gateway, its Envoy, and a channel to it."""
 
     gateway: Gateway
+    proxy: Proxy
     channel: grpc.aio.Channel
 
     @property
@@ -84,23 +86,34 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def mesh() -> Mesh:
-    """`async with mesh(backend, …) as caller`: a gateway before them whose routes know all their models."""
+def mesh(folder: Path) -> Mesh:
+    """`async with mesh(backend, …) as caller`: a gateway before them whose routes know all their models, and whose
+    Envoy reaches them unless they are not `healthy`."""
 
     @asynccontextmanager
-    async def running(*backends: Backend, **settings: Any) -> AsyncIterator[Caller]:
+    async def running(*backends: Backend, healthy: bool = True, **settings: Any) -> AsyncIterator[Caller]:
         chosen: dict[str, Any] = {"address": "127.0.0.1:0", "drain_seconds": 0, "workers": 1, **settings}
+        chosen.setdefault("runtime", folder / "gateway")
         chosen["backends"] = tuple(backend.argument for backend in backends)
-        gateway = Gateway(GatewaySettings(**chosen))
-        await gateway.start()
-        try:
+        async with front(GatewaySettings(**chosen)) as (gateway, proxy):
             await until_known(gateway, *(each.name for backend in backends for each in backend.models))
-            async with grpc.aio.insecure_channel(gateway.address, options=UNLIMITED) as channel:
-                yield Caller(gateway, channel)
-        finally:
-            await gateway.stop()
+            if healthy:
+                await gateway.reached()
+            async with grpc.aio.insecure_channel(proxy.address, options=UNLIMITED) as channel:
+                yield Caller(gateway, proxy, channel)
 
     return running
+
+
+@asynccontextmanager
+async def front(settings: GatewaySettings) -> AsyncIterator[tuple[Gateway, Proxy]]:
+    """A gateway and its Envoy, started; ended together, as `ortmesh up` ends them."""
+    gateway, proxy = Gateway(settings), Proxy(settings)
+    await asyncio.gather(gateway.start(), proxy.start())
+    try:
+        yield gateway, proxy
+    finally:
+        await asyncio.gather(gateway.stop(), proxy.stop())
 
 
 @pytest.fixture

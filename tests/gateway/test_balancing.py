@@ -18,9 +18,8 @@ from ortmesh.errors import Draining, Internal, Overloaded
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.vision.v1 import vision_pb2
-from ortmesh_gateway.gateway import Gateway
 from tests.gateway.backend import Backend
-from tests.gateway.conftest import MIB, Mesh, until_known
+from tests.gateway.conftest import MIB, Mesh, front, until_known
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,13 +139,14 @@ async def test_a_killed_replica_loses_no_new_call_and_comes_back(folder: Path) -
     async with contextlib.AsyncExitStack() as stack:
         processes = {label: await stack.enter_async_context(_process(label, each)) for label, each in sockets.items()}
         settings = GatewaySettings(
-            address="127.0.0.1:0", backends=tuple(f"nlp={each}" for each in sockets.values()), drain_seconds=0
+            address="127.0.0.1:0",
+            backends=tuple(f"nlp={each}" for each in sockets.values()),
+            drain_seconds=0,
+            runtime=folder / "gateway",
         )
-        gateway = Gateway(settings)
-        await gateway.start()
-        stack.push_async_callback(gateway.stop)
+        gateway, proxy = await stack.enter_async_context(front(settings))
         await until_known(gateway, "minilm")
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(gateway.address))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(proxy.address))
         stub = _stub(channel)
         assert await _labels(stub, 50) == {"one", "two"}
         processes["one"].kill()

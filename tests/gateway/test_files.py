@@ -14,11 +14,11 @@ from tests.gateway.conftest import Caller, Mesh
 
 async def test_a_model_that_comes_is_served_without_a_restart(mesh: Mesh, nlp: Backend) -> None:
     async with mesh(nlp) as caller:
-        pid = caller.gateway.envoy_pid
+        pid = caller.proxy.envoy_pid
         nlp.tell(*nlp.models, model("e5-small", "nlp"))
         await caller.until_known("e5-small", "minilm")
         assert (await caller.infer("e5-small")).model_version == "nlp"
-        assert caller.gateway.envoy_pid == pid
+        assert caller.proxy.envoy_pid == pid
 
 
 async def test_a_model_that_goes_is_not_found(mesh: Mesh, nlp: Backend) -> None:

@@ -100,7 +100,7 @@ async def test_a_service_without_a_model_ready_says_so_itself(mesh: Mesh, nlp: B
 
     nlp.answers["Embed"] = refuse
     nlp.health.set("", False)
-    async with mesh(nlp) as caller:
+    async with mesh(nlp, healthy=False) as caller:
         with pytest.raises(grpc.aio.AioRpcError, match="its file is broken") as caught:
             await caller.nlp.Embed(nlp_pb2.EmbedRequest())
         assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
@@ -136,7 +136,7 @@ async def test_more_calls_than_services_take_are_refused(
 @pytest.mark.skipif(shutil.which("curl") is None, reason="a gRPC library cannot send what curl can")
 async def test_malformed_requests_are_refused_by_envoy(mesh: Mesh, nlp: Backend) -> None:
     async with mesh(nlp) as caller:
-        url = f"http://{caller.gateway.address}{EMBED}"
+        url = f"http://{caller.proxy.address}{EMBED}"
         post = ["--data-binary", "", "-H", "content-type: application/grpc"]
         for timeout in ("1x", "-1S", "123456789S", "1", "S", "1 S", "0x1S"):
             assert "grpc-status: 3" in await _curl(url, *post, "-H", f"grpc-timeout: {timeout}")

@@ -1,4 +1,4 @@
-"""Envoy's life: it is restarted, drained, and never outlives its gateway."""
+"""Envoy's life: it is restarted, drained, outlives its gateway, and never its keeper."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from ortmesh_gateway.admin import Admin
 from ortmesh_gateway.binary import find_envoy
 from ortmesh_gateway.gateway import Gateway
 from ortmesh_gateway.process import EnvoyFailed, EnvoyProcess, arguments
-from tests.gateway.backend import Backend
-from tests.gateway.conftest import Mesh
+from ortmesh_gateway.proxy import Proxy
+from tests.gateway.backend import Backend, model
+from tests.gateway.conftest import Mesh, until_known
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "unix:{folder}/mesh"])
@@ -35,16 +36,16 @@ async def test_a_killed_envoy_is_started_again_where_it_was(
 ) -> None:
     """On the same port or socket, with the routes that it had."""
     async with mesh(nlp, address=address.format(folder=folder)) as caller:
-        first = caller.gateway.envoy_pid
+        first = caller.proxy.envoy_pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
         assert (await caller.infer("minilm", timeout=10, wait_for_ready=True)).model_version == "nlp"
-        assert caller.gateway.envoy_pid not in (None, first)
+        assert caller.proxy.envoy_pid not in (None, first)
         (line,) = [record.message for record in caplog.records if record.levelno == logging.ERROR]
         assert "Envoy was ended by SIGKILL; a new one starts in 0.1 s" in line
 
 
-async def test_calls_in_flight_end_before_envoy_does(nlp: Backend) -> None:
+async def test_calls_in_flight_end_before_envoy_does(nlp: Backend, folder: Path) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(request: Any, call: Call) -> Any:
@@ -53,27 +54,72 @@ async def test_calls_in_flight_end_before_envoy_does(nlp: Backend) -> None:
         return nlp_pb2.EmbedResponse()
 
     nlp.answers["Embed"] = slow
-    gateway = Gateway(GatewaySettings(address="127.0.0.1:0", backends=(nlp.argument,), drain_seconds=0))
-    await gateway.start()
-    async with grpc.aio.insecure_channel(gateway.address) as channel:
-        running = asyncio.ensure_future(NlpServiceStub(channel).Embed(nlp_pb2.EmbedRequest()))
+    proxy = Proxy(_settings(nlp, folder))
+    await proxy.start()
+    async with grpc.aio.insecure_channel(proxy.address) as channel:
+        call = NlpServiceStub(channel).Embed(nlp_pb2.EmbedRequest(), wait_for_ready=True)
+        running = asyncio.ensure_future(call)
         await begun.wait()
-        stopping = asyncio.create_task(gateway.stop())
+        stopping = asyncio.create_task(proxy.stop())
         _, pending = await asyncio.wait([stopping], timeout=0.2)
         assert pending, "it waits for the call"
         go_on.set()
         assert await running == nlp_pb2.EmbedResponse()
         await stopping
-        assert gateway.envoy_pid is None
+        assert proxy.envoy_pid is None
 
 
-async def test_a_port_in_use_is_said_before_anything_starts(nlp: Backend) -> None:
+async def test_envoy_serves_on_while_its_gateway_is_started_anew(mesh: Mesh, nlp: Backend, folder: Path) -> None:
+    """Also calls that are routed by their models' names, and models that come later are routed again."""
+    async with mesh(nlp) as caller:
+        await caller.gateway.stop()
+        assert (await caller.infer("minilm")).model_version == "nlp"
+        routes = (folder / "gateway" / "routes.json").read_text()
+        again = Gateway(_settings(nlp, folder))
+        await again.start()
+        try:
+            await until_known(again, "minilm")
+            assert (folder / "gateway" / "routes.json").read_text() == routes
+            nlp.tell(*nlp.models, model("e5", "nlp"))
+            await until_known(again, "e5", "minilm")
+            assert (await caller.infer("e5")).model_version == "nlp"
+        finally:
+            await again.stop()
+
+
+async def test_a_new_gateway_keeps_the_routes_until_the_replicas_were_heard(
+    mesh: Mesh, nlp: Backend, folder: Path
+) -> None:
+    """It knows no model yet: routes to none would fail calls that Envoy serves well."""
+    async with mesh(nlp) as caller:
+        await caller.gateway.stop()
+        settings = _settings(nlp, folder)
+        again = Gateway(settings.model_copy(update={"backends": (f"nlp=unix:{folder}/nobody",)}))
+        await again.start()
+        try:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(again.settled(), 0.5)
+            assert (await caller.infer("minilm")).model_version == "nlp"
+            await again.settled()
+        finally:
+            await again.stop()
+
+
+async def test_a_port_in_use_is_said_before_anything_starts(nlp: Backend, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        gateway = Gateway(GatewaySettings(address=address, backends=(nlp.argument,), drain_seconds=0))
+        proxy = Proxy(_settings(nlp, folder, address=address))
         with pytest.raises(OSError, match=f"cannot listen on {address}: Address already in use"):
-            await gateway.start()
-        assert gateway.envoy_pid is None
+            await proxy.start()
+        assert proxy.envoy_pid is None
+
+
+async def test_a_second_proxy_in_the_same_folder_is_refused(mesh: Mesh, nlp: Backend, folder: Path) -> None:
+    async with mesh(nlp) as caller:
+        second = Proxy(_settings(nlp, folder))
+        with pytest.raises(OSError, match=r"another process listens on this socket.*admin\.sock"):
+            await second.start()
+        assert (await caller.infer("minilm")).model_version == "nlp"
 
 
 async def test_an_envoy_that_cannot_start_says_why(folder: Path) -> None:
@@ -113,8 +159,8 @@ async def test_a_machine_without_room_for_a_new_envoy_is_asked_again(
             raise BlockingIOError(11, "Resource temporarily unavailable")
 
         monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse_once)
-        assert caller.gateway.envoy_pid
-        os.kill(caller.gateway.envoy_pid, signal.SIGKILL)
+        assert caller.proxy.envoy_pid
+        os.kill(caller.proxy.envoy_pid, signal.SIGKILL)
         await asyncio.wait_for(refused.wait(), 10)
         assert (await caller.infer("minilm", timeout=10, wait_for_ready=True)).model_version == "nlp"
         assert "could not be started ([Errno 11] Resource temporarily unavailable)" in caplog.text
@@ -123,18 +169,18 @@ async def test_a_machine_without_room_for_a_new_envoy_is_asked_again(
 async def test_a_terminals_ctrl_c_does_not_reach_envoy(mesh: Mesh, nlp: Backend) -> None:
     """It would end at once, and with it the calls that the gateway lets end."""
     async with mesh(nlp) as caller:
-        assert caller.gateway.envoy_pid
-        assert os.getpgid(caller.gateway.envoy_pid) != os.getpgid(0)
+        assert caller.proxy.envoy_pid
+        assert os.getpgid(caller.proxy.envoy_pid) != os.getpgid(0)
 
 
 async def test_the_gateway_listens_where_a_name_points(mesh: Mesh, nlp: Backend) -> None:
     async with mesh(nlp, address="localhost:0") as caller:
-        assert caller.gateway.address.startswith("127.0.0.1:")
+        assert caller.proxy.address.startswith("127.0.0.1:")
         assert (await caller.infer("minilm")).model_version == "nlp"
 
 
-def test_envoy_ends_with_its_gateway(folder: Path) -> None:
-    """However the gateway ends: nothing is left that holds the port."""
+def test_envoy_ends_with_its_proxy(folder: Path) -> None:
+    """However the proxy ends: nothing is left that holds the port."""
     gateway = _start("--listen", "127.0.0.1:0", "--backend", f"nlp=unix:{folder}/nobody", runtime=folder / "run")
     try:
         line = _until(gateway, "listens on")
@@ -149,16 +195,20 @@ def test_envoy_ends_with_its_gateway(folder: Path) -> None:
         os.close(envoy)
 
 
-def test_the_command_ends_in_order_on_sigterm(folder: Path) -> None:
-    gateway = _start("--listen", f"unix:{folder}/mesh", "--backend", f"nlp=unix:{folder}/nobody")
-    assert f"unix:{folder}/mesh" in _until(gateway, "listens on")
+@pytest.mark.parametrize("module", ["ortmesh_gateway", "ortmesh_gateway.proxy"])
+def test_a_process_ends_in_order_on_sigterm(module: str, folder: Path) -> None:
+    words = ("--listen", f"unix:{folder}/mesh", "--backend", f"nlp=unix:{folder}/nobody")
+    gateway = _start(*words, runtime=folder / "run", module=module)
+    _until(gateway, "listen")
     gateway.send_signal(signal.SIGTERM)
     gateway.communicate(timeout=20)
     assert gateway.returncode == 0
+    assert not list(folder.rglob("*.sock"))
 
 
 def test_the_access_log_tells_of_a_call_without_its_payload(folder: Path) -> None:
-    gateway = _start("--listen", f"unix:{folder}/mesh", "--access-log", "--backend", f"nlp=unix:{folder}/nobody")
+    words = ("--listen", f"unix:{folder}/mesh", "--access-log", "--backend", f"nlp=unix:{folder}/nobody")
+    gateway = _start(*words, runtime=folder / "run")
     _until(gateway, "listens on")
     with grpc.insecure_channel(f"unix:{folder}/mesh") as channel, pytest.raises(grpc.RpcError):
         NlpServiceStub(channel).Embed(nlp_pb2.EmbedRequest(texts=["a secret"]), timeout=5)
@@ -171,9 +221,10 @@ def test_the_access_log_tells_of_a_call_without_its_payload(folder: Path) -> Non
     assert "secret" not in line
 
 
-def test_the_command_fails_plainly_when_the_port_is_taken() -> None:
+def test_the_command_fails_plainly_when_the_port_is_taken(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        gateway = _start("--listen", f"127.0.0.1:{taken.getsockname()[1]}", "--backend", "nlp=unix:/tmp/nobody")
+        words = ("--listen", f"127.0.0.1:{taken.getsockname()[1]}", "--backend", "nlp=unix:/tmp/nobody")
+        gateway = _start(*words, runtime=folder / "run")
         _, said = gateway.communicate(timeout=20)
     assert gateway.returncode == 1
     assert "Address already in use" in said
@@ -201,30 +252,42 @@ def test_the_runtime_folder_may_be_a_relative_one(folder: Path) -> None:
     assert (folder / "run" / "routes.json").exists()
 
 
-def test_what_ends_a_gateway_that_served_is_not_told_as_a_failed_start() -> None:
+def test_what_ends_a_gateway_that_served_is_not_told_as_a_failed_start(folder: Path) -> None:
     code = (
-        "import ortmesh_gateway.__main__ as command\n"
-        "async def run(settings): raise OSError('a bug')\n"
-        "command.run = run\n"
-        "command.main()"
+        "from ortmesh_gateway.command import main\n"
+        "from ortmesh_gateway.gateway import Gateway\n"
+        "async def failed(self): raise OSError('a bug')\n"
+        "Gateway.failed = failed\n"
+        "main('gateway', '', Gateway)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20)
+    environment = os.environ | {"ORTMESH_GATEWAY_RUNTIME": str(folder), "ORTMESH_GATEWAY_DRAIN_SECONDS": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=20
+    )
     assert done.returncode == 1
     assert "the gateway can't go on" in done.stderr
     assert "a bug" in done.stderr
     assert "can't start" not in done.stderr
 
 
-def test_the_command_names_a_wrong_backend() -> None:
-    gateway = _start("--backend", "smell=unix:/tmp/x")
+@pytest.mark.parametrize("module", ["ortmesh_gateway", "ortmesh_gateway.proxy"])
+def test_the_command_names_a_wrong_backend(module: str, folder: Path) -> None:
+    gateway = _start("--backend", "smell=unix:/tmp/x", runtime=folder / "run", module=module)
     _, said = gateway.communicate(timeout=20)
     assert gateway.returncode == 2
     assert "'smell=unix:/tmp/x' is not FAMILY=ADDRESS" in said
 
 
-def _start(*arguments: str, runtime: Path | None = None, cwd: Path | None = None) -> subprocess.Popen[str]:
-    environment = os.environ | {"ORTMESH_GATEWAY_DRAIN_SECONDS": "0", "ORTMESH_GATEWAY_RUNTIME": str(runtime or "")}
-    command = [sys.executable, "-m", "ortmesh_gateway", *arguments]
+def _settings(nlp: Backend, folder: Path, address: str = "127.0.0.1:0") -> GatewaySettings:
+    runtime = folder / "gateway"
+    return GatewaySettings(address=address, backends=(nlp.argument,), drain_seconds=0, runtime=runtime)
+
+
+def _start(
+    *arguments: str, runtime: Path, cwd: Path | None = None, module: str = "ortmesh_gateway.proxy"
+) -> subprocess.Popen[str]:
+    environment = os.environ | {"ORTMESH_GATEWAY_DRAIN_SECONDS": "0", "ORTMESH_GATEWAY_RUNTIME": str(runtime)}
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=cwd
     )

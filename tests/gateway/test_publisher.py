@@ -20,8 +20,8 @@ async def test_a_model_that_comes_while_envoy_is_away_is_ready_once_it_is_back(
     mesh: Mesh, nlp: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with mesh(nlp) as caller:
-        assert caller.gateway.envoy_pid
-        os.kill(caller.gateway.envoy_pid, signal.SIGKILL)
+        assert caller.proxy.envoy_pid
+        os.kill(caller.proxy.envoy_pid, signal.SIGKILL)
         nlp.tell(*nlp.models, model("e5", "nlp"))
         await _until_ready(caller.gateway, "e5")
         assert "Envoy is not there to take the new routes" in caplog.text

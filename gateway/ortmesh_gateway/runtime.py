@@ -1,0 +1,30 @@
+"""Runtime: the folder that the gateway and the keeper of Envoy share, and what lies in it. Stage: gateway."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ortmesh.config import MAX_SOCKET_PATH
+
+DIRECTORY_SOCKET = "directory.sock"
+"""Of the names in the folder the longest."""
+
+
+class Runtime:
+    """The folder's paths. OSError when it can't be made, or is too deep for sockets."""
+
+    def __init__(self, chosen: Path) -> None:
+        folder = chosen.absolute()
+        room = MAX_SOCKET_PATH - len(f"/{DIRECTORY_SOCKET}")
+        if len(os.fsencode(folder)) > room:
+            raise OSError(f"{folder}: the folder of the sockets has at most {room} bytes, see ORTMESH_GATEWAY_RUNTIME")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.bootstrap = folder / "envoy.json"
+        """What Envoy is started with."""
+        self.routes = folder / "routes.json"
+        """What Envoy watches."""
+        self.admin = folder / "admin.sock"
+        """Where Envoy listens for its administration."""
+        self.directory = folder / DIRECTORY_SOCKET
+        """Where the gateway answers what no service does."""
