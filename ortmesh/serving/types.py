@@ -45,6 +45,7 @@ class Item:
     __slots__ = (
         "answer",
         "arrival",
+        "begins",
         "caller",
         "deadline",
         "done",
@@ -91,6 +92,8 @@ class Item:
         """`time.monotonic()` seconds; infinite for none."""
         self.priority = priority
         self.caller = caller
+        self.begins = 0.0
+        """Its place in the line, in the pile's virtual time."""
         self.owner = owner
         self.answer = answer
         self.taken = 0.0
