@@ -14,7 +14,7 @@ from itertools import islice
 from ortmesh.serving.types import Item
 
 MANY_CALLERS = 1024
-"""Beyond so many, those are forgotten whose share is used up."""
+"""Beyond so many, those who are gone are forgotten, the least busy first."""
 
 
 class Line:
@@ -93,7 +93,10 @@ class Line:
         self._ends.clear()
 
     def _forget(self) -> None:
-        self._ends = {caller: end for caller, end in self._ends.items() if end > self._now or caller in self._callers}
+        """Keeps who waits, and of the others those that have used the most."""
+        waiting = {caller: end for caller, end in self._ends.items() if caller in self._callers}
+        gone = ((caller, end) for caller, end in self._ends.items() if caller not in waiting and end > self._now)
+        self._ends = waiting | dict(heapq.nlargest(MANY_CALLERS // 2, gone, key=lambda each: each[1]))
 
 
 def _order(item: Item) -> tuple[float, float]:
