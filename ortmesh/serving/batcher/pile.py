@@ -49,6 +49,11 @@ class Pile:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def oldest(self) -> float:
+        """When the item arrived that has waited longest; infinite when none waits."""
+        with self._lock:
+            return min((item.arrival for item in self._waiting), default=math.inf)
+
     def submit(self, item: Item) -> None:
         """Adds an item. Overloaded beyond a bound, with the time the queue needs to drain; NotReady when closed.
 
