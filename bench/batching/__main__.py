@@ -18,9 +18,9 @@ KINDS = ("poisson", "bursty")
 
 HEAD = """# Policies of batching, simulated
 
-`python -m bench.batching --items {items} --write`: one executor, the product's own pile, deterministic arrivals. Load is
-the share of the throughput that the best grouping of a backlog would reach. A cell: share answered within the deadline
-· p99 of those that ran, ms · share of the computed cells that was padding."""
+`python -m bench.batching --items {items} --write`: one executor, the product's own pile, deterministic arrivals. Load
+is the share of the throughput that the best grouping of a backlog would reach. A cell: share answered within the
+deadline · p99 of those that ran, ms · share of the computed cells that was padding."""
 
 Results = dict[tuple[str, str, str, float], Outcome]
 
