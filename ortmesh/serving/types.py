@@ -45,13 +45,13 @@ class Item:
     __slots__ = (
         "answer",
         "arrival",
-        "begins",
         "caller",
         "deadline",
         "done",
         "group",
         "nbytes",
         "owner",
+        "price",
         "priority",
         "rows",
         "size",
@@ -92,8 +92,8 @@ class Item:
         """`time.monotonic()` seconds; infinite for none."""
         self.priority = priority
         self.caller = caller
-        self.begins = 0.0
-        """Its place in the line, in the pile's virtual time."""
+        self.price = 0.0
+        """What it takes of its caller's share; the pile sets it."""
         self.owner = owner
         self.answer = answer
         self.taken = 0.0

@@ -125,7 +125,7 @@ def test_a_long_list_of_callers_is_forgotten_once_they_were_served() -> None:
     for number in range(5000):
         pile.submit(item(caller=str(number)))
         pile.take(1)
-    assert len(pile._waiting._ends) < 2048
+    assert len(pile._waiting._used) < 2048
 
 
 def test_an_item_that_cannot_be_done_in_time_is_not_begun() -> None:

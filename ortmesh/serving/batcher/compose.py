@@ -39,12 +39,22 @@ def compose(waiting: Sequence[Item], costs: Costs, limit: int, now: float) -> li
         return [0]
     limit = min(limit, costs.max_rows)
     items = _Items.of(waiting, costs, now)
-    must = int(items.age.argmax())
-    if items.age[must] > OLD * items.patience:
+    must = _due(waiting, items)
+    if must is not None:
         members = _members(waiting, limit)[_key(waiting, must, limit)]
         return _window(items, members, costs, limit, now, must).chosen
     windows = (_window(items, members, costs, limit, now) for members in _members(waiting, limit).values())
     return max(windows, key=lambda window: window.gain).chosen
+
+
+def _due(waiting: Sequence[Item], items: _Items) -> int | None:
+    """The item that the next batch must hold: the first in line where several callers wait, else one far older
+    than the rest, if there is any."""
+    first = waiting[0].caller
+    if any(item.caller != first for item in waiting):
+        return 0
+    oldest = int(items.age.argmax())
+    return oldest if items.age[oldest] > OLD * items.patience else None
 
 
 @dataclass(frozen=True, slots=True)

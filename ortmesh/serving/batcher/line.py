@@ -1,7 +1,8 @@
 """Line: a model's waiting items in fair order, so that one caller's flood does not starve another. Stage: batcher.
 
-Start-time fair queueing (Goyal, Vin, Cheng 1996): an item begins, in virtual time, when its caller's last one ends, and
-no earlier than what was served last; who begins first is first in line. With one caller that is the order of arrival.
+Who has used least is first. A caller is charged for what was computed for it, whichever of its items that were: batches
+take items out of turn. One that comes back starts where the least busy of those who wait stands: silence is not saved
+up (the virtual time of fair queueing: Demers, Keshav, Shenker 1989). With one caller that is the order of arrival.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from itertools import islice
 
 from ortmesh.serving.types import Item
 
+
 MANY_CALLERS = 1024
-"""Beyond so many, those who are gone are forgotten, the least busy first."""
+"""So many are remembered who have nothing waiting."""
 
 
 class Line:
@@ -22,11 +24,8 @@ class Line:
 
     def __init__(self) -> None:
         self._callers: dict[str, deque[Item]] = {}
-        self._ends: dict[str, float] = {}
-        """When each caller's last item ends, in virtual time."""
-        self._now = 0.0
-        """Virtual time: the beginning of what was served last."""
-        self._latest = 0.0
+        self._used: dict[str, float] = {}
+        """What each waiting caller's computed items have cost, in the unit of prices."""
         self._length = 0
         self.nbytes = 0
         """Bytes of all items."""
@@ -39,18 +38,19 @@ class Line:
         if len(self._callers) == 1:
             (only,) = self._callers.values()
             return iter(only)
-        return heapq.merge(*self._callers.values(), key=_order)
+        return self._in_turns()
 
     def append(self, item: Item, price: float) -> None:
-        """Adds an item that costs its caller's share so much."""
-        item.begins = max(self._now, self._ends.get(item.caller, 0.0))
-        end = self._ends[item.caller] = item.begins + price
-        self._latest = max(self._latest, end)
-        self._callers.setdefault(item.caller, deque()).append(item)
+        """Adds an item that will cost its caller so much."""
+        item.price = price
+        if item.caller not in self._callers:
+            self._callers[item.caller] = deque()
+            self._used.setdefault(item.caller, 0.0)
+            others = (self._used[caller] for caller in self._callers if caller != item.caller)
+            self._used[item.caller] = max(self._used[item.caller], min(others, default=0.0))
+        self._callers[item.caller].append(item)
         self._length += 1
         self.nbytes += item.nbytes
-        if len(self._ends) > MANY_CALLERS:
-            self._forget()
 
     def of(self, caller: str) -> int:
         """How many items of a caller wait."""
@@ -62,8 +62,8 @@ class Line:
 
     def take(self, window: Sequence[Item], taken: Sequence[Item], dropped: Sequence[Item]) -> None:
         """Removes items that `first` has just given: those that run, and those that cost nothing."""
-        if taken:
-            self._now = max(self._now, min(item.begins for item in taken))
+        for item in taken:
+            self._used[item.caller] += item.price
         gone = {id(item) for item in taken} | {id(item) for item in dropped}
         seen: dict[str, int] = {}
         for item in window:
@@ -76,28 +76,35 @@ class Line:
                 del self._callers[caller]
         self._length -= len(gone)
         self.nbytes -= sum(item.nbytes for item in taken) + sum(item.nbytes for item in dropped)
-        if not self._length:
-            self._begin_anew()
+        self._forget()
 
     def clear(self) -> list[Item]:
         """Removes all items and returns them."""
         items = list(self)
         self._callers.clear()
         self._length = self.nbytes = 0
-        self._begin_anew()
+        self._forget()
         return items
 
-    def _begin_anew(self) -> None:
-        """Nobody waits: whatever a caller has used was free."""
-        self._now = self._latest
-        self._ends.clear()
+    def _in_turns(self) -> Iterator[Item]:
+        """By what each caller would have used when its earlier items have run; of equals the older item."""
+        turns = [(self._used[caller], line[0].arrival, caller, 0) for caller, line in self._callers.items()]
+        heapq.heapify(turns)
+        while turns:
+            used, _, caller, at = turns[0]
+            line = self._callers[caller]
+            item = line[at]
+            yield item
+            if at + 1 < len(line):
+                heapq.heapreplace(turns, (used + item.price, line[at + 1].arrival, caller, at + 1))
+            else:
+                heapq.heappop(turns)
 
     def _forget(self) -> None:
-        """Keeps who waits, and of the others those that have used the most."""
-        waiting = {caller: end for caller, end in self._ends.items() if caller in self._callers}
-        gone = ((caller, end) for caller, end in self._ends.items() if caller not in waiting and end > self._now)
-        self._ends = waiting | dict(heapq.nlargest(MANY_CALLERS // 2, gone, key=lambda each: each[1]))
-
-
-def _order(item: Item) -> tuple[float, float]:
-    return item.begins, item.arrival
+        """When nobody waits, whatever was used was free. Of many who are gone, the least busy are forgotten."""
+        if not self._callers:
+            self._used.clear()
+        elif len(self._used) > len(self._callers) + MANY_CALLERS:
+            gone = ((used, caller) for caller, used in self._used.items() if caller not in self._callers)
+            busiest = {caller: used for used, caller in heapq.nlargest(MANY_CALLERS // 2, gone)}
+            self._used = {caller: self._used[caller] for caller in self._callers} | busiest
