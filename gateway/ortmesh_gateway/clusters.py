@@ -23,6 +23,10 @@ def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) ->
         "name": name,
         "type": "STRICT_DNS" if named else "STATIC",
         "connect_timeout": "0.5s",
+        # A caller's calls share no connection with anybody else's, so that what it does to its own harms nobody: after
+        # twenty cancelled calls in one read the native server ends a connection, and shared ones took a fifth of all
+        # neighbours' calls with them. A caller's connection costs 45 KB here and 55 KB in the services.
+        "connection_pool_per_downstream_connection": True,
         "per_connection_buffer_limit_bytes": MIB,
         # The least busy of four draws, not of all: a replica that just died answers nothing, looks idle, and would be
         # chosen again by every retry.

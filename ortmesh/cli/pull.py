@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ortmesh.cli.answers import table
-from ortmesh.cli.console import err, out
+from ortmesh.cli.console import err, fail, out
 from ortmesh.cli.failures import errors_in_words, settings
+from ortmesh.cli.plan import FAMILIES
 from ortmesh.cli.steps import showing_steps
 from ortmesh.config import StoreSettings
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 def pull(
     names: Annotated[
         list[str] | None, typer.Argument(help="Models of the catalogue. By default all that are not optional.")
+    ] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(metavar="FAMILY", help="Only vision's, speech's or nlp's; may be repeated.")
     ] = None,
     optional: Annotated[bool, typer.Option("--optional", help="The optional ones too.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Make them anew even if they are in the store.")] = False,
@@ -37,6 +42,7 @@ def pull(
     [bold]Examples[/bold]
       ortmesh pull                      the default set
       ortmesh pull all-minilm-l6-v2     one model
+      ortmesh pull --family nlp         what one family's service needs
       ortmesh pull --list               what there is
     """
     from ortmesh import catalogue
@@ -46,6 +52,8 @@ def pull(
     store = Store(models or settings(StoreSettings).models)
     with errors_in_words():
         cards = [catalogue.card(name) for name in names] if names else catalogue.cards()
+    if family:
+        cards = _of(family, cards, named=bool(names))
     if show:
         out.print(_listing(cards, store))
         return
@@ -64,6 +72,17 @@ def pull(
     if failed:
         err.print(Text(f"not fetched: {', '.join(failed)}; `ortmesh pull` goes on where it stopped", style="red"))
         raise typer.Exit(1)
+
+
+def _of(families: Sequence[str], cards: list[Card], *, named: bool) -> list[Card]:
+    """The families' models. Ends with exit code 1 for a name that is no family, or a named model of another one."""
+    for family in families:
+        if family not in FAMILIES:
+            fail(f"--family {family}: the families are {', '.join(FAMILIES)}")
+    others = [card for card in cards if card.family not in families]
+    if named and others:
+        fail(f"{others[0].name} is of the family {others[0].family}")
+    return [card for card in cards if card.family in families]
 
 
 def _pull_one(card: Card, store: Store, again: bool) -> bool:

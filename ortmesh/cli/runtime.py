@@ -63,21 +63,24 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.truncate(0)
 
 
-def claim_port(host: str, port: int) -> int:
-    """Makes sure that a server can listen there, and returns the port: a free one for 0. InUse says why not."""
+def claim_port(host: str, port: int, option: str = "--port") -> int:
+    """Makes sure that a server can listen there, and returns the port: a free one for 0.
+
+    InUse says why not, and which option chooses another.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host.strip("[]"), port))
         except OSError as error:
-            raise InUse(_why_not(error, host, port)) from None
+            raise InUse(_why_not(error, host, port, option)) from None
         return int(probe.getsockname()[1])
 
 
-def _why_not(error: OSError, host: str, port: int) -> str:
+def _why_not(error: OSError, host: str, port: int, option: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is used by another program: stop it, or choose another with --port"
+        return f"port {port} on {host} is used by another program: stop it, or choose another with {option}"
     if error.errno == errno.EACCES:
-        return f"port {port} on {host} needs more rights: choose one from 1024 with --port"
+        return f"port {port} on {host} needs more rights: choose one from 1024 with {option}"
     return f"nothing can listen on {host}:{port}: {error.strerror}"

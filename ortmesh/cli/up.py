@@ -59,9 +59,17 @@ def up(
         with runtime_folder(runtime) as folder:
             port = claim_port(host, port)
             plan = make_plan(counts, tasks, host=host, port=port, folder=folder, store=store, metrics_port=metrics_port)
+            if metrics_port:
+                _claim_metrics(metrics_port, len(plan.services) + 1)  # the gateway's is the last
             asyncio.run(Mesh(plan).run(timeout))
     except (BadPlan, InUse, NotStarted, OSError) as error:
         fail(str(error))
+
+
+def _claim_metrics(first: int, count: int) -> None:
+    host = settings(TelemetrySettings).metrics_host
+    for port in range(first, first + count):
+        claim_port(host, port, "--metrics-port")
 
 
 def _installed(store: Path) -> set[Task]:

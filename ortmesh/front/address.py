@@ -71,6 +71,19 @@ def claim(target: str) -> None:
     os.unlink(path)
 
 
+def why_not(target: str) -> OSError:
+    """Why nothing can listen on a target where that was tried in vain: whoever tried did not say."""
+    host, _, port = target.rpartition(":")
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        return OSError(error.errno, f"cannot listen on {target}: {error.strerror}")
+    return OSError(f"cannot listen on {target}")
+
+
 def _somebody_listens(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(CONNECT_SECONDS)

@@ -10,11 +10,12 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from ortmesh.errors import MalformedMessage, OrtmeshError
+from ortmesh.errors import BadInput, MalformedMessage, OrtmeshError
 from ortmesh.front.admission import Admission
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Method
 from ortmesh.front.observer import Rpc
+from ortmesh.front.utf8 import not_utf8
 
 log = logging.getLogger("ortmesh.front")
 
@@ -41,14 +42,16 @@ class Route:
             self.enter, self.leave = admission.enter, admission.leave
 
     def parse(self, payload: bytes) -> Any:
-        """Parses a request. MalformedMessage when the bytes are none."""
+        """Parses a request. MalformedMessage when the bytes are none; BadInput for a text that is not UTF-8."""
         if self.method.check is not None:
             self.method.check(payload)
         try:
             return self._decode(payload)
         except DecodeError:
-            name = self.method.request_type.DESCRIPTOR.full_name
-            raise MalformedMessage(f"the bytes are not a message of type {name}") from None
+            described = self.method.request_type.DESCRIPTOR
+            if (field := not_utf8(payload, described)) is not None:
+                raise BadInput(field, "is not UTF-8 (in UTF-8 no surrogates, single or in pairs)") from None
+            raise MalformedMessage(f"the bytes are not a message of type {described.full_name}") from None
 
 
 def _enter_free(nbytes: int) -> None:

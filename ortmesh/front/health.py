@@ -1,6 +1,7 @@
 """Health: grpc.health.v1 computed from named states. Stage: front.
 
-Names: "" is the process, `ortmesh.nlp.v1.NlpService` a service, `models/NAME` a model.
+Names: "" is the process, `ortmesh.nlp.v1.NlpService` a service, `models/NAME` a model, `liveness` whether anybody
+answers at all.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ Response: Any = health_pb2.HealthCheckResponse
 
 MAX_REQUEST_BYTES = 4096
 PROCESS = ""
+LIVENESS = "liveness"
+"""Always SERVING, also while all models have failed or a drain goes on: a new process would be no better. It is asked
+by what kills a process that hangs."""
 
 
 class Health:
@@ -61,6 +65,8 @@ class Health:
 
     def status(self, name: str) -> int | None:
         """SERVING or NOT_SERVING; None for an unknown name."""
+        if name == LIVENESS:
+            return int(Response.SERVING)
         with self._lock:
             serving = self._serving.get(name)
             if serving is None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ortmesh.config import cpus
 
 MIB = 1024 * 1024
+MAX_METADATA_BYTES = 32 * 1024
+"""Of one call, each entry counted with HTTP/2's 32 more: what the gateway lets pass must not be refused behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,9 @@ class FrontLimits:
     """Unary calls in flight; one more is answered RESOURCE_EXHAUSTED."""
     max_bytes: int = 512 * MIB
     """Bytes of the requests of all calls in flight, unary and streams together."""
+    max_slow_bytes: int = 128 * MIB
+    """Bytes of messages that take over 0.1 s to arrive, each counted as large as its method allows (grpcio alone:
+    behind the native adapter's addresses nobody is slow)."""
     max_streams: int = 256
     """Server streams in flight; they have permits of their own, so that they can't starve unary calls."""
     pool_threads: int = field(default_factory=cpus)

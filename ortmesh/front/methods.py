@@ -13,6 +13,7 @@ from google.protobuf import message_factory
 
 from ortmesh import descriptors
 from ortmesh.front.call import Call
+from ortmesh.front.scan import check_fields
 
 
 class Reply(Protocol):
@@ -75,7 +76,7 @@ def bind(
         replace(
             _row(service, described[name], handler, messages),
             direct=(direct or {}).get(name),
-            check=(check or {}).get(name),
+            check=(check or {}).get(name, check_fields),
         )
         for name, handler in handlers.items()
     ]

@@ -18,11 +18,11 @@ from typing import Any
 
 from pygrpc_native import EVENT_CALL, STREAM_FULL, STREAM_SENT, NativeGrpcFront
 
-from ortmesh.errors import Cancelled, Expired, OrtmeshError, ReaderStalled
-from ortmesh.front.call import Call
+from ortmesh.errors import Cancelled, OrtmeshError, ReaderStalled
 from ortmesh.front.dispatch import Dispatcher
-from ortmesh.front.exchange import Exchange, Route
-from ortmesh.front.limits import FrontLimits
+from ortmesh.front.exchange import Route
+from ortmesh.front.limits import MAX_METADATA_BYTES, FrontLimits
+from ortmesh.front.native_exchange import NativeExchange
 from ortmesh.front.status import Failure
 
 log = logging.getLogger("ortmesh.front")
@@ -37,76 +37,8 @@ LONGEST_PAUSE_SECONDS = 0.005
 
 Details = tuple[tuple[tuple[str, str | bytes], ...], str, float | None]
 """Of a call: its metadata, its peer, and the seconds to the deadline that its caller set."""
-Start = tuple["NativeExchange", bool]
+Start = tuple[NativeExchange, bool]
 """For the loop: a call, and whether its caller has left."""
-
-
-class NativeExchange(Exchange):
-    """A call of the native server, and the reply of its direct handler. Answered from any thread, once."""
-
-    __slots__ = ("_front", "_live", "number", "on_loop")
-
-    def __init__(
-        self,
-        route: Route,
-        call: Call,
-        nbytes: int,
-        number: int,
-        front: NativeGrpcFront,
-        live: dict[int, NativeExchange],
-    ) -> None:
-        super().__init__(route, call, nbytes)
-        self.number = number
-        self.on_loop = False
-        """True once it is a coroutine's call."""
-        self._front = front
-        self._live = live
-        live[number] = self
-
-    def finish(self, payload: bytes) -> None:
-        """Answers with a serialized message."""
-        if not self._claimed():
-            return
-        if self._front.respond(self.number, payload):
-            self.end("OK", len(payload))
-        else:
-            self.end_unheard()
-
-    def finish_stream(self, sent_bytes: int) -> None:
-        """Ends a stream after its last message."""
-        if self._claimed():
-            self._front.stream_end(self.number)
-            self.end("OK", sent_bytes)
-
-    def fail(self, error: BaseException) -> None:
-        """Answers with a status."""
-        if not isinstance(error, OrtmeshError):
-            log.error("%s failed", self.call.method, exc_info=error, extra={"span": self.call.span})
-        self.fail_with(Failure.of(error))
-
-    def fail_with(self, failure: Failure) -> None:
-        """Answers with a status that is already made."""
-        if not self._claimed():
-            return
-        if self._front.fail(self.number, failure.code, failure.message, failure.trailers):
-            self.end(failure.name)
-        else:
-            self.end_unheard()
-
-    def give_up(self) -> None:
-        """Ends the call without an answer: its caller left."""
-        if self._claimed():
-            self.end_unheard()
-
-    def expire(self) -> None:
-        """Tells the caller that the deadline passed. The permit stays with the work until that ends, too."""
-        self.call.cancel()
-        failure = Failure.of(Expired("the deadline passed"))
-        self._front.fail(self.number, failure.code, failure.message, failure.trailers)
-
-    def _claimed(self) -> bool:
-        # Taking a key out of a dict is atomic: whoever gets it ends the call, all others come too late.
-        return self._live.pop(self.number, None) is not None
 
 
 class NativeAdapter:
@@ -132,6 +64,7 @@ class NativeAdapter:
             [(route.method.path, route.method.streams) for route in self._dispatcher.routes],
             io_threads=IO_THREADS,
             call_details=True,
+            max_metadata_size=MAX_METADATA_BYTES,
             # Else a stream that fails at once could not carry its status in the headers.
             delay_stream_headers=True,
         )
@@ -279,7 +212,7 @@ class NativeAdapter:
                 outcome = await self._dispatcher.unary(exchange)
         except asyncio.CancelledError:
             exchange.give_up()
-            raise
+            return  # raised on, it would stay with its task, which its frames hold: the request until a collection
         if isinstance(outcome, Failure):
             exchange.fail_with(outcome)
         elif isinstance(outcome, bytes):

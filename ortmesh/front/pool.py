@@ -97,11 +97,13 @@ class Pool:
 
     def _work(self) -> None:
         while (job := self._take()) is not None:
-            job.run()
+            result, error = job.run()
+            # Before anybody hears of it: whoever was answered must not find its own bytes still there.
             with self._idle:
                 self._count(job, -job.nbytes)
+            job.outcome.tell(result, error)
             # Else the thread would hold a picture until its next job comes.
-            del job
+            del job, result, error
 
     def _count(self, job: _Job, nbytes: int) -> None:
         self.bytes += nbytes
@@ -178,17 +180,15 @@ class _Job:
         self.kwargs = kwargs
         self.nbytes = nbytes
 
-    def run(self) -> None:
-        """Runs the function unless its call is over, and tells the outcome."""
+    def run(self) -> tuple[Any, BaseException | None]:
+        """What the function returned or raised; it does not run when its call is over."""
         if not self.outcome.wanted:
-            return
+            return None, None
         try:
             self.call.check()
-            result = self.function(*self.args, **self.kwargs)
+            return self.function(*self.args, **self.kwargs), None
         except BaseException as error:
-            self.outcome.tell(None, error)
-        else:
-            self.outcome.tell(result, None)
+            return None, error
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

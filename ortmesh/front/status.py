@@ -29,8 +29,10 @@ INTERNAL = Internal("internal error")
 def status_of(error: BaseException) -> status_pb2.Status:
     """The status of an error, with its details.
 
-    An exception that is no OrtmeshError is a bug: it becomes INTERNAL without its text, and whoever caught it logs it.
+    An exception that is no OrtmeshError is a bug: it becomes INTERNAL without its text, and whoever caught it has
+    logged it. The places that the error came through are forgotten.
     """
+    _forget_places(error)
     known = error if isinstance(error, OrtmeshError) else INTERNAL
     status = status_pb2.Status(code=code_pb2.Code.Value(known.code), message=_cut(known.message, MAX_MESSAGE_BYTES))
     status.details.extend(_packed(detail) for detail in _details(known))
@@ -54,6 +56,22 @@ class Failure:
         status = status_of(error)
         name = code_pb2.Code.Name(status.code)
         return cls(status.code, name, status.message, [(DETAILS_KEY, status.SerializeToString())])
+
+
+def _forget_places(error: BaseException | None) -> None:
+    """Lets go of an error's tracebacks, and of those behind it.
+
+    Their frames hold the request and its tensors, and the future that brought the error: a circle that only the
+    garbage collector breaks. Twenty failed requests of 2 MiB held 80 MiB for as long as it took to come.
+    """
+    seen: set[int] = set()
+    behind = [error]
+    while behind:
+        error = behind.pop()
+        if error is not None and id(error) not in seen:
+            seen.add(id(error))
+            error.__traceback__ = None
+            behind += (error.__cause__, error.__context__)
 
 
 def _details(error: OrtmeshError) -> Iterator[Message]:

@@ -29,6 +29,9 @@ T = TypeVar("T")
 State = Literal["LOADING", "READY", "FAILED", "UNLOADING"]
 log = logging.getLogger(__name__)
 
+STUCK_SECONDS = 30.0
+"""A run that goes on for so long after it was ended is given up, with its thread and its memory."""
+
 
 class Spans(Protocol):
     """Where the spans of a sampled call go: `Telemetry.spans`."""
@@ -51,7 +54,10 @@ class Model:
         self.version = card.version
         self.folder = folder
         self.state: State = "LOADING"
-        self.state_reason = ""
+        self.reason = ""
+        """Why it is in this state, or how it is served if that is not obvious."""
+        self.warning = ""
+        """What else an operator must know: what the store holds beside it is not served."""
         self.provider = ""
         self.is_default = False
         """True for the version that a name without a version picks."""
@@ -66,12 +72,19 @@ class Model:
         self._outbox = outbox
         self._pile: Pile | None = None
         self._threads: list[threading.Thread] = []
-        self._sessions: list[SessionExecutor] = []
+        self._executors: Sequence[Executor] = ()
         self._assets: dict[tuple[Any, str], Any] = {}
         self._lock = threading.Lock()
         self._assets_lock = threading.Lock()
+        self._proved = False
+        """True once it computed a sample."""
         self._leases = 0
         self._unused: Callable[[], object] | None = None
+
+    @property
+    def state_reason(self) -> str:
+        """What an operator reads beside its state."""
+        return "; ".join(filter(None, (self.reason, self.warning)))
 
     @property
     def inputs(self) -> Mapping[str, TensorInfo]:
@@ -133,38 +146,55 @@ class Model:
             self._leases += 1
         call.on_end(self._release)
 
+    def know(self, signature: Signature) -> None:
+        """Takes over what its graph takes and gives."""
+        self._signature = signature
+
     def start(self, loaded: Loaded, died: Callable[[Model, BaseException], None]) -> None:
         """Takes what was loaded into service. `died(model, error)` is called in an executor's thread when it breaks."""
-        self._signature = loaded.signature
+        self.know(loaded.signature)
         self._shared = tuple(name for name, info in loaded.signature.inputs.items() if info.shared)
         self.provider = loaded.provider
         self.mode = loaded.finding.mode
         batching = self.card.batching
-        if self._pile is None:
-            self._pile = Pile(
-                max_items=batching.max_items,
-                max_bytes=batching.max_bytes,
-                max_wait_seconds=batching.max_wait_ms / 1000,
-                meter=self.meter,
-            )
-        self._sessions = [executor for executor in loaded.executors if isinstance(executor, SessionExecutor)]
+        self._pile = Pile(
+            max_items=batching.max_items,
+            max_bytes=batching.max_bytes,
+            max_wait_seconds=batching.max_wait_ms / 1000,
+            meter=self.meter,
+        )
+        self._executors = loaded.executors
+        self._proved = self._proved or loaded.finding.proof is not None
         for session in self._sessions:
             session.on_alone = self._serve_alone
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        for number, executor in enumerate(loaded.executors[len(self._threads) :], len(self._threads)):
-            self._run_in_thread(executor, number, died)
-        self.state_reason = self._explain(loaded)
+        for number, executor in enumerate(loaded.executors):
+            self._run_in_thread(executor, number, self._pile, died)
+        self.reason, self.warning = self._explain(loaded), ""
         self.restarting = False
         self.state = "READY"
 
     def failed(self, reason: str, *, restarting: bool = False) -> None:
         """Marks it as not ready, and why."""
-        self.state, self.state_reason, self.restarting = "FAILED", reason, restarting
+        self.state, self.reason, self.restarting = "FAILED", reason, restarting
+        if restarting:
+            self._executors = ()  # their memory is needed for the new ones
 
-    def refuse_waiting(self, error: BaseException) -> None:
-        """Ends what waits for an executor that does not come back soon; new items may be submitted again."""
-        if self._pile is not None:
-            self._pile.refuse_waiting(error)
+    def must_compute(self, loaded: Loaded) -> None:
+        """Refuses, as a restart, what computes none of its samples where it did before. ExecutorFailed."""
+        if self._proved and loaded.finding.proof is None:
+            raise ExecutorFailed("it fails on samples that it computed before")
+
+    def end_unwanted(self) -> BaseException | None:
+        """Ends runs that nobody waits for; what to say of one that has not heeded that for long, else None."""
+        stuck = max((executor.interrupt_unwanted() for executor in self._executors), default=0.0)
+        if stuck < STUCK_SECONDS:
+            return None
+        self._executors = ()
+        self._threads = []
+        error = ExecutorFailed(f"it has computed for {stuck:.0f} s what nobody waits for, and can't be stopped")
+        self._close(self._pile)
+        return error
 
     async def stop(self, *, at_once: bool = False) -> None:
         """Waits for the leases (unless `at_once`), then ends the executors. Waiting items end with NotReady."""
@@ -173,8 +203,11 @@ class Model:
             await self._until_unused()
         if self._pile is not None:
             self._pile.close(NotReady("the model was unloaded"))
+        for executor in self._executors:
+            executor.interrupt()  # nobody waits for it any more, or nobody will be answered
         for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+            await asyncio.to_thread(thread.join, STUCK_SECONDS)
+        self._forget()
 
     def _future(self) -> FutureAnswer:
         return FutureAnswer(self._outbox, asyncio.get_running_loop().create_future())
@@ -233,31 +266,50 @@ class Model:
             self._unused = lambda: loop.call_soon_threadsafe(free.set)
         await free.wait()
 
-    def _run_in_thread(self, executor: Executor, number: int, died: Callable[[Model, BaseException], None]) -> None:
-        pile = self._open_pile()
-
+    def _run_in_thread(
+        self, executor: Executor, number: int, pile: Pile, died: Callable[[Model, BaseException], None]
+    ) -> None:
         def serve() -> None:
             try:
                 executor.serve(pile)
             except BaseException as error:
                 log.exception("the executor of %s died", self.card.key)
-                died(self, error)
+                if pile is self._pile:  # else it has been replaced already
+                    self._close(pile)
+                    died(self, error)
 
         thread = threading.Thread(target=serve, name=f"executor-{self.card.key}-{number}", daemon=True)
         self._threads.append(thread)
         thread.start()
+
+    def _close(self, pile: Pile | None) -> None:
+        """Work that has not begun is told to come again: here once the model is restarted, or to another replica."""
+        if pile is not None:
+            pile.close(NotReady(f"{self.card.key} is being restarted", retry_after_seconds=1.0))
+
+    def _forget(self) -> None:
+        """Lets go of the sessions: else they stay in memory until Python looks for circles."""
+        for session in self._sessions:
+            session.on_alone = lambda reason: None
+        self._executors = ()
+        self._threads.clear()
+        self._assets.clear()
+
+    @property
+    def _sessions(self) -> list[SessionExecutor]:
+        return [executor for executor in self._executors if isinstance(executor, SessionExecutor)]
 
     def _serve_alone(self, reason: str) -> None:
         """In the executor's thread: what comes from now on is not put into batches."""
         self.mode = Mode.ALONE
         for session in self._sessions:
             session.serve_alone()
-        self.state_reason = f"served {Mode.ALONE.value}: {reason}"
+        self.reason = f"served {Mode.ALONE.value}: {reason}"
 
     def _explain(self, loaded: Loaded) -> str:
-        if loaded.finding.mode is Mode.TOGETHER:
-            return ""
-        return f"served {loaded.finding.mode.value}: {loaded.finding.reason}"
+        mode, reason = loaded.finding.mode, loaded.finding.reason
+        served = "" if mode is Mode.TOGETHER else f"served {mode.value}: {reason}"
+        return "; ".join(filter(None, (served, loaded.note)))
 
 
 def reason_of(error: BaseException) -> str:

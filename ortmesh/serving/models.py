@@ -8,22 +8,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from pathlib import Path
 
 from ortmesh.errors import BadInput, NotFound, NotReady
 from ortmesh.front.call import Call
 from ortmesh.serving.answers import Outbox
-from ortmesh.serving.cards import CARD_FILE, Card
+from ortmesh.serving.cards import Card
 from ortmesh.serving.loaded import Loaded, load
 from ortmesh.serving.model import Model, Spans
+from ortmesh.serving.resident import Resident, trim
 from ortmesh.serving.slot import Slot, Wanted
+from ortmesh.serving.stop import Stop
 from ortmesh.serving.store import Store, pick_default, version_order
 from ortmesh.serving.types import Meter
 
 log = logging.getLogger(__name__)
 
 FOLLOW_AGAIN_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+"""How often it is looked for runs that nobody waits for any more: nothing else tells when the last caller left."""
 
 
 class Models:
@@ -47,12 +52,18 @@ class Models:
         self._spans = spans
         self._slots: dict[Key, Slot] = {}
         self._defaults: dict[str, Model] = {}
+        self._checks: dict[str, Callable[[Model], object]] = {}
         self._watchers: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._reconciling = asyncio.Lock()
+        # Of their own: a model that loads for minutes must not hold up what else goes to threads.
+        self._loaders = ThreadPoolExecutor(threads + 4, "loader")
+        self._resident = Resident()
         self.looked = asyncio.Event()
         """Set once the store was looked at: before, no model is known, not even as unknown."""
         self._desired: dict[str, str | None] = {}
+        self._told: dict[Path, str] = {}
+        """The store's problems that are in the log."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._outbox: Outbox | None = None
 
@@ -63,6 +74,13 @@ class Models:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
+    def require(self, task: str, check: Callable[[Model], object]) -> None:
+        """Has every model of a task checked once it is loaded, before it serves: what `check` raises is why it can't.
+
+        To be called before `start`. `check` blocks, in a thread.
+        """
+        self._checks[task] = check
+
     async def start(self) -> None:
         """Begins to load what the store holds and to follow its changes; returns before the models are ready."""
         self._loop = asyncio.get_running_loop()
@@ -70,6 +88,7 @@ class Models:
         changes = self._store.watch()  # before the first look, so that nothing falls between the two
         await self._reconcile()
         self._spawn(self._follow(changes))
+        self._spawn(self._look_after_runs())
 
     async def until_loaded(self) -> None:
         """Returns when no model is loading any more: each is READY or FAILED."""
@@ -91,6 +110,7 @@ class Models:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(slot.end() for slot in slots))
+        self._loaders.shutdown(wait=False, cancel_futures=True)
 
     # What the tasks ask
 
@@ -179,16 +199,22 @@ class Models:
             except Exception:
                 log.exception("the store can't be followed; what is loaded goes on")
             await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
-            changes = self._store.watch()
+            changes = self._store.watch(make=False)
 
     async def _reconcile(self) -> None:
         """Brings what is loaded to what the store holds."""
         async with self._reconciling:
             wanted, self._desired = await asyncio.to_thread(self._look)
-            for path, reason in self._store.problems.items():
-                log.error("not served: %s: %s", path, reason)
+            problems = self._store.problems
+            for path, reason in problems.items():
+                if self._told.get(path) != reason:  # not again whenever another model changes
+                    log.error("not served: %s: %s", path, reason)
+            self._told = dict(problems)
             for key, slot in self._slots.items():
-                slot.want(wanted.get(key))
+                if key not in wanted and (why := self._why_unusable(slot)) is not None:
+                    slot.warn(f"what the store holds now can't be used: {why}")
+                else:
+                    slot.want(wanted.get(key))
             for key in wanted.keys() - self._slots.keys():
                 self._open(key, wanted[key])
             self.looked.set()
@@ -197,23 +223,41 @@ class Models:
     def _look(self) -> tuple[dict[Key, Wanted], dict[str, str | None]]:
         """(the versions to serve, the version that each name means), as the store says now."""
         wanted = {
-            (card.name, card.version): Wanted(card, folder, _identity(folder))
-            for card, folder in self._store.cards()
-            if card.family == self.family and (not self._only or card.name in self._only)
+            (found.card.name, found.card.version): Wanted(found.card, found.folder, found.identity)
+            for found in self._store.installed()
+            if found.card.family == self.family and (not self._only or found.card.name in self._only)
         }
         chosen = self._store.defaults()
-        names = {name for name, _ in wanted}
-        return wanted, {name: pick_default(_versions(wanted, name), chosen.get(name)) for name in names}
+        kept = [key for key, slot in list(self._slots.items()) if self._why_unusable(slot) is not None]
+        keys = {*wanted, *kept}
+        return wanted, {name: pick_default(_versions(keys, name), chosen.get(name)) for name, _ in keys}
+
+    def _why_unusable(self, slot: Slot) -> str | None:
+        """Why a version that is loaded, and still is in the store, can't be read from it; None when that is not so.
+
+        A card is edited by hand while its model serves: what is loaded goes on until the version is gone, or is
+        usable again.
+        """
+        folder = slot.model.folder
+        return self._store.problems.get(folder) or self._store.problems.get(folder.parent)
 
     def _open(self, key: Key, wanted: Wanted) -> None:
         slot = Slot(wanted, make=self._make, load=self._load, changed=self._changed)
         self._slots[key] = slot
         self._spawn(self._keep(key, slot))
 
+    async def _look_after_runs(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for slot in self._slots.values():
+                slot.look()
+
     async def _keep(self, key: Key, slot: Slot) -> None:
         """Keeps a slot until its version is not wanted any more, and opens another if it was wanted again meanwhile."""
         await slot.keep()
         del self._slots[key]
+        self._resident.changed()
+        await asyncio.to_thread(trim)
         if slot.wanted is not None:  # wanted again while the last lease was waited for
             self._open(key, slot.wanted)
         self._changed()
@@ -224,7 +268,20 @@ class Models:
         return Model(card, folder, outbox=self._outbox, meter=meter, spans=self._spans)
 
     async def _load(self, model: Model) -> Loaded:
-        return await asyncio.to_thread(load, model.card, model.folder, self._threads, model.meter)
+        """What the model runs on. A load that is cancelled ends as soon as ONNX Runtime heeds it."""
+        stop, loop = Stop(), asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._loaders, self._load_and_check, model, stop)
+        finally:
+            stop.now("it is not wanted any more")
+
+    def _load_and_check(self, model: Model, stop: Stop) -> Loaded:
+        loaded = load(model.card, model.folder, self._threads, model.meter, stop=stop, resident=self._resident)
+        self._resident.changed()
+        model.know(loaded.signature)
+        for check in filter(None, map(self._checks.get, model.card.tasks)):
+            check(model)
+        return loaded
 
     def _choose_defaults(self) -> None:
         """The wanted version of each name where it is ready; else what serves; else the newest that is ready."""
@@ -271,9 +328,3 @@ def _parsed(name: str) -> Key:
     """`name@version` as (name, version); the version is "" when none is named."""
     head, _, version = name.partition("@")
     return head, version
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    """What changes when a version is replaced: its card's inode and time."""
-    status = (folder / CARD_FILE).stat()
-    return status.st_ino, status.st_mtime_ns

@@ -6,7 +6,7 @@ file: it is neither their mistake nor a bug of ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -46,18 +46,16 @@ class Needs(Generic[S]):
     def of(self, model: Model) -> S:
         """The constants of a model that has all of it. ModelFailed names what is missing or wrong."""
         if model.inputs.keys() != self.inputs.keys():
-            raise _unfit(
-                model.card, f"its graph takes {_named(model.inputs)}, and the task gives {_named(self.inputs)}"
-            )
+            raise unfit(model.card, f"its graph takes {_named(model.inputs)}, and the task gives {_named(self.inputs)}")
         for name, datatype in self.inputs.items():
             if model.inputs[name].datatype != datatype:
-                raise _unfit(model.card, f"its input {name!r} is {model.inputs[name].datatype}, not {datatype}")
+                raise unfit(model.card, f"its input {name!r} is {model.inputs[name].datatype}, not {datatype}")
         for name, dimensions in self.outputs.items():
             if name not in model.outputs:
-                raise _unfit(model.card, f"its graph gives {_named(model.outputs)}, and the task needs {name!r}")
+                raise unfit(model.card, f"its graph gives {_named(model.outputs)}, and the task needs {name!r}")
             shape = model.outputs[name].shape
             if shape and len(shape) != dimensions:  # an empty one: unknown
-                raise _unfit(model.card, f"its output {name!r} has {len(shape)} dimensions, not {dimensions}")
+                raise unfit(model.card, f"its output {name!r} has {len(shape)} dimensions, not {dimensions}")
         return settings(model.card, self.constants)
 
 
@@ -68,7 +66,7 @@ def settings(card: Card, kind: type[S]) -> S:
         return kind.model_validate(written)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise _unfit(card, f"preprocessing: {wrong}") from None
+        raise unfit(card, f"preprocessing: {wrong}") from None
 
 
 def asset(model: Model, load: Callable[[Path], T], file: str) -> T:
@@ -80,7 +78,7 @@ def asset(model: Model, load: Callable[[Path], T], file: str) -> T:
         return model.asset(load, file)
     except Exception as error:  # libraries of other languages raise no narrower one
         reason = str(error) if (model.folder / file).is_file() else "it is missing"
-        raise _unfit(model.card, f"its file {file!r} can't be read: {reason}") from error
+        raise unfit(model.card, f"its file {file!r} can't be read: {reason}") from error
 
 
 def labels_of(model: Model, *, needed: bool = False) -> tuple[str, ...]:
@@ -90,8 +88,20 @@ def labels_of(model: Model, *, needed: bool = False) -> tuple[str, ...]:
     """
     labels = asset(model, read_lines, model.card.labels) if model.card.labels is not None else ()
     if needed and not labels:
-        raise _unfit(model.card, "the task needs its labels, and it has none")
+        raise unfit(model.card, "the task needs its labels, and it has none")
     return labels
+
+
+def classes_of(model: Model, output: str) -> int:
+    """How many classes an output tells of, by its last dimension; -1 when the graph does not say."""
+    shape = model.outputs[output].shape
+    return shape[-1] if shape else -1
+
+
+def check_labels(model: Model, labels: Sequence[str], classes: int) -> None:
+    """ModelFailed when labels are not as many as a model's classes; -1 classes are unknown."""
+    if classes >= 0 and len(labels) != classes:
+        raise unfit(model.card, f"it has {len(labels)} labels for {classes} classes")
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
@@ -107,10 +117,11 @@ def companion(models: Models, model: Model, key: str, name: str, call: Call) -> 
     try:
         return models.named(name, "", call)
     except NotFound as error:
-        raise _unfit(model.card, f"preprocessing: {key}: {error.message}") from None
+        raise unfit(model.card, f"preprocessing: {key}: {error.message}") from None
 
 
-def _unfit(card: Card, reason: str) -> ModelFailed:
+def unfit(card: Card, reason: str) -> ModelFailed:
+    """The error for a card that a task can't use."""
     return ModelFailed(f"the card of {card.key} can't be used: {reason}", resource=("model", card.key))
 
 

@@ -1,7 +1,8 @@
 """Slot: one name and version in a service, from the store's wish to what serves. Stage: store to task.
 
 wanted ─► load beside what serves ─► still wanted? ─► put in its place ─► the old one ends after its last lease
-                                             └─► no: dropped before it served
+   ▲                  │                      └─► no: dropped before it served
+   └── a while ◄── no memory
 an executor dies ─► not ready ─► loaded again after a delay that grows
 """
 
@@ -10,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ortmesh.errors import NotReady
 from ortmesh.serving.cards import Card
 from ortmesh.serving.loaded import Loaded
 from ortmesh.serving.model import Model, reason_of
+from ortmesh.serving.store import Identity
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ FIRST_RESTART_SECONDS = 0.2
 LONGEST_RESTART_SECONDS = 30.0
 HEALTHY_SECONDS = 60.0
 """A model that served this long begins anew with the shortest delay when its executor dies."""
+NO_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|cannot allocate", re.IGNORECASE)
 
 Load = Callable[[Model], Awaitable[Loaded]]
 MakeModel = Callable[[Card, Path], Model]
@@ -37,7 +40,7 @@ class Wanted:
 
     card: Card
     folder: Path
-    identity: tuple[int, int]
+    identity: Identity
     """Changes when the version is replaced."""
 
 
@@ -52,6 +55,7 @@ class Slot:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._death: str | None = None
+        self._warning = ""
         self._tries = 0
         self._ready_since = 0.0
         self._leaving: set[asyncio.Task[None]] = set()
@@ -65,14 +69,22 @@ class Slot:
 
     def want(self, wanted: Wanted | None) -> None:
         """Tells what the store holds now; None when it was removed."""
+        self.warn("")
         if (wanted and wanted.identity) != (self._wanted and self._wanted.identity):
             self._wanted = wanted
             self._news.set()
 
+    def warn(self, warning: str) -> None:
+        """Tells why what the store holds now can't be used; what is loaded goes on."""
+        if warning != self._warning:
+            self._warning = warning
+            self.model.warning = warning
+
     async def keep(self) -> None:
         """Loads, replaces and restarts until the version is not wanted any more; then waits for the last lease."""
         while (wanted := self._wanted) is not None:
-            await self._bring_up(wanted)
+            while not await self._bring_up(wanted):
+                await self._wait(LONGEST_RESTART_SECONDS, wanted)
             while (reason := await self._until_news(wanted)) is not None:
                 await self._restart(reason, wanted)
         await self.model.stop()
@@ -86,8 +98,19 @@ class Slot:
             task.cancel()
         await self.model.stop(at_once=True)
 
-    async def _bring_up(self, wanted: Wanted) -> None:
-        """Loads what is wanted beside what serves. What fails to load replaces nothing that is ready."""
+    def look(self) -> None:
+        """Ends what its models compute for nobody; to be called from time to time."""
+        if (error := self.model.end_unwanted()) is not None:
+            log.error("%s: %s", self.model.card.key, reason_of(error))
+            self._died(self.model, error)
+
+    async def _bring_up(self, wanted: Wanted) -> bool:
+        """Loads what is wanted beside what serves. What fails to load replaces nothing that is ready.
+
+        False when it should be tried again: nothing serves, since there was no memory for it.
+        """
+        if self._wanted is not wanted:
+            return True
         model = self.model
         if model.state != "LOADING" or model.card != wanted.card:
             model = self._make(wanted.card, wanted.folder)
@@ -96,12 +119,24 @@ class Slot:
             self.model = model
         self._tell()
         try:
-            loaded = await self._load(model)
+            loaded = await self._load_while_wanted(model, wanted)
         except Exception as error:
             self._failed(model, reason_of(error), wanted)
-            return
-        if self._wanted is wanted:
+            return self.model is not model or not (isinstance(error, MemoryError) or NO_MEMORY.search(str(error)))
+        if loaded is not None:
             self._put_in_place(model, loaded)
+        return True
+
+    async def _load_while_wanted(self, model: Model, wanted: Wanted) -> Loaded | None:
+        """Loads it; None when the store holds something else meanwhile, and the load is ended."""
+        load, news = asyncio.ensure_future(self._load(model)), asyncio.ensure_future(self._until_unwanted(wanted))
+        try:
+            await asyncio.wait((load, news), return_when=asyncio.FIRST_COMPLETED)
+            return await load if self._wanted is wanted else None
+        finally:
+            load.cancel()
+            news.cancel()
+            await asyncio.gather(load, news, return_exceptions=True)
 
     def _failed(self, model: Model, reason: str, wanted: Wanted) -> None:
         log.error("%s can't be served: %s", model.card.key, reason)
@@ -110,7 +145,7 @@ class Slot:
         if self.model is model:
             model.failed(reason)
         else:
-            self.model.state_reason = f"what replaced it can't be served: {reason}"
+            self.model.warning = f"what replaced it can't be served: {reason}"
         self._tell()
 
     def _put_in_place(self, model: Model, loaded: Loaded) -> None:
@@ -150,10 +185,11 @@ class Slot:
                 self._death = reason
                 self._news.set()
 
-        self._loop.call_soon_threadsafe(tell)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the service has ended
+            self._loop.call_soon_threadsafe(tell)
 
     async def _restart(self, reason: str, wanted: Wanted) -> None:
-        """Makes the executor anew until that works, after delays that grow; what waits is told to come again."""
+        """Makes the executors anew until that works, after delays that grow; callers are told to come again."""
         if time.monotonic() - self._ready_since > HEALTHY_SECONDS:
             self._tries = 0
         while self._wanted is wanted:
@@ -165,20 +201,24 @@ class Slot:
             if self._wanted is not wanted:
                 return
             try:
-                loaded = await self._load(self.model)
+                loaded = await self._load_while_wanted(self.model, wanted)
+                if loaded is None:
+                    return
+                self.model.must_compute(loaded)
             except Exception as error:
                 reason = f"it could not be started again: {reason_of(error)}"
                 log.error("%s: %s", self.model.card.key, reason)
-                self.model.refuse_waiting(NotReady(f"{self.model.card.key} is being restarted", retry_after_seconds=1))
                 continue
-            if self._wanted is wanted:
-                self._put_in_place(self.model, loaded)
+            self._put_in_place(self.model, loaded)
             return
 
     async def _wait(self, seconds: float, wanted: Wanted) -> None:
         """Waits so long, or until the store holds something else."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._wanted is wanted:
-                    await self._news.wait()
-                    self._news.clear()
+                await self._until_unwanted(wanted)
+
+    async def _until_unwanted(self, wanted: Wanted) -> None:
+        while self._wanted is wanted:
+            await self._news.wait()
+            self._news.clear()

@@ -4,32 +4,47 @@
     <root>/defaults.json        name -> version that a name without "@version" picks
     <root>/.tmp .locks .cache   half-made versions, locks between processes, downloaded archives
 
-A version appears and disappears by one rename, so that no reader ever sees half of it.
+A version appears, is replaced and disappears by one rename, so that no reader ever sees half of it.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ortmesh.serving.cards import CARD_FILE, Card, read_card, write_card
+from ortmesh.serving.cards import CARD_FILE, NAME, VERSION, Card, read_card, write_card
 from ortmesh.serving.digests import sync, sync_tree
 from ortmesh.serving.faults import AlreadyInstalled, UnknownVersion, disk_errors
+from ortmesh.serving.publish import exchange, publish
 from ortmesh.serving.watch import watch_tree
 
 DEFAULTS_FILE = "defaults.json"
 # Half-made versions of processes that were killed are removed after this time.
 ABANDONED_SECONDS = 24 * 3600.0
+
+
+Identity = tuple[tuple[str, int, int, int], ...]
+"""(path, inode, size, time) of a version's card and files: another one when any of them was replaced or edited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A usable version."""
+
+    card: Card
+    folder: Path
+    identity: Identity
+    """As it was before the card was read: what changes meanwhile shows the next time."""
 
 
 class Store:
@@ -53,16 +68,24 @@ class Store:
 
     def cards(self) -> list[tuple[Card, Path]]:
         """Every usable version with its folder, ordered by name and version; the others go to `problems`."""
-        self.problems = {}
-        self.defaults()
-        return [pair for model in _folders(self.root) for pair in self._usable(model)]
+        return [(found.card, found.folder) for found in self._all()]
+
+    def installed(self) -> list[Installed]:
+        """As `cards`, for who follows the store. OSError when there is no store, e.g. since its disk is gone."""
+        self.root.stat()
+        return self._all()
 
     def versions(self, name: str) -> list[str]:
         """The usable versions of a model, oldest first."""
-        return [card.version for card, _ in self._usable(self.root / name)]
+        return [found.card.version for found in self._usable(self.root / name)]
 
-    def _usable(self, model: Path) -> list[tuple[Card, Path]]:
-        found: list[tuple[Card, Path]] = []
+    def _all(self) -> list[Installed]:
+        self.problems = {}
+        self.defaults()
+        return [found for model in _folders(self.root) for found in self._usable(model)]
+
+    def _usable(self, model: Path) -> list[Installed]:
+        found: list[Installed] = []
         try:
             folders = list(_folders(model))
         except OSError as error:  # another user's folder must not take the others' models away
@@ -70,10 +93,10 @@ class Store:
             return []
         for folder in folders:
             try:
-                found.append((_checked_card(folder), folder))
+                found.append(_read(folder))
             except Exception as error:  # one bad version must not take the others away
                 self.problems[folder] = str(error)
-        return sorted(found, key=lambda pair: version_order(pair[0].version))
+        return sorted(found, key=lambda each: version_order(each.card.version))
 
     def has(self, name: str, version: str) -> bool:
         """True when the version is installed, whether usable or not."""
@@ -141,30 +164,32 @@ class Store:
             sync_tree(files_from)
             with self.lock("install"), self.staging() as attic:
                 if not self.has(card.name, card.version):
-                    _publish(files_from, target)
+                    publish(files_from, target)
                 elif replace:
-                    _exchange(files_from, target, attic / "old")
+                    exchange(files_from, target, attic / "old")
                 else:
                     raise AlreadyInstalled(f"{card.key} is in the store already ({target})")
         return target
 
     def remove(self, name: str, version: str) -> None:
-        """Takes a version out of the store at once; services unload it as soon as their calls have ended."""
+        """Takes a version out of the store at once; services unload it as soon as their calls have ended.
+
+        UnknownVersion when it is not there. A default that was set goes with its version.
+        """
         self._must_have(name, version)
         with disk_errors(self.root), self.lock("install"), self.staging() as attic:
+            self._must_have(name, version)  # another process may have been quicker
             self.folder(name, version).rename(attic / "old")
-            try:
+            with suppress(OSError):  # it has other versions, or is a link
                 (self.root / name).rmdir()
-            except OSError as error:
-                if error.errno != errno.ENOTEMPTY:
-                    raise
         with self.lock("defaults"):
             defaults = self.defaults()
             if defaults.get(name) == version:
                 self._write_defaults({key: value for key, value in defaults.items() if key != name})
 
     def _must_have(self, name: str, version: str) -> None:
-        if not self.has(name, version):
+        proper = re.match(NAME, name) and re.match(VERSION, version)  # no path out of the store
+        if not proper or not self.has(name, version):
             there = ", ".join(self.versions(name)) or "none"
             raise UnknownVersion(f"{name}@{version} is not in the store {self.root} (versions there: {there})")
 
@@ -187,14 +212,15 @@ class Store:
         finally:
             lock.release()
 
-    def watch(self) -> AsyncIterator[None]:
+    def watch(self, *, make: bool = True) -> AsyncIterator[None]:
         """Yields whenever something changed after this call; look at `cards()` and `defaults()` again then.
 
         Call it before the first `cards()`, so that nothing falls between the two. Changes that come together
-        are told once.
+        are told once. A store that does not exist is made, if `make` is set.
         """
-        with disk_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
+        if make:
+            with disk_errors(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
         return watch_tree(self.root)
 
 
@@ -203,21 +229,6 @@ def _folders(parent: Path) -> list[Path]:
         return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _publish(folder: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(target)
-    sync(target.parent)
-
-
-def _exchange(folder: Path, target: Path, attic: Path) -> None:
-    target.rename(attic)
-    try:
-        _publish(folder, target)
-    except OSError:
-        attic.rename(target)
-        raise
 
 
 def _sweep(parent: Path) -> None:
@@ -230,16 +241,26 @@ def _sweep(parent: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _checked_card(folder: Path) -> Card:
-    """The card of a version folder; ValueError when the folder is not what the card says."""
+def _read(folder: Path) -> Installed:
+    """A version folder; ValueError when it is not what its card says."""
     path = folder / CARD_FILE
     if not path.is_file():
         raise ValueError(f"there is no {CARD_FILE}")
+    before = _facts(path)
     card = read_card(path)
     if (card.name, card.version) != (folder.parent.name, folder.name):
         raise ValueError(f"the card is for {card.key}, the folder for {folder.parent.name}@{folder.name}")
+    identity = (
+        before,
+        *(_facts(folder / name) for name in sorted({*card.files, card.graph}) if (folder / name).exists()),
+    )
     _checked_files(card, folder)
-    return card
+    return Installed(card, folder, identity)
+
+
+def _facts(path: Path) -> tuple[str, int, int, int]:
+    status = path.stat()
+    return str(path), status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _checked_files(card: Card, folder: Path) -> None:

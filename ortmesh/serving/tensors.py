@@ -20,6 +20,8 @@ MAX_DIMENSIONS = 64
 """NumPy's own limit."""
 MAX_BYTES = 2**63 - 1
 """What NumPy and ONNX Runtime can address."""
+MAX_TEXTS = 1_048_576
+"""Elements of a BYTES tensor: each becomes an object of 50 bytes and more, even of two characters."""
 LENGTH = struct.Struct("<I")
 """What stands before each element of a raw BYTES tensor."""
 
@@ -97,6 +99,8 @@ def count(kind: DataType, shape: Sequence[int], index: int) -> int:
         elements *= size or 1  # NumPy refuses [0, 2**62] too: a zero must not hide an overflow
     if elements * kind.dtype.itemsize > MAX_BYTES:
         raise BadInput(f"inputs[{index}].shape", f"{list(shape)}: expected at most {MAX_BYTES} bytes in all")
+    if kind.name == "BYTES" and elements > MAX_TEXTS:
+        raise BadInput(f"inputs[{index}].shape", f"{list(shape)}: expected at most {MAX_TEXTS} elements of BYTES")
     return 0 if 0 in shape else elements
 
 

@@ -163,6 +163,15 @@ class Executor(Protocol):
         executor is made anew.
         """
 
+    def interrupt(self) -> None:
+        """Ends what it computes, and whatever it would compute later; from any thread."""
+
+    def interrupt_unwanted(self) -> float:
+        """Ends what it computes when nobody waits for it; for how many seconds it has not heeded that, else 0.
+
+        From any thread.
+        """
+
 
 class Meter(Protocol):
     """Where the batcher and the executors report what they did: metrics of one model version. Thread-safe, cheap."""

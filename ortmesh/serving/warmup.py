@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -42,6 +42,8 @@ class Finding:
 
     mode: Mode
     reason: str = ""
+    proof: Tensors | None = None
+    """A sample that the model computed: while it still does, the executor is sound. None when none was found."""
 
 
 class Capture:
@@ -75,21 +77,21 @@ def probe(
     tolerance: float,
 ) -> Finding:
     """Finds out how items may share a batch, by running samples (`given`, or made up from the signature)."""
-    runs = False
+    proof: Tensors | None = None
     for samples in [given] if given else candidates(signature):
         alone = _all_alone(run, make_item, samples, only_first=max_rows == 1 or not signature.stackable)
         if alone is None:
             continue
-        runs = True
+        proof = samples[0]
         if not signature.stackable:
-            return Finding(Mode.ALONE, "a tensor has no batch axis")
+            return Finding(Mode.ALONE, "a tensor has no batch axis", proof)
         if max_rows == 1:
-            return Finding(Mode.ALONE, "the card says so")
+            return Finding(Mode.ALONE, "the card says so", proof)
         finding = _compare(run, make_item, samples, alone, max_rows, tolerance)
         if finding.mode is not Mode.TOGETHER or _tell_something(alone):
-            return finding
-    if runs:
-        return Finding(Mode.ALONE, "no sample's result told whether batching changes it")
+            return replace(finding, proof=proof)
+    if proof is not None:
+        return Finding(Mode.ALONE, "no sample's result told whether batching changes it", proof)
     return Finding(Mode.ALONE, "no sample satisfies the graph, so batching could not be tried")
 
 

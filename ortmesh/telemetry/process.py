@@ -92,7 +92,11 @@ class Telemetry:
         from ortmesh.telemetry.prometheus import Endpoint  # 65 ms of imports that most tools don't need
 
         about = {"service_name": self._service, "service_version": __version__}
-        self._endpoint = Endpoint(self._settings.metrics_host, port, about, self.snapshot)
+        host = self._settings.metrics_host
+        try:
+            self._endpoint = Endpoint(host, port, about, self.snapshot)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot serve metrics on {host}:{port}: {error.strerror}") from None
         return self._endpoint.port
 
     def shutdown(self) -> None:

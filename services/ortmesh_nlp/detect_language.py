@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,8 +19,9 @@ from ortmesh.nlp.v1.nlp_pb2 import (
     DetectLanguageResponse,
     DetectLanguageResult,
 )
+from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
-from ortmesh.serving.needs import Needs, Settings, asset, labels_of, read_lines
+from ortmesh.serving.needs import Needs, Settings, asset, check_labels, classes_of, labels_of, read_lines, unfit
 from ortmesh.serving.types import Array, Tensors
 from ortmesh_nlp.ngrams import Dictionary, load_dictionary, rows_of
 from ortmesh_nlp.texts import check_count, faults
@@ -48,25 +50,44 @@ class DetectLanguage:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        models.require("detect_language", known_by)
 
     async def __call__(self, request: DetectLanguageRequest, call: Call) -> DetectLanguageResponse:
         """Results in the order of the texts; BadInput for a count that is wrong."""
         check_count(request.texts)
         model = self.models.choose("detect_language", request.model, call)
-        facts = NEEDS.of(model)
-        labels = await call.in_pool(labels_of, model, needed=True)
-        names = await call.in_pool(asset, model, read_lines, facts.names)
-        count = checked_results(request.max_results, len(labels))
-        dictionary = await call.in_pool(asset, model, load_dictionary, facts.ngrams)
-        prepared = await call.in_pool(prepare, list(request.texts), dictionary)
-        outputs = iter(await model.many([text for text in prepared if not isinstance(text, BadInput)], call))
+        known = await call.in_pool(known_by, model)
+        count = checked_results(request.max_results, len(known.labels))
+        prepared = await call.in_pool(prepare, list(request.texts), known.dictionary)
+        outputs = await model.many([text for text in prepared if not isinstance(text, BadInput)], call)
+        probabilities = [each["probabilities"][0] for each in outputs]
+        for each in probabilities:
+            check_labels(model, known.labels, len(each))
+        good = iter(probabilities)
         results = [
-            failure(text)
-            if isinstance(text, BadInput)
-            else finish(next(outputs)["probabilities"][0], labels, names, count)
+            failure(text) if isinstance(text, BadInput) else finish(next(good), known.labels, known.names, count)
             for text in prepared
         ]
         return DetectLanguageResponse(model=ModelVersion(name=model.name, version=model.version), results=results)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a model knows."""
+
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+    dictionary: Dictionary
+
+
+def known_by(model: Model) -> Known:
+    """What a model knows, read once. ModelFailed when it lacks something, or not each of its classes has both names."""
+    facts, labels = NEEDS.of(model), labels_of(model, needed=True)
+    names = asset(model, read_lines, facts.names)
+    check_labels(model, labels, classes_of(model, "probabilities"))
+    if len(names) != len(labels):
+        raise unfit(model.card, f"its file {facts.names!r} has {len(names)} names for {len(labels)} labels")
+    return Known(labels, names, asset(model, load_dictionary, facts.ngrams))
 
 
 def checked_results(max_results: int, languages: int) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from ortmesh.common.v1.common_pb2 import ModelVersion
 from ortmesh.errors import BadInput
@@ -20,7 +20,12 @@ from ortmesh.serving.needs import Needs, Settings, asset
 from ortmesh.serving.tokenizing import load_tokenizer
 from ortmesh.serving.types import Array, Tensors
 from ortmesh.serving.vectors import check_encoding, embedding, unit
-from ortmesh_nlp.texts import check_count, faults
+from ortmesh_nlp.texts import MAX_CHARACTERS, check_count, faults
+
+HEAD_CHARACTERS = 16
+"""For each token that is kept: in running text of any language a token has 1 to 5."""
+LONGEST_WORD = 256
+"""In characters: a word that is cut may become other tokens; a longer one is hardly a word."""
 
 
 class Reading(Settings):
@@ -40,13 +45,14 @@ class Embed:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        models.require("embed", tokenizer_of)
 
     async def __call__(self, request: EmbedRequest, call: Call) -> EmbedResponse:
         """Results in the order of the texts; BadInput for a count or an encoding that is wrong."""
         check_count(request.texts)
         check_encoding(request.encoding)
         model = self.models.choose("embed", request.model, call)
-        prepared = await call.in_pool(read, request, model, NEEDS.of(model))
+        prepared = await call.in_pool(read, request, model)
         good = [text for text in prepared if isinstance(text, Tokens)]
         outputs = iter(await model.many([text.tensors for text in good], call))
         results = [
@@ -66,20 +72,55 @@ class Tokens:
     truncated: bool
 
 
-def read(request: EmbedRequest, model: Model, reading: Reading) -> list[Tokens | BadInput]:
-    """`prepare` for a model, whose tokenizer is loaded with its first texts. ModelFailed when it has none."""
-    return prepare(list(request.texts), asset(model, load_tokenizer, reading.tokenizer), reading.max_tokens)
+def tokenizer_of(model: Model) -> Tokenizer:
+    """A model's tokenizer, read once. ModelFailed for a model that lacks it or anything else that the task needs."""
+    return asset(model, load_tokenizer, NEEDS.of(model).tokenizer)
+
+
+def read(request: EmbedRequest, model: Model) -> list[Tokens | BadInput]:
+    """`prepare` for a model. ModelFailed as `tokenizer_of`."""
+    return prepare(list(request.texts), tokenizer_of(model), NEEDS.of(model).max_tokens)
 
 
 def prepare(texts: Sequence[str], tokenizer: Tokenizer, limit: int) -> list[Tokens | BadInput]:
-    """Each text as tokens, or what is wrong with it; a single text that is wrong raises.
+    """Each text as tokens, or what is wrong with it; a single text that is wrong raises."""
+    wrong = faults(texts)
+    right = tokenized([text for index, text in enumerate(texts) if index not in wrong], tokenizer, limit)
+    return [wrong[index] if index in wrong else next(right) for index in range(len(texts))]
 
+
+def tokenized(texts: Sequence[str], tokenizer: Tokenizer, limit: int) -> Iterator[Tokens]:
+    """Texts as tokens, a few at a time, and of a long one only the beginning unless its tokens are long.
+
+    While it works, the tokenizer holds up to 500 bytes a character: 700 MB for a message of 4 MB.
     `encode_batch` releases the interpreter's lock, which `encode` holds.
     """
-    wrong = faults(texts)
-    right = [text for index, text in enumerate(texts) if index not in wrong]
-    encoded = iter(tokenizer.encode_batch(right))
-    return [wrong[index] if index in wrong else cut(next(encoded).ids, limit) for index in range(len(texts))]
+    heads = [text[: limit * HEAD_CHARACTERS] for text in texts]
+    encoded = (encoding for group in groups(heads) for encoding in tokenizer.encode_batch(group))
+    for text, head, encoding in zip(texts, heads, encoded, strict=True):
+        if len(head) < len(text) and not settled(encoding, len(head), limit):
+            (encoding,) = tokenizer.encode_batch([text])
+        yield cut(encoding.ids, limit)
+
+
+def groups(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in their order, as many together as have 100,000 characters, at least one."""
+    group: list[str] = []
+    for text in texts:
+        if group and sum(map(len, group)) + len(text) > MAX_CHARACTERS:
+            yield group
+            group = []
+        group.append(text)
+    if group:
+        yield group
+
+
+def settled(head: Encoding, length: int, limit: int) -> bool:
+    """True when a text's beginning has all tokens that are kept, and where it was cut can't have changed them."""
+    if len(head.ids) <= limit:
+        return False
+    place = head.token_to_chars(limit - 1)
+    return place is not None and place[1] + LONGEST_WORD < length
 
 
 def cut(ids: Sequence[int], limit: int) -> Tokens:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from ortmesh.common.v1.common_pb2 import ModelVersion
 from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.nlp.v1.nlp_pb2 import Entity, FindEntitiesRequest, FindEntitiesResponse
+from ortmesh.serving.gate import Gate
 from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
-from ortmesh.serving.needs import Needs, Settings, asset, labels_of
+from ortmesh.serving.needs import Needs, Settings, asset, check_labels, classes_of, labels_of, unfit
 from ortmesh.serving.tokenizing import load_tokenizer
 from ortmesh.serving.types import Array, Tensors
 from ortmesh_nlp import patterns
@@ -29,6 +32,10 @@ from ortmesh_nlp.token_windows import Window, joined, plan
 DEFAULT_MIN_SCORE = 0.5
 WINDOWS_AT_ONCE = 32
 """Of one text: more would fill the queue, and other callers' texts would wait for all of them."""
+LONG_CHARACTERS = 10_000
+LONG_AT_ONCE = 8
+"""Longer texts than that that are worked on at a time: one of 100,000 characters takes up to 200 MB for a moment, and
+50 MB until it is read. Shorter ones are bounded by the model's queue."""
 
 
 class Reading(Settings):
@@ -61,6 +68,8 @@ class FindEntities:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        self.gate = Gate(LONG_AT_ONCE)
+        models.require("find_entities", known_by)
 
     async def __call__(self, request: FindEntitiesRequest, call: Call) -> FindEntitiesResponse:
         """Entities in the order of the text; BadInput for a text, a type, a score or an encoding that is wrong."""
@@ -69,20 +78,46 @@ class FindEntities:
         check_encoding(request.offset_encoding)
         min_score = checked_score(request.min_score)
         model = self.models.choose("find_entities", request.model, call)
-        reading = NEEDS.of(model)
-        labels = await call.in_pool(labels_of, model, needed=True)
-        types = checked_types(request.types, labels)
-        prepared = await call.in_pool(read, request.text, model, reading)
-        logits: list[Array] = []
-        for first in range(0, len(prepared.tensors), WINDOWS_AT_ONCE):
-            outputs = await model.many(prepared.tensors[first : first + WINDOWS_AT_ONCE], call)
-            logits += [each["logits"][0] for each in outputs]
-        found = await call.in_pool(finish, request.text, prepared, logits, labels)
+        known = await call.in_pool(known_by, model)
+        types = checked_types(request.types, known.labels)
+        async with self.gate.place(call) if len(request.text) > LONG_CHARACTERS else nullcontext():
+            found = await find(model, request.text, known, call)
         asked = [span for span in found if span.type in types and span.score >= min_score]
         return FindEntitiesResponse(
             model=ModelVersion(name=model.name, version=model.version),
-            entities=entities(request.text, asked, request.offset_encoding),
+            entities=await call.in_pool(entities, request.text, asked, request.offset_encoding),
         )
+
+
+async def find(model: Model, text: str, known: Known, call: Call) -> list[Span]:
+    """All that a model and the patterns find in a text."""
+    prepared = await call.in_pool(prepare, text, known.tokenizer, known.max_tokens, known.overlap)
+    logits: list[Array] = []
+    for first in range(0, len(prepared.tensors), WINDOWS_AT_ONCE):
+        outputs = await model.many(prepared.tensors[first : first + WINDOWS_AT_ONCE], call)
+        logits += [each["logits"][0] for each in outputs]
+    check_labels(model, known.labels, logits[0].shape[-1])
+    return await call.in_pool(finish, text, prepared, logits, known.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a model knows."""
+
+    labels: tuple[str, ...]
+    tokenizer: Tokenizer
+    max_tokens: int
+    overlap: int
+
+
+def known_by(model: Model) -> Known:
+    """What a model knows, read once. ModelFailed when it lacks something, or its labels are no tags of its classes."""
+    reading, labels = NEEDS.of(model), labels_of(model, needed=True)
+    check_labels(model, labels, classes_of(model, "logits"))
+    tags = {OUTSIDE, *(f"{place}-{name}" for name in types_of(labels) for place in "BI")}
+    if missing := sorted(tags - {*labels}):
+        raise unfit(model.card, f"its labels are no BIO tags: {', '.join(missing)} must be among them")
+    return Known(labels, asset(model, load_tokenizer, reading.tokenizer), reading.max_tokens, reading.overlap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +129,9 @@ class Prepared:
     """The token with which each word begins."""
     windows: tuple[Window, ...]
     tensors: tuple[Tensors, ...]
-    """Of each window: `input_ids`, `attention_mask`, `token_type_ids`, int64 [1, tokens]."""
+    """Of each different window: `input_ids`, `attention_mask`, `token_type_ids`, int64 [1, tokens]."""
+    read_as: tuple[int, ...]
+    """Which of the tensors each window is: rules, dots and columns of zeros give the same ones over and over."""
 
 
 def checked_score(min_score: float) -> float:
@@ -113,25 +150,37 @@ def checked_types(asked: Collection[str], labels: Sequence[str]) -> frozenset[st
     return frozenset(asked or known)
 
 
-def read(text: str, model: Model, reading: Reading) -> Prepared:
-    """`prepare` for a model, whose tokenizer is loaded with its first text. ModelFailed when it has none."""
-    return prepare(text, asset(model, load_tokenizer, reading.tokenizer), reading.max_tokens, reading.overlap)
-
-
 def prepare(text: str, tokenizer: Tokenizer, size: int, overlap: int) -> Prepared:
     """A text in windows of at most `size` tokens, the two special ones included.
 
     `encode_batch` releases the interpreter's lock, which `encode` holds.
     """
     (encoding,) = tokenizer.encode_batch([text])
-    first, *ids, last = encoding.ids
-    places, members = encoding.offsets[1:-1], encoding.word_ids[1:-1]
+    first, *_, last = encoding.ids
+    words, first_tokens, tokens = words_of(encoding)
+    windows = plan(len(tokens), size - 2, overlap)
+    different: dict[tuple[int, ...], int] = {}
+    read_as = [different.setdefault((first, *tokens[start:end], last), len(different)) for start, end in windows]
+    return Prepared(tuple(words), tuple(first_tokens), tuple(windows), tuple(map(_tensors, different)), tuple(read_as))
+
+
+def words_of(encoding: Encoding) -> tuple[list[Word], list[int], list[int]]:
+    """The words of a text, the token with which each begins, and the tokens: of a word at most one a character.
+
+    A tokenizer that takes characters apart would make three of each Korean syllable, and of a text of 100,000 a work
+    of half a minute, in a script that such a model does not read.
+    """
+    ids, places, members = encoding.ids[1:-1], encoding.offsets[1:-1], encoding.word_ids[1:-1]
     begins = [index for index, word in enumerate(members) if index == 0 or word != members[index - 1]]
-    ends = [*begins[1:], len(members)]
-    words = [Word(places[begin][0], places[end - 1][1]) for begin, end in zip(begins, ends, strict=False)]
-    windows = plan(len(ids), size - 2, overlap)
-    tensors = [_tensors([first, *ids[start:end], last]) for start, end in windows]
-    return Prepared(tuple(words), tuple(begins), tuple(windows), tuple(tensors))
+    words: list[Word] = []
+    first_tokens: list[int] = []
+    tokens: list[int] = []
+    for begin, end in pairwise([*begins, len(members)]):
+        word = Word(places[begin][0], places[end - 1][1])
+        words.append(word)
+        first_tokens.append(len(tokens))
+        tokens += ids[begin : min(end, begin + max(word.end - word.start, 1))]
+    return words, first_tokens, tokens
 
 
 def _tensors(ids: Sequence[int]) -> Tensors:
@@ -141,8 +190,8 @@ def _tensors(ids: Sequence[int]) -> Tensors:
 
 def finish(text: str, prepared: Prepared, logits: Sequence[Array], labels: Sequence[str]) -> list[Span]:
     """What the model, by its logits f32 [tokens, labels] of each window, and the patterns find, without overlaps."""
-    parts = [_softmax(each[1:-1]) for each in logits]
-    tokens = joined(parts, prepared.windows, labels.index(OUTSIDE))
+    different = [_softmax(each[1:-1]) for each in logits]
+    tokens = joined([different[index] for index in prepared.read_as], prepared.windows, labels.index(OUTSIDE))
     by_model = tagged(text, prepared.words, _mean_of_words(tokens, prepared.first_tokens), labels)
     return without_overlaps([*by_model, *patterns.find(text)])
 
@@ -158,7 +207,8 @@ def _mean_of_words(tokens: Array, first_tokens: Sequence[int]) -> Array:
     if not first_tokens:
         return tokens
     counts = np.diff(first_tokens, append=len(tokens))
-    mean: Array = np.add.reduceat(tokens, first_tokens) / counts[:, None]
+    mean: Array = np.add.reduceat(tokens, first_tokens)
+    mean /= counts[:, None]
     return mean
 
 

@@ -47,6 +47,7 @@ class DetectSpeech:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        models.require("detect_speech", NEEDS.of)
 
     async def __call__(self, request: DetectSpeechRequest, call: Call) -> DetectSpeechResponse:
         """Stretches in the order of time. BadInput for what is not audio and for bounds out of range; OutOfRange."""

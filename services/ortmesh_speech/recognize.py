@@ -22,6 +22,7 @@ from ortmesh.serving.executor.whisper_limits import (
     SURE_OF_SILENCE,
     compression,
 )
+from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.needs import Needs, Settings, asset
 from ortmesh.serving.tokenizing import load_tokenizer
@@ -33,7 +34,7 @@ from ortmesh_speech.log_mel import log_mel
 from ortmesh_speech.windows import Window, windows
 
 TOGETHER = 4
-"""Windows of one recording that wait for the model at a time: an hour never floods its queue nor the memory."""
+"""Windows of one recording that are read and wait for the model at a time: an hour never floods pool or queue."""
 LOWEST_MEAN_LOGPROB_OF_SILENCE = -0.6
 """What is heard into silence ("you", "Thank you.") is less probable than this; speech there would not be."""
 
@@ -61,18 +62,19 @@ class Recognize:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        models.require("recognize", tokenizer_of)
 
     async def __call__(self, request: RecognizeRequest, call: Call) -> RecognizeResponse:
         """Segments in the order of time. BadInput for what is not audio and for beams out of range; OutOfRange."""
         check_beams(request.beam_width)
         model = self.models.choose("recognize", request.model, call)
         hearing = NEEDS.of(model)
-        tokenizer = await call.in_pool(asset, model, load_tokenizer, hearing.tokenizer)
+        tokenizer = await call.in_pool(tokenizer_of, model)
         recording = await call.in_pool(Recording, request.audio)
-        audible = (window for window in windows(recording) if not window.silent)
+        cut, beams = windows(recording), request.beam_width or hearing.beams
         segments: list[Segment] = []
-        while heard := await call.in_pool(prepare, audible, request.beam_width or hearing.beams, hearing.mels):
-            outputs = await model.many([piece.tensors for piece in heard], call)
+        while (heard := await call.in_pool(prepare, cut, beams, hearing.mels)) is not None:
+            outputs = await model.many([piece.tensors for piece in heard], call) if heard else []
             texts = (finish(piece.window, each, tokenizer) for piece, each in zip(heard, outputs, strict=True))
             segments.extend(segment for segment in texts if segment is not None)
         return RecognizeResponse(
@@ -92,17 +94,29 @@ class Heard:
     """`mel` float32 [1, mels, frames] and `beam_width` int64 [1]."""
 
 
+def tokenizer_of(model: Model) -> Tokenizer:
+    """A model's tokenizer, read once. ModelFailed for a model that lacks it or anything else that the task needs."""
+    return asset(model, load_tokenizer, NEEDS.of(model).tokenizer)
+
+
 def check_beams(beams: int) -> None:
     """BadInput unless there are 1 to 8 beams, or 0 for the model's default."""
     if not 0 <= beams <= MAX_BEAMS:
         raise BadInput("beam_width", f"{beams}: expected 1 to {MAX_BEAMS}, or 0 for the model's default")
 
 
-def prepare(audible: Iterator[Window], beams: int, mels: int) -> list[Heard]:
-    """Reads on in the recording: its next windows that are not silent; none at its end."""
+def prepare(cut: Iterator[Window], beams: int, mels: int) -> list[Heard] | None:
+    """Reads on in the recording: those of its next windows that are not silent; None at its end.
+
+    It gives the thread back after so many windows, silent ones too: an hour of silence can take minutes to decode.
+    """
+    following = list(islice(cut, TOGETHER))
+    if not following:
+        return None
     return [
         Heard(window, {"mel": log_mel(window.samples, window.padded_seconds, mels), "beam_width": np.array([beams])})
-        for window in islice(audible, TOGETHER)
+        for window in following
+        if not window.silent
     ]
 
 

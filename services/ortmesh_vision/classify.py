@@ -8,6 +8,7 @@ import numpy as np
 
 from ortmesh.common.v1 import common_pb2
 from ortmesh.front.call import Call
+from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.needs import Needs, labels_of
 from ortmesh.serving.types import Array
@@ -25,6 +26,7 @@ class Classify:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        models.require("classify", check)
 
     async def __call__(self, request: vision_pb2.ClassifyRequest, call: Call) -> vision_pb2.ClassifyResponse:
         """One model call between two pure functions."""
@@ -38,6 +40,12 @@ class Classify:
             labels=best(outputs["logits"][0], labels, count),
             image=image,
         )
+
+
+def check(model: Model) -> None:
+    """ModelFailed for a model that can't do it."""
+    NEEDS.of(model)
+    labels_of(model)
 
 
 def best(logits: Array, labels: Sequence[str], count: int) -> list[vision_pb2.Label]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ortmesh.common.v1 import common_pb2
 from ortmesh.front.call import Call
+from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.needs import Needs, labels_of
 from ortmesh.serving.types import Tensors
@@ -29,6 +30,7 @@ class Detect:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        models.require("detect", check)
 
     async def __call__(self, request: vision_pb2.DetectRequest, call: Call) -> vision_pb2.DetectResponse:
         """One model call between two pure functions."""
@@ -44,6 +46,12 @@ class Detect:
             detections=await call.in_pool(finish, maps, view, detector, labels, min_score, count),
             image=view.info,
         )
+
+
+def check(model: Model) -> None:
+    """ModelFailed for a model that can't do it."""
+    NEEDS.of(model)
+    labels_of(model)
 
 
 def finish(

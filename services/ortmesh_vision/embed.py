@@ -30,6 +30,7 @@ class Embed:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        models.require("embed", NEEDS.of)
 
     async def __call__(self, request: vision_pb2.EmbedRequest, call: Call) -> vision_pb2.EmbedResponse:
         """Every readable picture is an item of its own in the model's batcher."""

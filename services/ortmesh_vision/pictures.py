@@ -7,6 +7,8 @@ the interpreter lock.
 from __future__ import annotations
 
 import io
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ortmesh.errors import BadInput
 from ortmesh.vision.v1 import vision_pb2
+from ortmesh_vision.anatomy import check_parts, is_small_exif
 from ortmesh_vision.frames import count_frames
 
 Pixels = npt.NDArray[np.uint8]
@@ -22,6 +25,9 @@ Pixels = npt.NDArray[np.uint8]
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 MAX_SIDE = 16_384
 MAX_PIXELS = 64_000_000
+LARGE_PIXELS = 16_000_000
+"""Larger pictures are decoded one after the other: for a moment one of 64 megapixels takes up to 1.3 GB, as WebP."""
+_LARGE = threading.Lock()
 
 WHITE = (255, 255, 255)
 TOO_DEEP = ("I", "F")
@@ -82,14 +88,16 @@ def read_picture(image: vision_pb2.Image, field: str) -> Picture:
 def _decode(data: bytes, field: str) -> Picture:
     if not data:
         raise BadInput(field, "is empty")
+    check_parts(data, field)
     opened = _open(data, field)
     _check_size(opened.width, opened.height, field)
     frames = count_frames(opened, data)
     try:
-        opened.load()
-        orientation = _orientation(opened)
-        upright = opened.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else opened
-        return Picture(_to_rgb(upright, field), frames)
+        with _LARGE if opened.width * opened.height > LARGE_PIXELS else nullcontext():
+            opened.load()
+            orientation = _orientation(opened)
+            upright = opened.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else opened
+            return Picture(_to_rgb(upright, field), frames)
     except (BadInput, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever comes to them: it is always about these bytes
@@ -123,6 +131,9 @@ def _megapixels() -> str:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation; 1 (upright) when the metadata can't be read: it is no reason to refuse the picture."""
+    exif = image.info.get("exif")
+    if isinstance(exif, bytes) and not is_small_exif(exif):
+        return 1
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
@@ -137,7 +148,7 @@ def _to_rgb(image: Image.Image, field: str) -> Image.Image:
     if image.mode.startswith("I;16"):
         return _from_grey16(image)
     if image.has_transparency_data:
-        return _over_white(image.convert("RGBA"))
+        return _over_white(image if image.mode == "RGBA" else image.convert("RGBA"))
     return image.convert("RGB")
 
 
@@ -153,7 +164,7 @@ def _from_grey16(image: Image.Image) -> Image.Image:
 
 def _over_white(rgba: Image.Image) -> Image.Image:
     white = Image.new("RGB", rgba.size, WHITE)
-    white.paste(rgba, mask=rgba.getchannel("A"))
+    white.paste(rgba, mask=rgba)
     return white
 
 

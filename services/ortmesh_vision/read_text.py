@@ -16,6 +16,7 @@ import numpy as np
 
 from ortmesh.common.v1 import common_pb2
 from ortmesh.front.call import Call
+from ortmesh.serving.gate import Gate
 from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.needs import Needs, asset, companion
@@ -23,7 +24,6 @@ from ortmesh.serving.types import Tensors
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.bounds import min_score_of
 from ortmesh_vision.boxes import box_of
-from ortmesh_vision.gate import Gate
 from ortmesh_vision.ocr_boxes import Corners, find_lines
 from ortmesh_vision.ocr_crops import Image, Strip, cut, orienter_inputs, recognizer_inputs
 from ortmesh_vision.ocr_order import reading_order, upside_down
@@ -62,6 +62,7 @@ class ReadText:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        models.require("read_text", FINDER.of)
         self.gate = Gate(PAGES_AT_ONCE)
 
     async def __call__(self, request: vision_pb2.ReadTextRequest, call: Call) -> vision_pb2.ReadTextResponse:

@@ -61,3 +61,12 @@ def test_what_is_set_during_a_drain_does_not_count() -> None:
     health.drain()
     health.set("", True)
     assert health.status("") == Status.NOT_SERVING
+
+
+def test_liveness_is_serving_whatever_else_is_not() -> None:
+    """Who restarts what does not answer must not restart a process that drains, or whose models have all failed."""
+    health = Health()
+    health.set("", False)
+    assert health.status("liveness") == Status.SERVING
+    health.drain()
+    assert health.status("liveness") == Status.SERVING

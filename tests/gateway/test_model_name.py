@@ -43,6 +43,8 @@ BODIES = {
     + b"y" * 4
     + MINILM,
     "its key in two bytes": b"\x8a\x00\x06minilm",
+    "after a group with another inside": b"\x7b\x73" + EFFICIENTNET + b"\x74\x7c" + MINILM,
+    "among 4,096 fields": ID * 4095 + MINILM,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -11,12 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from ortmesh.cli.health import until_loaded
 from ortmesh.client import Client
 from ortmesh.serving.store import Store
 
@@ -95,10 +98,34 @@ class RunningMesh:
         """Where a service's replica listens itself, e.g. of `vision` or `nlp-0`."""
         return f"unix:{self.runtime}/{replica}.sock"
 
+    def until_all_serve(self, replicas: Mapping[str, int]) -> None:
+        """Returns once so many replicas of each family have loaded all models, and Envoy knows that they are well."""
+        for family, count in replicas.items():
+            for number in range(count):
+                address = self.socket(f"{family}-{number}" if count > 1 else family)
+                asyncio.run(asyncio.wait_for(until_loaded(address), START_SECONDS))
+            self.until(lambda family=family, count=count: self.envoy(f"cluster.{family}.membership_healthy") == count)
+
+    def envoy(self, statistic: str) -> int:
+        """A number of Envoy's statistics; 0 while there is none, or no Envoy."""
+        with closing(socket.socket(socket.AF_UNIX)) as connection, connection.makefile("rw") as talk:
+            try:
+                connection.connect(f"{self.runtime}/gateway/admin.sock")
+            except OSError:
+                return 0
+            talk.write(f"GET /stats?filter=^{statistic}$ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            talk.flush()
+            found = re.search(rf"{re.escape(statistic)}: (\d+)", talk.read())
+        return int(found[1]) if found else 0
+
     def stop(self) -> int:
         """Ends it as Ctrl-C would; its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Waits for its end; its exit code."""
         code = self.process.wait(60)
         self._reader.join()
         assert self.process.stdout is not None

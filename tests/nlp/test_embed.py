@@ -14,7 +14,7 @@ from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.serving.tokenizing import load_tokenizer
-from ortmesh_nlp.embed import Embed, Tokens, cut, prepare
+from ortmesh_nlp.embed import Embed, Tokens, cut, groups, prepare
 from tests.conftest import FamilyModels
 
 QUESTION = "How do I reset my password?"
@@ -105,3 +105,24 @@ def test_texts_of_any_script_and_nul_characters_are_read(tokenizer: Tokenizer) -
 def test_cut_keeps_what_fits() -> None:
     assert cut([1, 2, 3], 3).tensors["input_ids"].tolist() == [[1, 2, 3]]
     assert cut([1, 2, 3, 4], 3).tensors["input_ids"].tolist() == [[1, 2, 4]]
+
+
+@pytest.mark.parametrize(
+    "unit", ["word ", "1.", "a", "aa-", "각각 ", "中", "🙂", " x" + " " * 500, "wordy" * 60 + " ", "\u0301"]
+)
+@pytest.mark.parametrize("limit", [8, 256])
+def test_a_long_text_is_read_as_far_as_it_is_kept(tokenizer: Tokenizer, unit: str, limit: int) -> None:
+    """Its beginning gives the tokens that all of it would give, whatever stands where it is cut."""
+    text = (unit * 100_000)[:100_000]
+    (tokens,) = prepare([text], tokenizer, limit)
+    assert isinstance(tokens, Tokens)
+    whole = cut(tokenizer.encode(text).ids, limit)
+    assert tokens.tensors["input_ids"].tolist() == whole.tensors["input_ids"].tolist()
+    assert (tokens.count, tokens.truncated) == (whole.count, whole.truncated)
+
+
+def test_few_characters_are_tokenized_at_a_time() -> None:
+    """The tokenizer holds hundreds of bytes for each."""
+    texts = ["a" * 60_000, "b" * 40_000, "c", "d" * 100_000, "e" * 5]
+    assert [[text[0] for text in group] for group in groups(texts)] == [["a", "b"], ["c"], ["d"], ["e"]]
+    assert list(groups([])) == []

@@ -12,10 +12,11 @@ from ortmesh.errors import BadInput, ModelFailed
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.nlp.v1.nlp_pb2 import Entity, FindEntitiesRequest, FindEntitiesResponse
+from ortmesh.serving.gate import Gate
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.serving.tokenizing import load_tokenizer
-from ortmesh_nlp.find_entities import FindEntities, prepare
+from ortmesh_nlp.find_entities import LONG_CHARACTERS, FindEntities, prepare
 from tests.conftest import FamilyModels
 
 LETTER = """Eleanor Whitfield
@@ -212,11 +213,45 @@ async def test_odd_characters_are_read(models: Models, call: Call, text: str) ->
         assert text[entity.start : entity.end] == entity.text
 
 
-@pytest.mark.parametrize("unit", ["word ", "a", "\u0301\u0323", "가", "!", "🙂 "])
-def test_the_longest_text_is_cut_into_windows_soon(tokenizer: Tokenizer, unit: str) -> None:
-    prepared = prepare((unit * 100_000)[:100_000], tokenizer, 128, 32)
-    assert len(prepared.tensors) < 4000
+async def test_long_texts_take_turns(models: Models, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begun, each is megabytes; a short one does not wait for them."""
+    task, long = FindEntities(models), f"{LETTER} {PROSE}\n" * 12
+    assert len(long) > LONG_CHARACTERS
+    monkeypatch.setattr(task, "gate", Gate(1))
+    async with task.gate.place(call):
+        waiting = [asyncio.create_task(task(FindEntitiesRequest(text=long), call)) for _ in range(3)]
+        assert named((await task(FindEntitiesRequest(text=LETTER), call)).entities) == IN_LETTER
+        assert not any(each.done() for each in waiting)
+    answers = await asyncio.gather(*waiting)
+    assert len({str(answer) for answer in answers}) == 1
+
+
+DENSE = ["word ", "a", "1.", "3 ", "+", "@", "\u0301\u0323", "각", "각 ", "뷁1", "中", "!", "🙂 ", "ﷺ ", "[SEP]"]
+"""What makes many tokens of few characters."""
+
+
+@pytest.mark.parametrize("unit", DENSE)
+@pytest.mark.parametrize("length", [25_000, 100_000])
+def test_a_text_is_at_most_as_many_tokens_as_characters(tokenizer: Tokenizer, unit: str, length: int) -> None:
+    """So its windows, and with them the model's time, grow with its length whatever it is made of."""
+    prepared = prepare((unit * length)[:length], tokenizer, 128, 32)
+    assert len(prepared.windows) <= length / 94 + 1
     assert max(tensors["input_ids"].shape[1] for tensors in prepared.tensors) <= 128
+
+
+@pytest.mark.parametrize("unit", DENSE)
+def test_what_repeats_itself_is_read_once(tokenizer: Tokenizer, unit: str) -> None:
+    """100,000 characters that make 1,064 windows cost the model a few of them."""
+    assert len(prepare((unit * 100_000)[:100_000], tokenizer, 128, 32).tensors) <= 5
+
+
+async def test_what_stands_behind_long_rules_is_found_where_it_is(models: Models, call: Call) -> None:
+    letter = f"{PROSE} My neighbour is Eleanor Whitfield from Portland. {PROSE}"
+    text = "\n".join(["." * 3000, letter, "-" * 5000, letter, "=" * 3000])
+    wanted = [("GIVEN_NAME", "Eleanor"), ("SURNAME", "Whitfield"), ("CITY", "Portland")] * 2
+    entities = (await find(models, call, text)).entities
+    assert named(entities) == wanted
+    assert [(entity.start, entity.end) for entity in entities] == places(text, wanted)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
-"""Embed with a model that somebody made: its vectors get length 1, and what its card forgets is told by name."""
+"""Models that somebody made or changed: vectors get length 1, and what a card forgets is told by name, at load."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +26,9 @@ from ortmesh.serving.store import Store
 from ortmesh.serving.tokenizing import load_tokenizer
 from ortmesh.serving.types import NoMeter
 from ortmesh_nlp import embed
+from ortmesh_nlp.detect_language import DetectLanguage
 from ortmesh_nlp.embed import Embed
+from ortmesh_nlp.find_entities import FindEntities
 from tests.serving.graphs import tensor, write
 
 LONG, FLOAT = TensorProto.INT64, TensorProto.FLOAT
@@ -146,3 +150,60 @@ async def test_what_a_card_gets_wrong_is_told_by_name(
     assert caught.value.message.startswith("the card of mine@1 can't be used: ")
     assert named in caught.value.message
     assert str(shelf.root) not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("mistake", "named"),
+    [
+        ({"preprocessing": {}}, "preprocessing: max_tokens: "),
+        ({"tokenizer": None}, "its file 'tokenizer.json' can't be read: it is missing"),
+    ],
+)
+async def test_a_model_that_its_task_can_not_use_is_not_ready(
+    shelf: Store, install: Install, call: Call, mistake: dict[str, Any], named: str
+) -> None:
+    """A service binds its tasks before it loads its models, so an operator sees at once what callers would be told."""
+    install(**mistake)
+    await assert_failed(shelf, Embed, "embed", named, call)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "kept", "named"),
+    [
+        ("lid-176", "labels.txt", 3, "it has 3 labels for 176 classes"),
+        ("lid-176", "labels.txt", 0, "the task needs its labels"),
+        ("lid-176", "names.txt", 175, "its file 'names.txt' has 175 names for 176 labels"),
+        ("rampart", "labels.txt", 34, "it has 34 labels for 35 classes"),
+    ],
+)
+async def test_a_model_with_too_few_labels_is_not_ready(
+    store: Store, shelf: Store, call: Call, name: str, file: str, kept: int, named: str
+) -> None:
+    folder = shelf.root / name / "1"
+    shutil.copytree(store.folder(name, "1"), folder)
+    lines = (folder / file).read_text().splitlines(keepends=True)
+    (folder / file).write_text("".join(lines[:kept]))
+    task = {"lid-176": DetectLanguage, "rampart": FindEntities}[name]
+    await assert_failed(shelf, task, {"lid-176": "detect_language", "rampart": "find_entities"}[name], named, call)
+
+
+async def test_labels_that_are_no_tags_are_told(store: Store, shelf: Store, call: Call) -> None:
+    folder = shelf.root / "rampart" / "1"
+    shutil.copytree(store.folder("rampart", "1"), folder)
+    labels = (folder / "labels.txt").read_text()
+    (folder / "labels.txt").write_text(labels.replace("I-CITY", "CITY"))
+    await assert_failed(shelf, FindEntities, "find_entities", "no BIO tags: .*I-CITY", call)
+
+
+async def assert_failed(shelf: Store, task: Callable[[Models], object], method: str, named: str, call: Call) -> None:
+    """The only model of the store has failed, and its state and callers are told why."""
+    models = Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter())
+    task(models)
+    async with models:
+        await models.until_loaded()
+        (model,) = models.list()
+        assert model.state == "FAILED"
+        assert re.search(named, model.state_reason), model.state_reason
+        assert str(shelf.root) not in model.state_reason
+        with pytest.raises(ModelFailed, match=named):
+            models.choose(method, "", call)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ortmesh.serving.sources import fetching
+from tests.serving.breakable import Faults
 from tests.serving.stand_in import StandIn, serving
 
 
@@ -21,3 +22,11 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield server
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """Sessions are opened behind a stand-in that fails as this says."""
+    made = Faults()
+    monkeypatch.setattr("onnxruntime.InferenceSession", made.open)
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 
 def write(
-    folder: Path, nodes: list[object], inputs: list[object], outputs: list[object], weights: dict[str, object]
+    folder: Path, nodes: Sequence[object], inputs: list[object], outputs: list[object], weights: Mapping[str, object]
 ) -> Path:
     """Writes a model of opset 17 as `folder/model.onnx`."""
     initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
@@ -128,3 +129,24 @@ def not_a_number(folder: Path) -> Path:
         helper.make_node("Sub", ["l", "mean"], ["y"]),
     ]
     return write(folder, nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])], {"ten": np.float32(10)})
+
+
+def counts_down(folder: Path) -> Path:
+    """y = x - 1, again and again until all of it is 0 exactly: below 0 it never ends."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Sub", ["a", "one"], ["less"]),
+            helper.make_node("ReduceMax", ["less"], ["highest"], keepdims=0),
+            helper.make_node("Equal", ["highest", "zero"], ["over"]),
+            helper.make_node("Not", ["over"], ["on"]),
+        ],
+        "body",
+        [tensor("i", [], TensorProto.INT64), tensor("go", [], TensorProto.BOOL), tensor("a", ["n", 4])],
+        [tensor("on", [], TensorProto.BOOL), tensor("less", ["n", 4])],
+        [numpy_helper.from_array(np.float32(1), "one"), numpy_helper.from_array(np.float32(0), "zero")],
+    )
+    nodes = [
+        helper.make_node("Ceil", ["x"], ["whole"]),
+        helper.make_node("Loop", ["", "yes", "whole"], ["y"], body=body),
+    ]
+    return write(folder, nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])], {"yes": np.array(True)})

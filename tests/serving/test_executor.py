@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from ortmesh.errors import BadInput, ExecutorFailed, Expired
+from ortmesh.errors import BadInput, Expired
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import Card, Runtime
-from ortmesh.serving.executor.failures import ExecutorBroken, failure_of
+from ortmesh.serving.executor.failures import failure_of
 from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.executor.sessions import ProviderMissing, Sessions, choose_providers
 from ortmesh.serving.executor.stack import stack
@@ -94,21 +94,6 @@ def test_only_the_culprit_of_a_failed_batch_gets_an_error(tmp_path: Path) -> Non
     assert isinstance(culprit, Capture)
     assert isinstance(culprit.error, BadInput)
     assert str(tmp_path) not in culprit.error.message
-
-
-def test_a_broken_device_ends_the_items_and_then_the_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    executor, signature = executor_for(graphs.double(tmp_path), card())
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
-
-    monkeypatch.setattr(executor, "_compute", fail)
-    monkeypatch.setattr(executor, "_on_device", True)
-    pile, items = Pile(), items_of([{"x": np.zeros((1, 4), np.float32)}] * 2, signature)
-    pile.submit_many(items)
-    with pytest.raises(ExecutorBroken):
-        executor.serve(pile)
-    assert all(isinstance(item.answer.error, ExecutorFailed) for item in items)  # type: ignore[attr-defined]
 
 
 def test_a_bug_tells_the_caller_nothing_of_its_text() -> None:

@@ -20,15 +20,7 @@ from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.serving.types import NoMeter
 from tests.serving import graphs
-
-ONES = {"x": np.ones((1, 4), np.float32)}
-
-
-def install(store: Store, folder: Path, name: str = "double", version: str = "1", **kwargs: object) -> None:
-    """Installs a copy of `folder/model.onnx` as a model of the nlp family."""
-    with store.staging() as draft:
-        shutil.copy(folder / "model.onnx", draft)
-        store.install(Card.model_validate({"name": name, "version": version, "family": "nlp", **kwargs}), draft)
+from tests.serving.shelf import ONES, install, until
 
 
 @pytest.fixture
@@ -44,17 +36,6 @@ async def models(shelf: Store) -> AsyncIterator[Models]:
     async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as loaded:
         await loaded.until_loaded()
         yield loaded
-
-
-async def until(models: Models, holds: Callable[[], bool]) -> None:
-    """Returns when `holds()`; looks after every change."""
-    changed = asyncio.Event()
-    unsubscribe = models.watch(changed.set)
-    async with asyncio.timeout(20):
-        while not holds():
-            await changed.wait()
-            changed.clear()
-    unsubscribe()
 
 
 def new_call(call: Call) -> Call:
@@ -165,10 +146,10 @@ def loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], threadi
     """`loading(description)` holds up the load of cards with this description until its event is set."""
     gates: dict[str, threading.Event] = {}
 
-    def held(card: Card, *rest: Any) -> Any:
+    def held(card: Card, *rest: Any, **more: Any) -> Any:
         if card.description in gates:
             gates[card.description].wait(20)
-        return load(card, *rest)
+        return load(card, *rest, **more)
 
     monkeypatch.setattr("ortmesh.serving.models.load", held)
     yield lambda description: gates.setdefault(description, threading.Event())
@@ -249,67 +230,6 @@ async def test_a_broken_default_is_passed_over_by_a_service_that_starts(
     async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
         await models.until_loaded()
         assert models.choose("embed", "", call).version == "1"
-
-
-async def test_a_restart_that_fails_is_tried_again_and_what_waits_is_told(
-    models: Models, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failures = [RuntimeError("no memory"), RuntimeError("no memory")]
-
-    def fail_twice(*given: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return load(*given)
-
-    monkeypatch.setattr("ortmesh.serving.models.load", fail_twice)
-    model = models.find("double")
-    die(models, "CUDA failure 700")
-    await until(models, lambda: model.state == "FAILED")
-    await until(models, lambda: "could not be started again" in model.state_reason)
-    await until(models, lambda: model.state == "READY")
-    assert (await model(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
-
-
-def die(models: Models, text: str) -> None:
-    """Tells that the executor of double@1 broke."""
-    models._slots["double", "1"]._died(models.find("double"), RuntimeError(text))
-
-
-async def test_an_executor_that_dies_makes_its_model_not_ready_and_is_restarted(models: Models, call: Call) -> None:
-    model = models.find("double")
-    states: list[str] = []
-    models.watch(lambda: states.append(model.state))
-    die(models, "CUDA failure 700")
-    await until(models, lambda: model.state == "FAILED")
-    assert "CUDA failure 700" in model.state_reason
-    with pytest.raises(NotReady):
-        models.choose("embed", "", call)
-    await until(models, lambda: model.state == "READY")
-    assert (await models.choose("embed", "", call)(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
-    assert "FAILED" in states, "watchers were told"
-
-
-async def test_a_broken_executor_thread_is_replaced(
-    models: Models, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The whole way: the run raises a device's error, the thread dies, a new one answers."""
-    from ortmesh.serving.executor.session import SessionExecutor
-
-    model, broken = models.find("double"), [True]
-    compute = SessionExecutor._compute
-
-    def fail_once(self: SessionExecutor, items: object) -> object:
-        if broken.pop() if broken else False:
-            monkeypatch.setattr(self, "_on_device", True)
-            raise RuntimeError("CUDNN failure 8")
-        return compute(self, items)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(SessionExecutor, "_compute", fail_once)
-    with pytest.raises(Exception, match="executor broke"):
-        await model(ONES, call)
-    await until(models, lambda: model.state == "FAILED")
-    await until(models, lambda: model.state == "READY")
-    assert (await model(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
 
 
 async def test_a_cancelled_callers_item_never_runs(models: Models, call: Call) -> None:

@@ -18,7 +18,8 @@ from ortmesh.serving.store import Store
 from ortmesh.serving.types import Item, NoMeter
 from ortmesh.speech.v1.speech_pb2 import Audio, RecognizeRequest, RecognizeResponse
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
-from ortmesh_speech.recognize import Recognize, is_speech
+from ortmesh_speech.recognize import Recognize, is_speech, prepare
+from ortmesh_speech.windows import windows
 from tests.speech.voices import SENTENCES, audio, encode, noise, say, silence, word_errors
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -189,6 +190,14 @@ async def test_a_deadline_ends_a_long_recording(recognize: Recognize, call: Call
     with pytest.raises(Expired):
         await hear(recognize, call, passage(70)[1])
     assert time.perf_counter() - started < 5
+
+
+async def test_silence_does_not_hold_a_thread_to_the_recording_s_end() -> None:
+    """An hour of it at 384 kHz in 8 channels takes minutes to decode; other callers' work comes in between."""
+    cut = windows(silence(28) for _ in range(40))
+    turns = list(iter(lambda: prepare(cut, 1, 80), None))
+    assert len(turns) >= 10
+    assert not any(turns)
 
 
 async def test_a_full_queue_refuses_the_beginning_but_not_the_rest(

@@ -56,6 +56,19 @@ def quadrants() -> Pixels:
     return pixels
 
 
+def jpeg_with(parts: bytes) -> bytes:
+    """A JPEG with something behind its first marker."""
+    whole = encode(Image.fromarray(quadrants()), "JPEG")
+    return whole[:2] + parts + whole[2:]
+
+
+def scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes so often again."""
+    whole = encode(Image.fromarray(quadrants()), "JPEG", progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * count + b"\xff\xd9"
+
+
 def draw_page(lines: Sequence[str], size: int = 28, margin: int = 40) -> Image.Image:
     """Lines of text under each other, in the font that Pillow carries."""
     font = ImageFont.load_default(size)

@@ -42,6 +42,7 @@ class Pile:
         self._meter = meter or NoMeter()
         self._waiting = Line()
         self._closed = False
+        self._refusal = NotReady("the model is being unloaded")
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._drain = _DrainRate(clock)
@@ -86,25 +87,22 @@ class Pile:
             if chosen:
                 return chosen
 
-    def close(self, error: BaseException | None = None) -> None:
-        """Takes no more items. Executors end after what waits is done, or at once when all that waits gets `error`."""
+    def close(self, error: NotReady | None = None) -> None:
+        """Takes no more items. Executors end after what waits is done, or at once when all that waits gets `error`.
+
+        Later items are refused in the same words.
+        """
         with self._lock:
             self._closed = True
+            self._refusal = error or self._refusal
             abandoned = self._waiting.clear() if error is not None else []
             self._work.notify_all()
         for item in abandoned:
-            item.fail(error or NotReady("closed"))
-
-    def refuse_waiting(self, error: BaseException) -> None:
-        """Ends all that waits with an error, and stays open."""
-        with self._lock:
-            waiting = self._waiting.clear()
-        for item in waiting:
-            item.fail(error)
+            item.fail(self._refusal)
 
     def _admit(self, items: Sequence[Item], nbytes: int) -> None:
         if self._closed:
-            raise NotReady("the model is being unloaded")
+            raise NotReady(self._refusal.message, retry_after_seconds=self._refusal.retry_after_seconds)
         bound = self._reached(items, nbytes)
         if bound and not all(item.owner.admitted for item in items):
             self._meter.dropped("overloaded")

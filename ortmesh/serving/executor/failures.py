@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 
-from ortmesh.errors import BadInput, ExecutorFailed, OrtmeshError
+from ortmesh.errors import BadInput, Cancelled, ExecutorFailed, OrtmeshError
 
 _DEVICE = re.compile(r"CUDA|CUBLAS|CUDNN|TensorRT|device-side|illegal memory access", re.IGNORECASE)
-_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory", re.IGNORECASE)
+_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|ALLOC_FAILED", re.IGNORECASE)
+_ENDED = "Exiting due to terminate flag"
+_BOUND = "Error in execution: "
+"""How the error of a run with bound tensors begins: a plain RuntimeError, where `run` raises ONNX Runtime's own."""
 _QUOTED = re.compile(r"Name:\s*'[^']*'|'[^']*'|\"[^\"]*\"")
 """Names of the graph's author, which say nothing about the failure."""
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _PLACE = re.compile(r"\S*/onnxruntime/\S+|\b0x[0-9a-fA-F]+\b")
+_FOLDERS = re.compile(r"(?<!\S)/(?:[^\s/]+/)+")
+"""Of an absolute path: where the store lies is no caller's business."""
 
 
 class ExecutorBroken(Exception):
@@ -28,16 +33,19 @@ def failure_of(error: Exception, *, on_device: bool) -> OrtmeshError:
     if isinstance(error, OrtmeshError):
         return error
     text = _QUOTED.sub("", str(error))
+    if _ENDED in text:
+        return Cancelled("the computation was ended: nobody waited for it any more")
     if _MEMORY.search(text) or isinstance(error, MemoryError):
         return ExecutorFailed("the model ran out of memory on this request")
     if on_device and _DEVICE.search(text):
         raise ExecutorBroken(readable(error)) from error
-    if type(error).__module__.startswith("onnxruntime"):
+    if type(error).__module__.startswith("onnxruntime") or text.startswith(_BOUND):
         return BadInput("inputs", f"the model's graph refuses these tensors: {readable(error)}")
     return ExecutorFailed("the model failed on this request")
 
 
 def readable(error: BaseException) -> str:
-    """The first line of a runtime's error, without its prefix, source paths and addresses."""
+    """The first line of a runtime's error, without its prefix, source paths, folders and addresses."""
     text = str(error).strip() or type(error).__name__
-    return _PLACE.sub("", _PREFIX.sub("", text.splitlines()[0])).strip()[:500]
+    line = _PREFIX.sub("", text.removeprefix(_BOUND).splitlines()[0])
+    return _FOLDERS.sub("", _PLACE.sub("", line)).strip()[:500]

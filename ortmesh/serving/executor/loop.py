@@ -1,12 +1,15 @@
-"""What session and program executors share: the loop over a pile, and the judgement of a failure. Stage: executor."""
+"""What session and program executors share: the loop over a pile, and what follows a failed batch. Stage: executor."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from ortmesh.errors import ExecutorFailed, OrtmeshError
-from ortmesh.serving.executor.failures import failure_of, readable
+from ortmesh.serving.executor.failures import readable
+from ortmesh.serving.executor.turn import Turn
+from ortmesh.serving.resident import Holder
 from ortmesh.serving.types import Item, Pile
 
 log = logging.getLogger(__name__)
@@ -14,17 +17,31 @@ log = logging.getLogger(__name__)
 Run = Callable[[Sequence[Item]], None]
 
 
-def serve(pile: Pile, run: Run, limit: int) -> None:
-    """Runs batches until the pile closes. ExecutorBroken when the device failed; then its items have ended too."""
-    while (items := pile.take(limit)) is not None:
+def serve(pile: Pile, run: Run, limit: int, turn: Turn, holder: Holder) -> None:
+    """Runs batches until the pile closes. ExecutorBroken when it can't go on; then its items have ended too."""
+    wait: float | None = None
+    while (items := pile.take(limit, wait)) is not None:
         if not items:
+            holder.give_back()
+            wait = None
             continue
-        try:
-            run(items)
-        finally:
-            for item in items:
-                if not item.done:
-                    item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
+        holder.holds = True
+        holder.ran(_run(items, run, turn), time.monotonic())
+        del items  # else the last request's tensors stay until the next one comes
+        wait = holder.IDLE_SECONDS
+
+
+def _run(items: Sequence[Item], run: Run, turn: Turn) -> int:
+    """Runs items, which have all ended then; how many bytes they were."""
+    turn.begin(items)
+    try:
+        run(items)
+    finally:
+        turn.end()
+        for item in items:
+            if not item.done:
+                item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
+    return sum(item.nbytes for item in items)
 
 
 def one_by_one(items: Sequence[Item], run: Run, error: Exception) -> None:
@@ -32,17 +49,15 @@ def one_by_one(items: Sequence[Item], run: Run, error: Exception) -> None:
     left = [item for item in items if not item.done]
     log.warning("a batch of %d failed and %d are run one by one: %s", len(items), len(left), readable(error))
     for item in left:
-        try:
-            item.check()
-        except OrtmeshError as unwanted:
-            item.fail(unwanted)
-        else:
+        if is_wanted(item):
             run([item])
 
 
-def judged(error: Exception, *, on_device: bool) -> OrtmeshError:
-    """What the caller of the one failed item gets. Logs what is no fault of the caller's; may raise ExecutorBroken."""
-    failure = failure_of(error, on_device=on_device)
-    if isinstance(failure, ExecutorFailed):
-        log.error("an item failed", exc_info=error)
-    return failure
+def is_wanted(item: Item) -> bool:
+    """True while somebody waits for the item; else it has ended, with the reason."""
+    try:
+        item.check()
+    except OrtmeshError as unwanted:
+        item.fail(unwanted)
+        return False
+    return True

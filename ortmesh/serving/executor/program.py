@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
 from ortmesh.serving.cards import Card
-from ortmesh.serving.executor.loop import judged, one_by_one, serve
+from ortmesh.serving.executor.failures import failure_of
+from ortmesh.serving.executor.judge import Judge
+from ortmesh.serving.executor.loop import is_wanted, one_by_one, serve
 from ortmesh.serving.executor.sessions import Sessions
+from ortmesh.serving.executor.turn import Turn
+from ortmesh.serving.resident import Resident
 from ortmesh.serving.signature import Signature
 from ortmesh.serving.types import Item, Meter, Pile, Tensors
+from ortmesh.serving.warmup import Capture
 
 
 class Program(Protocol):
@@ -40,16 +46,38 @@ class Program(Protocol):
 
 
 class ProgramExecutor:
-    """Runs one program. `serve` belongs in a thread of its own."""
+    """Runs one program on its sessions. `serve` belongs in a thread of its own."""
 
-    def __init__(self, program: Program, *, limit: int, meter: Meter) -> None:
+    def __init__(
+        self,
+        program: Program,
+        sessions: Sessions,
+        *,
+        limit: int,
+        meter: Meter,
+        resident: Resident | None = None,
+        proof: Tensors | None = None,
+    ) -> None:
         self._program = program
         self._limit = limit
         self._meter = meter
+        self._proof = proof
+        on_device = program.provider != "CPUExecutionProvider"
+        self._judge = Judge(on_device=on_device, prove=self._prove if proof is not None else None)
+        self._turn = Turn(sessions)
+        self._holder = (resident or Resident()).holder(sessions.shrink)
 
     def serve(self, pile: Pile) -> None:
-        """Runs batches until the pile closes; ExecutorBroken when the device failed."""
-        serve(pile, self.run, self._limit)
+        """Runs batches until the pile closes; ExecutorBroken when it can't go on."""
+        serve(pile, self.run, self._limit, self._turn, self._holder)
+
+    def interrupt(self) -> None:
+        """Ends what it computes, and whatever it would compute later."""
+        self._turn.interrupt()
+
+    def interrupt_unwanted(self) -> float:
+        """Ends what it computes when nobody waits for it; for how many seconds it has not heeded that, else 0."""
+        return self._turn.interrupt_unwanted()
 
     def run(self, items: Sequence[Item]) -> None:
         """Runs items together and, when that fails, those that have not ended one by one."""
@@ -57,9 +85,20 @@ class ProgramExecutor:
         try:
             self._program.run(items)
         except Exception as error:
-            if len(items) == 1 and not items[0].done:
-                items[0].fail(judged(error, on_device=self._program.provider != "CPUExecutionProvider"))
-            else:
+            if len(items) > 1 or items[0].done:
                 one_by_one(items, self.run, error)
+            elif is_wanted(items[0]):
+                items[0].fail(self._judge.failed(error))
             return
+        self._judge.succeeded()
         self._meter.batch(sum(item.rows for item in items), 0.0, time.perf_counter() - started)
+
+    def _prove(self) -> BaseException | None:
+        """What goes wrong with the sample that it has computed before; None when nothing does."""
+        assert self._proof is not None
+        sample = Capture()
+        try:
+            self._program.run([Item(self._proof, answer=sample, owner=sample, deadline=math.inf)])
+        except Exception as error:
+            return failure_of(error, on_device=False)
+        return sample.error

@@ -10,17 +10,29 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ortmesh.serving.executor.loop import judged, one_by_one, serve
+from ortmesh.serving.executor.failures import failure_of
+from ortmesh.serving.executor.interruptible import InterruptibleSession
+from ortmesh.serving.executor.judge import Judge
+from ortmesh.serving.executor.loop import is_wanted, one_by_one, serve
 from ortmesh.serving.executor.stack import NotByRows, join, must_have_rows, split, stack
+from ortmesh.serving.executor.turn import Turn
+from ortmesh.serving.resident import Resident
 from ortmesh.serving.signature import Signature
 from ortmesh.serving.types import Array, Item, Meter, Pile, Tensors
 
 
 class SessionExecutor:
-    """Runs one `InferenceSession`. `serve` belongs in a thread of its own."""
+    """Runs one session. `serve` belongs in a thread of its own."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, signature: Signature, *, limit: int, meter: Meter
+        self,
+        session: InterruptibleSession,
+        signature: Signature,
+        *,
+        limit: int,
+        meter: Meter,
+        resident: Resident | None = None,
+        proof: Tensors | None = None,
     ) -> None:
         self._session = session
         self._signature = signature
@@ -28,13 +40,25 @@ class SessionExecutor:
         self._limit = limit
         self._meter = meter
         self._bound = _needs_binding(session, signature)
-        self._on_device = session.get_providers()[0] != "CPUExecutionProvider"
+        self._proof = proof
+        on_device = session.get_providers()[0] != "CPUExecutionProvider"
+        self._judge = Judge(on_device=on_device, prove=self._prove if proof is not None else None)
+        self._turn = Turn(session)
+        self._holder = (resident or Resident()).holder(session.shrink)
         self.on_alone: Callable[[str], None] = lambda reason: None
         """Told, with the reason, when a batch showed that items must run one at a time."""
 
     def serve(self, pile: Pile) -> None:
-        """Runs batches until the pile closes; ExecutorBroken when the device failed."""
-        serve(pile, self.run, self._limit)
+        """Runs batches until the pile closes; ExecutorBroken when it can't go on."""
+        serve(pile, self.run, self._limit, self._turn, self._holder)
+
+    def interrupt(self) -> None:
+        """Ends what it computes, and whatever it would compute later."""
+        self._turn.interrupt()
+
+    def interrupt_unwanted(self) -> float:
+        """Ends what it computes when nobody waits for it; for how many seconds it has not heeded that, else 0."""
+        return self._turn.interrupt_unwanted()
 
     def run(self, items: Sequence[Item]) -> None:
         """Runs items as one batch and ends each. A batch that fails is run again one by one: only the culprit fails."""
@@ -45,11 +69,12 @@ class SessionExecutor:
             self.on_alone(f"results depended on the rest of the batch ({error})")
             one_by_one(items, self.run, error)
         except Exception as error:
-            if len(items) == 1:
-                items[0].fail(judged(error, on_device=self._on_device))
-            else:
+            if len(items) > 1:
                 one_by_one(items, self.run, error)
+            elif is_wanted(items[0]):
+                items[0].fail(self._judge.failed(error))
         else:
+            self._judge.succeeded()
             for item, outputs in zip(items, pieces, strict=True):
                 item.finish(outputs)
 
@@ -88,6 +113,16 @@ class SessionExecutor:
             return array
         return np.take(array, range(start, start + rows), axis=axis)
 
+    def _prove(self) -> BaseException | None:
+        """What goes wrong with the sample that it has computed before; None when nothing does."""
+        assert self._proof is not None
+        feeds = dict(self._proof)
+        try:
+            self._run_bound(feeds) if self._bound else self._run(feeds)
+        except Exception as error:
+            return failure_of(error, on_device=False)
+        return None
+
     def _run(self, feeds: dict[str, Array]) -> Tensors:
         return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
 
@@ -103,7 +138,7 @@ class SessionExecutor:
         return dict(zip(self._outputs, map(_array, binding.get_outputs()), strict=True))
 
 
-def _needs_binding(session: onnxruntime.InferenceSession, signature: Signature) -> bool:
+def _needs_binding(session: InterruptibleSession, signature: Signature) -> bool:
     infos = [*signature.inputs.values(), *signature.outputs.values()]
     if any(info.datatype == "BYTES" for info in infos):
         return False

@@ -11,7 +11,7 @@ import pytest
 from ortmesh.errors import Cancelled, Expired
 from ortmesh.front.call import Call
 from ortmesh.front.pool import Pool
-from ortmesh_vision.gate import Gate
+from ortmesh.serving.gate import Gate
 
 
 @pytest.fixture

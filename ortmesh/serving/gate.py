@@ -1,4 +1,4 @@
-"""How many pages are worked on at once: each is megabytes at every stage, a waiting request only a file. Stage: task.
+"""How many pages or long texts are worked on at once: begun, each is megabytes; waiting, only its request. Stage: task.
 
 It bounds memory, which no queue does: a page that was begun holds up to 50 MB of pixels until it is read, its lines
 are taken by the models' queues whatever their bounds say, and a service admits a thousand calls.

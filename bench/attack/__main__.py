@@ -1,0 +1,81 @@
+"""Attacks the gateway and the services' adapters, and says what it cost them: `python -m bench.attack`.
+
+Everything stays on this machine and ends by itself: eight minutes, or under one with --short. Exit code 1 when a
+process took over 300 MB, ended, kept what it took, told of its insides, or answered nobody afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.attack.caller import calling
+from bench.attack.kinds import KINDS, Kind
+from bench.attack.report import markdown, show
+from bench.attack.targets import TARGETS, Start
+from bench.attack.trial import Latency, Outcome, trial
+
+RESULTS = Path(__file__).parent.parent / "results" / "attack.md"
+QUIET_SECONDS = 4.0
+SHORT_QUIET_SECONDS = 1.0
+EXEMPT = "native"
+"""Only the gateway, or this machine, can connect to it; what it lacks the gateway has. Shown for comparison."""
+
+
+def main() -> int:
+    """Runs what the arguments ask for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="each kind small")
+    parser.add_argument("--only", nargs="+", choices=[kind.name for kind in KINDS], metavar="KIND")
+    parser.add_argument("--target", nargs="+", choices=list(TARGETS), default=list(TARGETS))
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} in bench/results")
+    chosen = parser.parse_args()
+    wanted = [kind for kind in KINDS if not chosen.only or kind.name in chosen.only]
+    kinds = [kind for kind in wanted if kind.short_count or not chosen.short]
+    console = Console()
+    outcomes = [each for name in chosen.target for each in attack(name, kinds, short=chosen.short, console=console)]
+    show(console, outcomes)
+    if chosen.write:
+        RESULTS.write_text(markdown(outcomes, short=chosen.short), encoding="utf-8")
+    return int(any(outcome.broken() for outcome in outcomes if outcome.target != EXEMPT))
+
+
+def attack(name: str, kinds: Sequence[Kind], *, short: bool, console: Console) -> Iterator[Outcome]:
+    """All kinds on one target."""
+    usual, with_stream = TARGETS[name]
+    yield from _on(name, usual, [kind for kind in kinds if not kind.on_stream], short, console)
+    yield from _on(name, with_stream, [kind for kind in kinds if kind.on_stream], short, console)
+
+
+def _on(name: str, start: Start, kinds: Sequence[Kind], short: bool, console: Console) -> Iterator[Outcome]:
+    if not kinds:
+        return
+    with start() as target, calling(target.door) as caller:
+        allow_files()
+        begin = time.monotonic()
+        time.sleep(SHORT_QUIET_SECONDS if short else QUIET_SECONDS)
+        before = Latency.of(caller.between(begin, time.monotonic()))
+        for kind in kinds:
+            count = kind.short_count if short else kind.count
+            outcome = asyncio.run(trial(name, kind, count, target, caller, before))
+            console.print(
+                f"{name:8} {kind.name:13} {outcome.seconds:5.1f} s  +{outcome.largest.growth_bytes / 1e6:.0f} MB"
+            )
+            yield outcome
+
+
+def allow_files() -> None:
+    """Lets this process, not the target, open as many connections as the machine allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
