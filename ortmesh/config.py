@@ -23,6 +23,9 @@ MIB = 1024 * 1024
 MAX_SOCKET_PATH = 107
 """The longest path of a Unix socket in bytes: sockaddr_un has 108 with the final zero."""
 
+GATEWAY_SOCKETS = ("directory.sock", "admin.sock")
+"""What the gateway's two processes listen on in their runtime folder; the longest first."""
+
 
 def check_address(address: str) -> str:
     """Returns the address if it is `HOST:PORT` (port 0: a free one) or `unix:/path`. ValueError says what is wrong."""

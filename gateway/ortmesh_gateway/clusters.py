@@ -7,6 +7,7 @@ from typing import Any
 
 from ortmesh.config import MIB
 from ortmesh_gateway.addresses import Address
+from ortmesh_gateway.methods import services
 
 Json = dict[str, Any]
 
@@ -51,7 +52,7 @@ def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) ->
     }
     if checked:
         made |= {
-            "health_checks": [_health_check()],
+            "health_checks": [_health_check(name)],
             "ignore_health_on_host_removal": True,
             "outlier_detection": _outliers(),
         }
@@ -76,8 +77,10 @@ def _thresholds(replicas: int) -> Json:
     }
 
 
-def _health_check() -> Json:
-    """A process that dies is seen by its connections; the timeout is for one that hangs, and must not take a busy one
+def _health_check(family: str) -> Json:
+    """Asks for the family's own service: an address may have become another family's pod.
+
+    A process that dies is seen by its connections; the timeout is for one that hangs, and must not take a busy one
     for it."""
     return {
         "timeout": "2s",
@@ -88,7 +91,7 @@ def _health_check() -> Json:
         "unhealthy_interval": "0.25s",
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,
-        "grpc_health_check": {},
+        "grpc_health_check": {"service_name": services(family)[0]},
     }
 
 

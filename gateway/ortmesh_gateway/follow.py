@@ -1,4 +1,4 @@
-"""follow: one replica's models, watched for as long as the gateway runs. Stage: gateway."""
+"""follow: the replicas' models, watched for as long as the gateway runs. Stage: gateway."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import logging
 import grpc
 
 from ortmesh.models.v1 import models_pb2, models_pb2_grpc
+from ortmesh_gateway.addresses import resolve_all
 from ortmesh_gateway.mesh import Mesh, Replica
 
 log = logging.getLogger(__name__)
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 2.0
+RESOLVE_SECONDS = 5.0
+"""How often a name is looked up, as Envoy does."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """All models of a service with their cards."""
 KEEPALIVE_SECONDS = 10.0
@@ -35,6 +38,39 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 async def follow(replica: Replica, mesh: Mesh) -> None:
+    """Reports the models of a replica, or of all replicas that a name means, until it is cancelled."""
+    await (_follow_name(replica, mesh) if replica.address.is_name else _follow_one(replica, mesh))
+
+
+async def _follow_name(named: Replica, mesh: Mesh) -> None:
+    """Follows every address behind a name, as they come and go: a headless Service means all its pods that are ready.
+
+    While the name means nothing, those that it meant last are followed.
+    """
+    following: dict[Replica, asyncio.Task[None]] = {}
+    async with asyncio.TaskGroup() as group:
+        while True:
+            found = await _behind(named)
+            for replica in found - following.keys():
+                mesh.join(replica)
+                following[replica] = group.create_task(_follow_one(replica, mesh), name=f"follow {replica}")
+            for replica in (following.keys() - found) if found else ():
+                following.pop(replica).cancel()
+                mesh.leave(replica)
+            if found:
+                mesh.leave(named)
+            await asyncio.sleep(RESOLVE_SECONDS)
+
+
+async def _behind(named: Replica) -> set[Replica]:
+    try:
+        return {Replica(named.family, address) for address in await resolve_all(named.address)}
+    except OSError as error:
+        log.debug("%s", error)
+        return set()
+
+
+async def _follow_one(replica: Replica, mesh: Mesh) -> None:
     """Reports the replica's models to the mesh until it is cancelled; a lost replica is tried again for ever."""
     delay = FIRST_DELAY_SECONDS
     async with grpc.aio.insecure_channel(str(replica.address), options=_options(replica)) as channel:

@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 10.0
-FIRST_REPORTS_SECONDS = 2.0
-"""How long a start waits for replicas that are not there."""
 
 
 class Publisher:
@@ -28,6 +26,8 @@ class Publisher:
         self._mesh = mesh
         self._routes = routes
         self._families = families
+        self._before = routes.models()
+        """The routes of an earlier gateway, by which Envoy may be serving: a family's count until it tells."""
         self._published = False
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
@@ -39,7 +39,6 @@ class Publisher:
     async def run(self) -> None:
         """Until it is cancelled. What could not be published is tried again, after a delay or with the next change."""
         unsubscribe = self._mesh.watch(self._unsettle)
-        await self._until_heard()
         self._unsettle()
         delay = FIRST_DELAY_SECONDS
         try:
@@ -57,15 +56,6 @@ class Publisher:
                     delay = min(2 * delay, LONGEST_DELAY_SECONDS)
         finally:
             unsubscribe()
-
-    async def _until_heard(self) -> None:
-        """Until every replica has told its models: Envoy may be serving by the routes of an earlier gateway, and routes
-        to fewer models would fail calls."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_REPORTS_SECONDS):
-                while not self._mesh.heard():
-                    await self._changed.wait()
-                    self._changed.clear()
 
     async def _publish(self) -> bool:
         """True when Envoy uses the routes of all models."""
@@ -92,7 +82,9 @@ class Publisher:
             log.error("the new routes can't be written: %s", error)
 
     def _configuration(self) -> dict[str, Any]:
-        return route_configuration(self._mesh.clusters(), self._families)
+        untold = {family for family in self._families if not self._mesh.has_told(family)}
+        before = {name: family for name, family in self._before.items() if family in untold}
+        return route_configuration(before | self._mesh.clusters(), self._families)
 
     def _unsettle(self) -> None:
         self._settled.clear()

@@ -56,4 +56,4 @@ def _claimed(address: str) -> str:
     if address.startswith("unix:"):
         return address
     host, _, port = address.rpartition(":")
-    return f"{host}:{claim_port(host, int(port))}"
+    return f"{host}:{claim_port(host, int(port), '--listen')}"

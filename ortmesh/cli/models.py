@@ -3,8 +3,9 @@ Stage: command line."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -24,7 +25,7 @@ StoreFolder = Annotated[
     Path | None, typer.Option("--models", help="The store's folder. By default ORTMESH_MODELS, else the user's cache.")
 ]
 
-app = typer.Typer(no_args_is_help=True, help="List, show and add models.")
+app = typer.Typer(no_args_is_help=True, help="List, show, add and remove models.")
 
 
 @app.command("list")
@@ -36,9 +37,14 @@ def list_models(
     as_json: Json = False,
 ) -> None:
     """List the models of the running mesh; of the store when no mesh answers or --models is given."""
-    found = None if models else from_mesh(address, family, task)
-    if found is None:
-        found = from_store(open_store(models), family, task)
+    if family:
+        _must_be_family(family)
+    every = None if models else from_mesh(address, "", "")
+    if every is None:
+        every = from_store(open_store(models), "", "")
+    found = [model for model in every if family in ("", model.family) and (not task or task in model.tasks)]
+    if (family or task) and not found:
+        _say_what_there_is(every, family, task)
     if as_json:
         print_json(models_pb2.ListModelsResponse(models=found))
         return
@@ -62,7 +68,7 @@ def show(
     models: StoreFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Show one model: its state, tensors, batch size, where it runs, its licence."""
+    """Show one model: its state, tensors, batch size, where it runs, where it is from, what it must not be used for."""
     model = None if models else one_from_mesh(address, name)
     if model is None:
         model = one_from_store(open_store(models), name)
@@ -94,14 +100,55 @@ def add(
     """
     from ortmesh.serving.add import add as add_file
 
-    if family not in FAMILIES:
-        fail(f"{family!r} is no family: they are {', '.join(FAMILIES)}")
+    _must_be_family(family)
     store = open_store(models)
     with errors_in_words():
         card = add_file(file, name, family, store, version)
     where = f"{card.key} is in {store.folder(card.name, card.version)}"
     out.print(Text.assemble(("✓ ", "bold green"), where), soft_wrap=True)
     out.print(f"Its state, once a mesh serves it: ortmesh models show {card.name}", style="dim")
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="NAME@VERSION, or NAME where there is one version only.")],
+    every: Annotated[bool, typer.Option("--all", help="All versions of NAME.")] = False,
+    models: StoreFolder = None,
+) -> None:
+    """Remove a model from the store; a running mesh unloads it as soon as its calls have ended.
+
+    \b
+    [bold]Examples[/bold]
+      ortmesh models remove churn@1
+      ortmesh models remove churn --all
+    """
+    store = open_store(models)
+    model, _, version = name.partition("@")
+    with errors_in_words():
+        there = store.present(model)
+        if not version and not every and len(there) > 1:
+            fail(f"{model} has the versions {', '.join(there)}: name one, e.g. {model}@{there[0]}, or say --all")
+        for each in [version] if version else there or [""]:
+            store.remove(model, each)
+            removed = f"removed {model}@{each} from {store.root}"
+            out.print(Text.assemble(("✓ ", "bold green"), removed), soft_wrap=True)
+        if (now := store.default_of(model)) is not None:
+            out.print(f"{model} means {model}@{now} now", style="dim")
+
+
+def _must_be_family(family: str) -> None:
+    if family not in FAMILIES:
+        fail(f"{family!r} is no family: they are {', '.join(FAMILIES)}")
+
+
+def _say_what_there_is(models: list[models_pb2.Model], family: str, task: str) -> None:
+    """Ends with exit code 1: no model is of the family, or for the task."""
+    tasks = sorted({each for model in models if family in ("", model.family) for each in model.tasks})
+    who = f"no model of the family {family}" if family else "no model"
+    if not task:
+        fail(f"there is {who}")
+    what = f"there are models for {', '.join(tasks)}" if tasks else "the models there are called by tensors only"
+    fail(f"{who} is for the task {task!r}; {what}" if models else f"{who} is for the task {task!r}: there are none")
 
 
 def _state(model: models_pb2.Model) -> str:
@@ -124,8 +171,20 @@ def _details(model: models_pb2.Model) -> Table:
         "batch": f"up to {model.max_batch_size} rows",
         "licence": model.license,
         "attribution": model.attribution,
+        **_from_card(json.loads(model.card_json or "{}")),
     }
     for key, value in rows.items():
         if value:
             made.add_row(f"[dim]{key}[/dim]", value if key == "state" else escape(value))
     return made
+
+
+def _from_card(card: dict[str, Any]) -> dict[str, str]:
+    """What only the card says of a model."""
+    return {
+        "from": "\n".join(source["uri"] for source in card.get("sources", [])),
+        "quality": "\n".join(
+            f"{figure['metric']}: {figure['value']:g} ({figure['source']})" for figure in card.get("quality", [])
+        ),
+        "not for": card.get("not_for", ""),
+    }

@@ -53,8 +53,7 @@ def _locked(folder: Path) -> Iterator[None]:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             raise InUse(
-                f"another `ortmesh up` (process {owner}) uses {folder}: "
-                "stop it, or choose another folder with --runtime"
+                f"another mesh (process {owner}) uses {folder}: stop it, or choose another folder with --runtime"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

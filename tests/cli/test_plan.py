@@ -32,7 +32,7 @@ def test_each_replica_has_a_socket_of_its_own_and_the_gateway_knows_all() -> Non
     ]
     service, gateway, proxy = (shlex.join(part.command) for part in (plan.services[0].part, plan.gateway, plan.proxy))
     assert "-m ortmesh_vision --listen unix:/run/ortmesh/vision-0.sock --models /srv/models" in service
-    assert "-m ortmesh_gateway --listen 127.0.0.1:8080" in gateway
+    assert "-m ortmesh_gateway.proxy --listen 127.0.0.1:8080" in proxy
     for backend in ("vision=unix:/run/ortmesh/vision-1.sock", "nlp=unix:/run/ortmesh/nlp.sock"):
         assert f"--backend {backend}" in gateway
         assert f"--backend {backend}" in proxy
@@ -131,7 +131,7 @@ def test_an_address_of_another_machine_is_an_error() -> None:
 def test_a_folder_belongs_to_one_mesh_at_a_time(tmp_path: Path) -> None:
     with (
         runtime_folder(tmp_path / "run") as folder,
-        pytest.raises(InUse, match=rf"another `ortmesh up` \(process {os.getpid()}\)"),
+        pytest.raises(InUse, match=rf"another mesh \(process {os.getpid()}\)"),
         runtime_folder(tmp_path / "run"),
     ):
         pass

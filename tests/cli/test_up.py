@@ -258,7 +258,7 @@ def test_a_second_up_in_the_same_folder_is_refused(started: list[Command], runti
     up.until("nlp")
     second = run("up", "--port", 0, "--runtime", runtime)
     assert second.exit_code == 1
-    assert f"another `ortmesh up` (process {up.process.pid})" in second.stderr
+    assert f"another mesh (process {up.process.pid})" in second.stderr
     assert up.end(signal.SIGINT) == 0
 
 

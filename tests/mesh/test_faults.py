@@ -119,7 +119,7 @@ def test_without_the_gateway_process_envoy_goes_on(
     """Not one call of a model fails; the new process answers for the directory and makes routes for new models."""
     later, after = f"later-{number.name.lower()}", len(doomed.lines)
     with calling_on(doomed):
-        send(doomed, number, "ortmesh_gateway --listen")
+        send(doomed, number, "ortmesh_gateway --backend")
         doomed.until_line(r"gateway .* starts again", after=after)
         doomed.until(lambda: lists_models(client))
         doomed.until(lambda: is_serving(doomed))
