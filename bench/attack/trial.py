@@ -96,8 +96,8 @@ class Outcome:
         """The process that grew most."""
         return max(self.processes, key=lambda process: process.growth_bytes)
 
-    def broken(self) -> list[str]:
-        """The requirements that were not met, in words."""
+    def broken(self, *, within_seconds: float = RECOVERY_SECONDS) -> list[str]:
+        """The requirements that were not met, in words. A new caller must be answered within so long."""
         gone = [f"{each.name} ended" for each in self.processes if each.after is None]
         grown = [
             f"{each.name} took {each.growth_bytes / 1e6:.0f} MB more than at rest"
@@ -110,7 +110,9 @@ class Outcome:
             if each.left_bytes > MAX_LEFT_BYTES or each.left_files > MAX_LEFT_FILES
         ]
         told = [f"an answer says {leak!r}" for leak in sorted(self.leaks)]
-        late = [] if self.recovered_seconds is not None else ["no call was answered afterwards"]
+        late = [f"no call was answered within {within_seconds:g} s"]
+        if self.recovered_seconds is not None and self.recovered_seconds <= within_seconds:
+            late = []
         return [*gone, *(["a process was started anew"] if self.newcomers else []), *grown, *left, *told, *late]
 
 

@@ -20,6 +20,8 @@ INITIAL_WINDOW_SIZE = 4
 """A setting: how much of a stream is taken unasked."""
 CANCEL: Final = struct.pack(">I", 8)
 MAX_FRAME = 16_384
+MAX_HEADERS = 1 << 24
+"""What an answer's headers may unpack to: gRPC tells of every header that it refuses."""
 DEFAULT_WINDOW = 65_535
 GOAWAY_NAMES = {0: "NO_ERROR", 1: "PROTOCOL_ERROR", 9: "COMPRESSION_ERROR", 11: "ENHANCE_YOUR_CALM"}
 
@@ -68,9 +70,17 @@ def message_prefix(nbytes: int, *, compressed: bool = False) -> bytes:
     return struct.pack(">BI", compressed, nbytes)
 
 
+def head(stream: int, block: bytes, *, ends: bool = True) -> bytes:
+    """A header block in as many frames as it takes; without an end, more of it may follow."""
+    parts = [block[at : at + MAX_FRAME] for at in range(0, len(block), MAX_FRAME)]
+    flags = [0] * (len(parts) - 1) + [END_HEADERS if ends else 0]
+    kinds = [HEADERS] + [CONTINUATION] * (len(parts) - 1)
+    return b"".join(frame(kind, flag, stream, part) for kind, flag, part in zip(kinds, flags, parts, strict=True))
+
+
 def call(stream: int, block: bytes, body: bytes) -> bytes:
     """A whole unary call of one small message."""
-    return frame(HEADERS, END_HEADERS, stream, block) + frame(DATA, END_STREAM, stream, body)
+    return head(stream, block) + frame(DATA, END_STREAM, stream, body)
 
 
 class Connection:
@@ -87,7 +97,7 @@ class Connection:
         self._seen = seen
         self._opened: set[int] = set()
         self._block = b""
-        self._decoder = Decoder()
+        self._decoder = Decoder(max_header_list_size=MAX_HEADERS)
         self._initial = self._window = DEFAULT_WINDOW
         self._windows: dict[int, int] = {}
         self._changed = asyncio.Event()
@@ -99,7 +109,7 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """Sends bytes, if the connection is still open."""
-        if self.open:
+        if self.open and not self.writer.is_closing():
             self.writer.write(data)
 
     async def flush(self) -> bool:
@@ -110,10 +120,10 @@ class Connection:
             self._lost()
         return self.open
 
-    def begin(self, stream: int, block: bytes, *, flags: int = END_HEADERS) -> None:
+    def begin(self, stream: int, block: bytes, *, ends: bool = True) -> None:
         """Begins a call whose end is counted."""
         self._opened.add(stream)
-        self.send(frame(HEADERS, flags, stream, block))
+        self.send(head(stream, block, ends=ends))
 
     def begin_calls(self, streams: range, block: bytes, body: bytes) -> None:
         """Makes whole unary calls at once."""
@@ -257,3 +267,4 @@ async def crowd(
     finally:
         for connection in made:
             await connection.close()
+        await asyncio.sleep(0)  # the loop closes the sockets in its next turn

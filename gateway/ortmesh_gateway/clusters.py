@@ -13,6 +13,9 @@ Json = dict[str, Any]
 
 CALLS_A_REPLICA = 1024
 """In flight, as a service's front bounds them itself."""
+IDLE_SECONDS = 5
+"""How long a connection to a replica waits for its caller's next call. It outlives its caller: Envoy would keep it for
+an hour, and callers that come and go would leave more and more of them."""
 NAMED_REPLICAS = 32
 """How many a name may stand for, where Envoy's limits multiply by them."""
 
@@ -127,5 +130,6 @@ def _protocol(addresses: Sequence[Address]) -> Json:
         http2["connection_keepalive"] = {"interval": "10s", "timeout": "2s"}
     return {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "common_http_protocol_options": {"idle_timeout": f"{IDLE_SECONDS}s"},
         "explicit_http_config": {"http2_protocol_options": http2},
     }

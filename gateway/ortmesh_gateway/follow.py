@@ -87,7 +87,7 @@ def _options(replica: Replica) -> list[tuple[str, int]]:
         *OPTIONS,
         ("grpc.keepalive_time_ms", int(1000 * KEEPALIVE_SECONDS)),
         ("grpc.keepalive_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_SECONDS)),
-        # gRPC 1.85 waits for the answer as long as this says, a minute by default, whatever the line above does.
+        # gRPC from 1.80 or so on waits for the answer as long as this says, a minute by default, whatever the line above does.
         ("grpc.http2.ping_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_SECONDS)),
     ]
 

@@ -64,27 +64,23 @@ def open_store(folder: Path | None) -> Store:
     return Store(folder or settings(StoreSettings).models)
 
 
-def from_store(store: Store, family: str, task: str) -> list[models_pb2.Model]:
+def from_store(store: Store) -> list[models_pb2.Model]:
     """The store's usable models as the mesh would tell of them; what is not usable is said."""
     with errors_in_words():
         cards = [card for card, _ in store.cards()]
     for folder, problem in store.problems.items():
         err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
-    return [
-        _as_model(card, store)
-        for card in cards
-        if (not family or card.family == family) and (not task or task in card.tasks)
-    ]
+    return [_as_model(card, store) for card in cards]
 
 
 def one_from_store(store: Store, name: str) -> models_pb2.Model:
     """One model of the store; ends the command when there is none of the name."""
     wanted, _, version = name.partition("@")
-    found = [model for model in from_store(store, "", "") if model.name == wanted]
+    found = [model for model in from_store(store) if model.name == wanted]
     for model in found:
         if model.version == version or (not version and model.default_version):
             return model
-    there = ", ".join(f"{model.name}@{model.version}" for model in found or from_store(store, "", "")) or "nothing"
+    there = ", ".join(f"{model.name}@{model.version}" for model in found or from_store(store)) or "nothing"
     fail(f"the store {store.root} has no {name}; it has {there}")
 
 

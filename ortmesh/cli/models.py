@@ -39,12 +39,12 @@ def list_models(
     """List the models of the running mesh; of the store when no mesh answers or --models is given."""
     if family:
         _must_be_family(family)
-    every = None if models else from_mesh(address, "", "")
-    if every is None:
-        every = from_store(open_store(models), "", "")
-    found = [model for model in every if family in ("", model.family) and (not task or task in model.tasks)]
+    found = every = None if models else from_mesh(address, family, task)
+    if found is None:
+        every = from_store(open_store(models))
+        found = [model for model in every if family in ("", model.family) and (not task or task in model.tasks)]
     if (family or task) and not found:
-        _say_what_there_is(every, family, task)
+        _say_what_there_is(every or from_mesh(address, "", "") or [], family, task)
     if as_json:
         print_json(models_pb2.ListModelsResponse(models=found))
         return
@@ -68,7 +68,7 @@ def show(
     models: StoreFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Show one model: its state, tensors, batch size, where it runs, where it is from, what it must not be used for."""
+    """Show one model: its state and tensors, where it runs and where it is from, what it must not be used for."""
     model = None if models else one_from_mesh(address, name)
     if model is None:
         model = one_from_store(open_store(models), name)
@@ -160,6 +160,8 @@ def _state(model: models_pb2.Model) -> str:
 
 def _details(model: models_pb2.Model) -> Table:
     made = Table.grid(padding=(0, 2))
+    made.add_column()
+    made.add_column(overflow="fold")  # an address that is cut can't be opened
     rows = {
         "model": f"{model.name}@{model.version}{' (the default version)' if model.default_version else ''}",
         "description": model.description,

@@ -6,8 +6,9 @@ Everything but `choose` and `named` belongs to the event loop; those two are cal
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,7 +22,7 @@ from ortmesh.serving.model import Model, Spans
 from ortmesh.serving.resident import Resident, trim
 from ortmesh.serving.slot import Slot, Wanted
 from ortmesh.serving.stop import Stop
-from ortmesh.serving.store import Store, pick_default, version_order
+from ortmesh.serving.store import Installed, Store, pick_default, version_order
 from ortmesh.serving.types import Meter
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class Models:
         self.looked = asyncio.Event()
         """Set once the store was looked at: before, no model is known, not even as unknown."""
         self._desired: dict[str, str | None] = {}
+        self._place: tuple[int, int] | None = None
+        """The store's folder, as it was when it last held what it should: (device, inode)."""
         self._told: dict[Path, str] = {}
         """The store's problems that are in the log."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -174,7 +177,7 @@ class Models:
     def _unknown(self, name: str, version: str) -> NotFound:
         versions = [known for known_name, known in sorted(self._slots) if known_name == name]
         if versions:
-            message = f"model {name!r} has no version {version!r}; it has {', '.join(versions)}"
+            message = f"model {name!r} has no version {version[:64]!r}; it has {', '.join(versions)}"
         else:
             names = sorted(self._defaults)
             near = get_close_matches(name[:128], names, n=3, cutoff=0.5) or names[:10]
@@ -191,11 +194,19 @@ class Models:
 
     async def _follow(self, changes: AsyncIterator[None]) -> None:
         """Looks again after every change; a store that can't be read for a while loses nothing that is loaded."""
+        lost = ""
         while True:
             try:
                 await self._reconcile()
+                if lost:
+                    log.info("the store %s is followed again", self._store.root)
+                    lost = ""
                 async for _ in changes:
                     await self._reconcile()
+            except OSError as error:
+                if str(error) != lost:  # once, not with every look
+                    lost = str(error)
+                    log.error("the store can't be followed, what is loaded goes on: %s", error)
             except Exception:
                 log.exception("the store can't be followed; what is loaded goes on")
             await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
@@ -224,13 +235,25 @@ class Models:
         """(the versions to serve, the version that each name means), as the store says now."""
         wanted = {
             (found.card.name, found.card.version): Wanted(found.card, found.folder, found.identity)
-            for found in self._store.installed()
+            for found in self._installed()
             if found.card.family == self.family and (not self._only or found.card.name in self._only)
         }
         chosen = self._store.defaults()
         kept = [key for key, slot in list(self._slots.items()) if self._why_unusable(slot) is not None]
         keys = {*wanted, *kept}
         return wanted, {name: pick_default(_versions(keys, name), chosen.get(name)) for name, _ in keys}
+
+    def _installed(self) -> Sequence[Installed]:
+        """What the store holds. OSError when its folder is another one than before, and empty: a disk that is away
+        leaves its mount's folder, and a replica that was started meanwhile makes a new one."""
+        status = self._store.root.stat()
+        place, found = (status.st_dev, status.st_ino), self._store.installed()
+        if place != self._place and self._slots and not (found or self._store.problems):
+            raise FileNotFoundError(
+                errno.ENOENT, "the store is gone, an empty folder is in its place", self._store.root
+            )
+        self._place = place
+        return found
 
     def _why_unusable(self, slot: Slot) -> str | None:
         """Why a version that is loaded, and still is in the store, can't be read from it; None when that is not so.

@@ -102,6 +102,11 @@ class Store:
         """True when the version is installed, whether usable or not."""
         return self.folder(name, version).is_dir()
 
+    def present(self, name: str) -> list[str]:
+        """The installed versions of a model, whether usable or not, oldest first."""
+        there = _folders(self.root / name) if re.fullmatch(NAME, name) else []
+        return sorted((folder.name for folder in there), key=version_order)
+
     # The default versions: the desired state that every replica follows
 
     def default_of(self, name: str) -> str | None:
@@ -188,10 +193,11 @@ class Store:
                 self._write_defaults({key: value for key, value in defaults.items() if key != name})
 
     def _must_have(self, name: str, version: str) -> None:
-        proper = re.match(NAME, name) and re.match(VERSION, version)  # no path out of the store
+        proper = re.fullmatch(NAME, name) and re.fullmatch(VERSION, version)  # no path out of the store
         if not proper or not self.has(name, version):
-            there = ", ".join(self.versions(name)) or "none"
-            raise UnknownVersion(f"{name}@{version} is not in the store {self.root} (versions there: {there})")
+            there = ", ".join(self.present(name)) or "none"
+            key = f"{name}@{version}" if version else name
+            raise UnknownVersion(f"{key} is not in the store {self.root} (versions there: {there})")
 
     # Other processes
 

@@ -104,7 +104,10 @@ class RunningMesh:
             for number in range(count):
                 address = self.socket(f"{family}-{number}" if count > 1 else family)
                 asyncio.run(asyncio.wait_for(until_loaded(address), START_SECONDS))
-            self.until(lambda family=family, count=count: self.envoy(f"cluster.{family}.membership_healthy") == count)
+            self._until_healthy(family, count)
+
+    def _until_healthy(self, family: str, count: int) -> None:
+        self.until(lambda: self.envoy(f"cluster.{family}.membership_healthy") == count)
 
     def envoy(self, statistic: str) -> int:
         """A number of Envoy's statistics; 0 while there is none, or no Envoy."""

