@@ -17,7 +17,7 @@ from rich.console import Console
 
 from bench.attack.caller import calling
 from bench.attack.kinds import KINDS, Kind
-from bench.attack.processes import many_files
+from bench.attack.processes import many_files, read
 from bench.attack.report import AGAIN_SECONDS, markdown, show
 from bench.attack.targets import TARGETS, Start
 from bench.attack.trial import Latency, Outcome, trial
@@ -61,9 +61,10 @@ def _on(name: str, start: Start, kinds: Sequence[Kind], short: bool, console: Co
         begin = time.monotonic()
         time.sleep(SHORT_QUIET_SECONDS if short else QUIET_SECONDS)
         before = Latency.of(caller.between(begin, time.monotonic()))
+        rest = read(target.pids())
         for kind in kinds:
             count = kind.short_count if short else kind.count
-            outcome = asyncio.run(trial(name, kind, count, target, caller, before))
+            outcome = asyncio.run(trial(name, kind, count, target, rest, caller, before))
             console.print(
                 f"{name:8} {kind.name:13} {outcome.seconds:5.1f} s  +{outcome.largest.growth_bytes / 1e6:.0f} MB"
             )

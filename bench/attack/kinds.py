@@ -64,7 +64,7 @@ KINDS = (
     Kind("settings", "10 × {:,} settings, answers unread", floods.settings_flood, 100_000, 20_000),
     Kind("idle", "{:,} connections that say nothing", crowds.idle_connections, 2_000, 500),
     Kind("slow", "{:,} connections that say hello byte by byte", crowds.slow_prefaces, 200, 50),
-    Kind("queued", "{:,} good calls on 20 connections", crowds.queued_calls, 20_000, 2_000),
+    Kind("queued", "{:,} good calls on 20 connections", crowds.queued_calls, 20_000, 500),
     Kind("stampede", "{:,} good calls in the same moment", crowds.stampede, 40_000, 0, max_growth_bytes=HEAP_BYTES),
     Kind("nobody", "10 × {:,} MB to an unknown method", messages.data_to_nobody, 50, 10),
     Kind("paths", "{:,} × 43 strange paths", headers.strange_paths, 3, 1),

@@ -17,14 +17,18 @@ from bench.attack.processes import Reading
 from bench.attack.seen import Seen
 from bench.attack.targets import Target
 
-MAX_LEFT_BYTES = 100_000_000
-"""How much of it may stay: what allocators keep for the next time."""
+MAX_LEFT_BYTES = 200_000_000
+"""How much of it may stay while the normal caller goes on: what allocators keep for the next time."""
 MAX_LEFT_FILES = 24
 """Connections between gateway and services that are kept: a hundred calls each, 1,024 in flight."""
 LOAD_SECONDS = 30.0
 RECOVERY_SECONDS = 10.0
-SETTLE_SECONDS = 20.0
+SETTLE_SECONDS = 15.0
 PAUSE_SECONDS = 0.1
+
+
+Rest = Mapping[int, Reading]
+"""A target's processes before the first attack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process of the target, before, at its highest and after."""
+    """One process of the target: before the first attack, at its highest in this one, and after it."""
 
     name: str
     rest: Reading
@@ -116,10 +120,11 @@ class Outcome:
         return [*gone, *(["a process was started anew"] if self.newcomers else []), *grown, *left, *told, *late]
 
 
-async def trial(target_name: str, kind: Kind, count: int, target: Target, caller: Caller, before: Latency) -> Outcome:
+async def trial(
+    target_name: str, kind: Kind, count: int, target: Target, rest: Rest, caller: Caller, before: Latency
+) -> Outcome:
     """Runs one attack."""
-    pids = target.pids()
-    rest = processes.read(pids)
+    pids = list(rest)
     processes.reset_peaks(pids)
     seen = Seen()
     begin = time.monotonic()
@@ -163,7 +168,7 @@ async def _recover(door: Door, seen: Seen) -> float | None:
     return None
 
 
-async def _settle(pids: list[int], rest: Mapping[int, Reading]) -> dict[int, Reading]:
+async def _settle(pids: list[int], rest: Rest) -> dict[int, Reading]:
     """The processes once they are back near rest, or after SETTLE_SECONDS."""
     until = time.monotonic() + SETTLE_SECONDS
     while True:

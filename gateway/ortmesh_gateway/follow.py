@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 2.0
+SILENT_SECONDS = 5.0
+REMIND_SECONDS = 60.0
+"""When it is told first, and how often again, that a replica does not answer."""
 RESOLVE_SECONDS = 5.0
 """How often a name is looked up, as Envoy does."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -87,7 +90,7 @@ def _options(replica: Replica) -> list[tuple[str, int]]:
         *OPTIONS,
         ("grpc.keepalive_time_ms", int(1000 * KEEPALIVE_SECONDS)),
         ("grpc.keepalive_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_SECONDS)),
-        # gRPC from 1.80 or so on waits for the answer as long as this says, a minute by default, whatever the line above does.
+        # gRPC waits for the answer as long as this says, a minute by default, whatever the line above does.
         ("grpc.http2.ping_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_SECONDS)),
     ]
 
@@ -96,18 +99,30 @@ async def _watch(channel: grpc.aio.Channel, replica: Replica, mesh: Mesh) -> boo
     """Follows one stream to its end; True when it brought anything."""
     stub = models_pb2_grpc.ModelServiceStub(channel)
     heard = False
+    waiting = asyncio.create_task(_tell_of_silence(replica))
     # Waits for a replica that is not up yet: that is no failure, and the channel connects when it comes.
     stream = stub.WatchModels(models_pb2.WatchModelsRequest(), wait_for_ready=True)
     try:
         async for answer in stream:
             if not heard:
+                waiting.cancel()
                 log.info("%s is there with %d models", replica, len(answer.models))
             heard = True
             mesh.report(replica, answer.models)
         code, details = await stream.code(), ""
     except grpc.aio.AioRpcError as error:
         code, details = error.code(), error.details() or ""
+    finally:
+        waiting.cancel()
     if code not in RENEWED:
         mesh.lose(replica)
         log.warning("%s is lost: %s %s", replica, code.name, details)
     return heard
+
+
+async def _tell_of_silence(replica: Replica) -> None:
+    """Until it is cancelled: somebody who waits for a replica that never comes should learn which."""
+    await asyncio.sleep(SILENT_SECONDS)
+    while True:
+        log.warning("%s does not answer; it is waited for", replica)
+        await asyncio.sleep(REMIND_SECONDS)

@@ -11,7 +11,7 @@ from typing import Any
 from ortmesh_gateway.admin import AdminError
 from ortmesh_gateway.files import RouteFile, RoutesRejected
 from ortmesh_gateway.mesh import Mesh
-from ortmesh_gateway.routes import route_configuration
+from ortmesh_gateway.routes import route_configuration, routed_models
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +60,12 @@ class Publisher:
     async def _publish(self) -> bool:
         """True when Envoy uses the routes of all models."""
         configuration, names = self._configuration(), self._mesh.names()
+        routed = routed_models(configuration["virtual_hosts"][0]["routes"])
         try:
-            if await self._routes.publish(configuration):
-                log.info("routes to %d models are live", len(names))
+            if await self._routes.publish(configuration) and routed:
+                log.info("routes to %d models are live", len(routed))
         except AdminError as error:
-            level = logging.WARNING if self._published else logging.INFO
+            level = logging.WARNING if self._published else logging.DEBUG  # it starts as we do
             log.log(level, "Envoy is not there to take the new routes, it reads them when it starts: %s", error)
             self._keep_for_later(configuration)
             return False

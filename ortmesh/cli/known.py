@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 10.0
 
 
-def from_mesh(address: str, family: str, task: str) -> list[models_pb2.Model] | None:
-    """All pages of the mesh's list; None, with a word about it, when no mesh answers."""
+def from_mesh(address: str, family: str, task: str, *, must: bool) -> list[models_pb2.Model] | None:
+    """All pages of the mesh's list; None, with a word about it, when no mesh answers and none `must`."""
     found: list[models_pb2.Model] = []
     token = ""
     with call_errors_in_words(address), Client(address, timeout_seconds=TIMEOUT_SECONDS) as mesh:
@@ -31,7 +31,7 @@ def from_mesh(address: str, family: str, task: str) -> list[models_pb2.Model] | 
             try:
                 page = mesh.models.ListModels(request)
             except grpc.RpcError as error:
-                if not_reached(error):
+                if not_reached(error) and not must:
                     _say_no_mesh(address)
                     return None
                 raise
@@ -41,13 +41,13 @@ def from_mesh(address: str, family: str, task: str) -> list[models_pb2.Model] | 
                 return found
 
 
-def one_from_mesh(address: str, name: str) -> models_pb2.Model | None:
-    """One model of the mesh's; None, with a word about it, when no mesh answers."""
+def one_from_mesh(address: str, name: str, *, must: bool) -> models_pb2.Model | None:
+    """One model of the mesh's; None, with a word about it, when no mesh answers and none `must`."""
     with call_errors_in_words(address), Client(address, timeout_seconds=TIMEOUT_SECONDS) as mesh:
         try:
             return mesh.models.GetModel(models_pb2.GetModelRequest(model=name))
         except grpc.RpcError as error:
-            if not_reached(error):
+            if not_reached(error) and not must:
                 _say_no_mesh(address)
                 return None
             raise

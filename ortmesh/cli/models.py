@@ -16,7 +16,7 @@ from ortmesh.cli.answers import print_json, table
 from ortmesh.cli.console import fail, out
 from ortmesh.cli.failures import errors_in_words
 from ortmesh.cli.known import from_mesh, from_store, one_from_mesh, one_from_store, open_store
-from ortmesh.cli.options import ADDRESS, Address, Json
+from ortmesh.cli.options import ADDRESS, Address, Json, names_a_mesh
 from ortmesh.cli.plan import FAMILIES
 from ortmesh.models.v1 import models_pb2
 
@@ -25,26 +25,28 @@ StoreFolder = Annotated[
     Path | None, typer.Option("--models", help="The store's folder. By default ORTMESH_MODELS, else the user's cache.")
 ]
 
-app = typer.Typer(no_args_is_help=True, help="List, show, add and remove models.")
+app = typer.Typer(no_args_is_help=True, help="List, show, add and remove models, and choose their default versions.")
 
 
 @app.command("list")
 def list_models(
+    context: typer.Context,
     family: Annotated[str, typer.Option(help="Only models of this family.")] = "",
     task: Annotated[str, typer.Option(help="Only models for this task, e.g. embed.")] = "",
     address: Address = ADDRESS,
     models: StoreFolder = None,
     as_json: Json = False,
 ) -> None:
-    """List the models of the running mesh; of the store when no mesh answers or --models is given."""
+    """List the models of the running mesh; of the store with --models, or where no mesh is named and none answers."""
     if family:
         _must_be_family(family)
-    found = every = None if models else from_mesh(address, family, task)
+    must = names_a_mesh(context)
+    found = every = None if models else from_mesh(address, family, task, must=must)
     if found is None:
         every = from_store(open_store(models))
         found = [model for model in every if family in ("", model.family) and (not task or task in model.tasks)]
     if (family or task) and not found:
-        _say_what_there_is(every or from_mesh(address, "", "") or [], family, task)
+        _say_what_there_is(every or from_mesh(address, "", "", must=must) or [], family, task)
     if as_json:
         print_json(models_pb2.ListModelsResponse(models=found))
         return
@@ -63,13 +65,14 @@ def list_models(
 
 @app.command()
 def show(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
     address: Address = ADDRESS,
     models: StoreFolder = None,
     as_json: Json = False,
 ) -> None:
     """Show one model: its state and tensors, where it runs and where it is from, what it must not be used for."""
-    model = None if models else one_from_mesh(address, name)
+    model = None if models else one_from_mesh(address, name, must=names_a_mesh(context))
     if model is None:
         model = one_from_store(open_store(models), name)
     if as_json:
@@ -103,10 +106,38 @@ def add(
     _must_be_family(family)
     store = open_store(models)
     with errors_in_words():
+        before = store.default_of(name)
         card = add_file(file, name, family, store, version)
-    where = f"{card.key} is in {store.folder(card.name, card.version)}"
-    out.print(Text.assemble(("✓ ", "bold green"), where), soft_wrap=True)
+        now = store.default_of(name)
+    _done(f"{card.key} is in {store.folder(card.name, card.version)}")
+    if before is not None:
+        out.print(_meaning(card.key, card.name, before, now), style="dim", soft_wrap=True)
     out.print(f"Its state, once a mesh serves it: ortmesh models show {card.name}", style="dim")
+
+
+@app.command()
+def default(
+    key: Annotated[str, typer.Argument(metavar="NAME@VERSION", help="The version that NAME alone shall mean.")],
+    models: StoreFolder = None,
+) -> None:
+    """Choose the version that a name without one means; a running mesh follows at once.
+
+    It stays the default when newer versions are added.
+
+    \b
+    [bold]Example[/bold]
+      ortmesh models default churn@1
+    """
+    store = open_store(models)
+    name, _, version = key.partition("@")
+    with errors_in_words():
+        if not version and (there := store.present(name)):
+            fail(f"{name} has the versions {', '.join(there)}: name one, e.g. {name}@{there[0]}")
+        before = store.default_of(name)
+        if version in store.present(name) and (problem := store.problems.get(store.folder(name, version))):
+            fail(f"{key} is not usable: {problem}")
+        store.set_default(name, version)
+    _done(f"{name} means {key}" + ("" if before in (None, version) else f" (before: {name}@{before})"))
 
 
 @app.command()
@@ -130,10 +161,22 @@ def remove(
             fail(f"{model} has the versions {', '.join(there)}: name one, e.g. {model}@{there[0]}, or say --all")
         for each in [version] if version else there or [""]:
             store.remove(model, each)
-            removed = f"removed {model}@{each} from {store.root}"
-            out.print(Text.assemble(("✓ ", "bold green"), removed), soft_wrap=True)
+            _done(f"removed {model}@{each} from {store.root}")
         if (now := store.default_of(model)) is not None:
             out.print(f"{model} means {model}@{now} now", style="dim")
+
+
+def _done(what: str) -> None:
+    out.print(Text.assemble(("✓ ", "bold green"), what), soft_wrap=True)
+
+
+def _meaning(added: str, name: str, before: str, now: str | None) -> str:
+    """What the name alone means since a version was added beside others."""
+    if now == before:
+        return f"{name} still means {name}@{before}; to change it: ortmesh models default {added}"
+    return (
+        f"{name} now means {name}@{now} (before: {name}@{before}); to go back: ortmesh models default {name}@{before}"
+    )
 
 
 def _must_be_family(family: str) -> None:

@@ -10,6 +10,7 @@ import errno
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ortmesh.serving.resident import Resident, trim
 from ortmesh.serving.slot import Slot, Wanted
 from ortmesh.serving.stop import Stop
 from ortmesh.serving.store import Installed, Store, pick_default, version_order
+from ortmesh.serving.suspects import Suspects
 from ortmesh.serving.types import Meter
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class Models:
         meter: Callable[[str, str], Meter],
         only: Iterable[str] = (),
         spans: Spans | None = None,
+        suspects: Suspects | None = None,
     ) -> None:
         self._store = store
         self.family = family
@@ -60,8 +63,14 @@ class Models:
         # Of their own: a model that loads for minutes must not hold up what else goes to threads.
         self._loaders = ThreadPoolExecutor(threads + 4, "loader")
         self._resident = Resident()
+        self._suspects = suspects
+        self._apart = asyncio.Lock()
+        self._quiet = asyncio.Condition()
+        self._loading = 0
         self.looked = asyncio.Event()
         """Set once the store was looked at: before, no model is known, not even as unknown."""
+        self.lost = asyncio.Event()
+        """Set when a device is lost for this process and no model serves any more: only a new process can help."""
         self._desired: dict[str, str | None] = {}
         self._place: tuple[int, int] | None = None
         """The store's folder, as it was when it last held what it should: (device, inode)."""
@@ -88,6 +97,8 @@ class Models:
         """Begins to load what the store holds and to follow its changes; returns before the models are ready."""
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(self._loop)
+        if self._suspects is not None:
+            await asyncio.to_thread(self._suspects.look)
         changes = self._store.watch()  # before the first look, so that nothing falls between the two
         await self._reconcile()
         self._spawn(self._follow(changes))
@@ -114,6 +125,8 @@ class Models:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(slot.end() for slot in slots))
         self._loaders.shutdown(wait=False, cancel_futures=True)
+        if self._suspects is not None:
+            self._suspects.close()
 
     # What the tasks ask
 
@@ -265,7 +278,7 @@ class Models:
         return self._store.problems.get(folder) or self._store.problems.get(folder.parent)
 
     def _open(self, key: Key, wanted: Wanted) -> None:
-        slot = Slot(wanted, make=self._make, load=self._load, changed=self._changed)
+        slot = Slot(wanted, make=self._make, load=self._load, changed=self._changed, lost=self._device_lost)
         self._slots[key] = slot
         self._spawn(self._keep(key, slot))
 
@@ -291,7 +304,27 @@ class Models:
         return Model(card, folder, outbox=self._outbox, meter=meter, spans=self._spans)
 
     async def _load(self, model: Model) -> Loaded:
-        """What the model runs on. A load that is cancelled ends as soon as ONNX Runtime heeds it."""
+        """What the model runs on. What an earlier process may have died of is loaded apart from the others."""
+        if self._suspects is None or not self._suspects.of_version(model.card.key, model.folder):
+            async with self._counted():
+                return await self._load_now(model)
+        async with self._apart:
+            async with self._quiet:
+                await self._quiet.wait_for(lambda: not self._loading)
+            return await self._load_now(model)
+
+    @asynccontextmanager
+    async def _counted(self) -> AsyncIterator[None]:
+        self._loading += 1
+        try:
+            yield
+        finally:
+            self._loading -= 1
+            async with self._quiet:
+                self._quiet.notify_all()
+
+    async def _load_now(self, model: Model) -> Loaded:
+        """A load that is cancelled ends as soon as ONNX Runtime heeds it."""
         stop, loop = Stop(), asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._loaders, self._load_and_check, model, stop)
@@ -299,7 +332,9 @@ class Models:
             stop.now("it is not wanted any more")
 
     def _load_and_check(self, model: Model, stop: Stop) -> Loaded:
-        loaded = load(model.card, model.folder, self._threads, model.meter, stop=stop, resident=self._resident)
+        marked = self._suspects.loading(model.card.key, model.folder) if self._suspects else nullcontext()
+        with marked:
+            loaded = load(model.card, model.folder, self._threads, model.meter, stop=stop, resident=self._resident)
         self._resident.changed()
         model.know(loaded.signature)
         for check in filter(None, map(self._checks.get, model.card.tasks)):
@@ -332,6 +367,11 @@ class Models:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("following the store failed", exc_info=task.exception())
+
+    def _device_lost(self) -> None:
+        """What serves on another device, or on the CPU, is worth more than a new try."""
+        if not any(slot.model.state == "READY" for slot in self._slots.values()):
+            self.lost.set()
 
     def _changed(self) -> None:
         self._choose_defaults()

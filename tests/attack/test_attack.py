@@ -10,27 +10,28 @@ import pytest
 
 from bench.attack.caller import Caller, calling
 from bench.attack.kinds import KINDS, Kind
-from bench.attack.processes import many_files
+from bench.attack.processes import many_files, read
 from bench.attack.targets import TARGETS, Start, Target
-from bench.attack.trial import Latency, trial
+from bench.attack.trial import Latency, Rest, trial
 from ortmesh.serving.store import Store
 
 SHORT = [kind for kind in KINDS if kind.short_count]
 NOTHING = Latency.of([])
 
-Running = Callable[[Start], tuple[Target, Caller]]
+Started = tuple[Target, Rest, Caller]
 
 
 @pytest.fixture(scope="module")
-def running(store: Store) -> Iterator[Running]:
+def running(store: Store) -> Iterator[Callable[[Start], Started]]:
     """Targets with a normal caller each, started when they are first asked for."""
     with contextlib.ExitStack() as stack:
-        started: dict[Start, tuple[Target, Caller]] = {}
+        started: dict[Start, Started] = {}
 
-        def get(start: Start) -> tuple[Target, Caller]:
+        def get(start: Start) -> Started:
             if start not in started:
                 target = stack.enter_context(start())
-                started[start] = target, stack.enter_context(calling(target.door))
+                caller = stack.enter_context(calling(target.door))
+                started[start] = target, read(target.pids()), caller
             return started[start]
 
         yield get
@@ -38,9 +39,9 @@ def running(store: Store) -> Iterator[Running]:
 
 @pytest.mark.parametrize("kind", SHORT, ids=[kind.name for kind in SHORT])
 @pytest.mark.parametrize("name", ["gateway", "grpcio"])
-def test_an_attack_leaves_the_target_as_it_was(name: str, kind: Kind, running: Running) -> None:
+def test_an_attack_leaves_the_target_as_it_was(name: str, kind: Kind, running: Callable[[Start], Started]) -> None:
     """No process takes over 300 MB or ends, no answer tells of our insides, all is given back, good calls go on."""
-    target, caller = running(TARGETS[name][kind.on_stream])
+    target, rest, caller = running(TARGETS[name][kind.on_stream])
     with many_files():
-        outcome = asyncio.run(trial(name, kind, kind.short_count, target, caller, NOTHING))
+        outcome = asyncio.run(trial(name, kind, kind.short_count, target, rest, caller, NOTHING))
     assert outcome.broken() == [], outcome.answers

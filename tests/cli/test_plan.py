@@ -165,6 +165,18 @@ def test_the_hints_name_the_addresses_and_three_commands() -> None:
     assert python.startswith('python -c "from ortmesh.client import Client')
 
 
+def test_the_hints_name_the_metrics_of_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    for port in (None, 0):
+        assert not [name for name, _ in addresses(_plan({"nlp": 1}, metrics_port=port)) if name == "metrics"]
+    monkeypatch.setenv("ORTMESH_TELEMETRY_METRICS_HOST", "0.0.0.0")
+    plan = _plan({"vision": 1, "nlp": 1}, metrics_port=9100)
+    assert [value for name, value in addresses(plan) if name == "metrics"] == [
+        "http://127.0.0.1:9100/metrics (vision)",
+        "http://127.0.0.1:9101/metrics (nlp)",
+        "http://127.0.0.1:9102/metrics (gateway)",
+    ]
+
+
 def test_the_hints_fit_what_is_served() -> None:
     plan = _plan({"vision": 1}, host="0.0.0.0")
     grpcurl, call, _ = commands(plan)

@@ -12,6 +12,7 @@ from ortmesh_gateway.addresses import Address
 from ortmesh_gateway.follow import follow
 from ortmesh_gateway.mesh import Mesh, Replica
 from tests.gateway.backend import Backend
+from tests.gateway.conftest import until_logged
 
 
 class Wire:
@@ -116,3 +117,14 @@ async def test_every_address_that_a_name_means_is_followed(folder: Path, monkeyp
     await asyncio.wait([following])
     for each in (*wires, *here):
         await each.stop()
+
+
+async def test_a_replica_that_never_comes_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.05)
+    replica = Replica("nlp", Address(path=f"{folder}/nobody"))
+    following = asyncio.create_task(follow(replica, Mesh([replica])))
+    await until_logged(caplog, f"nlp at unix:{folder}/nobody does not answer")
+    following.cancel()
+    await asyncio.wait([following])

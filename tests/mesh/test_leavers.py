@@ -29,7 +29,7 @@ from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.serving.add import add
 from ortmesh.serving.store import Store
 from tests.mesh.bad import neighbours
-from tests.mesh.conftest import START_SECONDS, RunningMesh
+from tests.mesh.conftest import SHORT_DRAIN, START_SECONDS, RunningMesh
 from tests.mesh.slow import COLUMNS, slow
 
 AT_ONCE = 64
@@ -97,7 +97,7 @@ def place(request: pytest.FixtureRequest, store: Store) -> Iterator[Place]:
     models = Store(folder / "models")
     add(slow(folder / "added"), "slow", "nlp", models)
     shutil.copytree(store.root / "lid-176", models.root / "lid-176")
-    running = RunningMesh(models.root, folder / "run", request.param, "--metrics-port", "0")
+    running = RunningMesh(models.root, folder / "run", request.param, "--metrics-port", "0", **SHORT_DRAIN)
     try:
         running.until_line(r"^ready in", seconds=START_SECONDS)
         yield Place(running)

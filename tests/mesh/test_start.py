@@ -30,7 +30,7 @@ from ortmesh.models.v1.models_pb2 import ListModelsRequest, ModelState
 from ortmesh.serving.add import add
 from ortmesh.serving.cards import read_card
 from ortmesh.serving.store import Store
-from tests.mesh.conftest import RunningMesh
+from tests.mesh.conftest import SHORT_DRAIN, RunningMesh
 from tests.mesh.mixed import INFER, infer_request
 from tests.serving import graphs
 
@@ -268,12 +268,12 @@ def test_a_socket_of_a_killed_service_is_taken_over_and_that_of_a_living_one_is_
 
 def test_a_mesh_that_was_killed_is_started_anew_in_its_folder(small: Store, folder: Path) -> None:
     """However `ortmesh up` ends, its parts end too; a new one need not wait for that."""
-    first = RunningMesh(small.root, folder / "run", "auto")
+    first = RunningMesh(small.root, folder / "run", "auto", **SHORT_DRAIN)
     first.until_line(r"^ready in", seconds=START_SECONDS)
     pids = [os.pidfd_open(pid) for pid in first.pids("")]
     first.process.kill()
     first.wait()
-    second = RunningMesh(small.root, folder / "run", "auto")
+    second = RunningMesh(small.root, folder / "run", "auto", **SHORT_DRAIN)
     try:
         second.until_line(r"^ready in", seconds=START_SECONDS)
         assert answers(second.address, "doubler", np.ones((1, 4), np.float32))[1].tolist() == [2, 2, 2, 2]
@@ -282,4 +282,3 @@ def test_a_mesh_that_was_killed_is_started_anew_in_its_folder(small: Store, fold
             os.close(pid)
     finally:
         assert second.stop() == 0
-        print("\n".join(second.lines))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ortmesh.serving.cards import Card, Runtime
-from ortmesh.serving.free_memory import free_bytes
+from ortmesh.serving.free_memory import bound_memory, free_bytes, total_bytes
 from ortmesh.serving.loaded import load, share
 from ortmesh.serving.types import NoMeter
 from tests.serving import graphs
@@ -84,3 +88,41 @@ def test_the_limit_of_an_older_system_counts_too(tmp_path: Path) -> None:
 
 def test_a_system_that_tells_nothing_has_no_limit(tmp_path: Path) -> None:
     assert free_bytes(tmp_path) == math.inf
+    assert total_bytes(tmp_path) == math.inf
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    bound_memory(tmp_path)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+BOUNDED = """
+import sys
+from pathlib import Path
+import numpy as np
+from ortmesh.serving.cards import Card
+from ortmesh.serving.free_memory import bound_memory
+from ortmesh.serving.loaded import load
+from ortmesh.serving.types import Item, NoMeter
+from ortmesh.serving.warmup import Capture
+
+bound_memory(Path(sys.argv[1]))
+loaded = load(Card(name="hungry", family="nlp"), Path(sys.argv[2]), 1, NoMeter())
+for rows in (1, 2500, 1):  # 4 MiB a row, twice
+    answer = Capture()
+    item = Item({"x": np.ones((rows, 4), np.float32)}, answer=answer, owner=answer, deadline=float("inf"))
+    loaded.executors[0].run([item])
+    print(type(answer.error).__name__)
+"""
+
+
+def test_a_request_for_more_memory_than_there_is_fails_alone(tmp_path: Path) -> None:
+    """As in a container of 100 MB: without the bound the process would take 20 GB, or be killed on the way."""
+    root = machine(tmp_path / "root", proc__meminfo="MemTotal: 100000 kB\nMemAvailable: 90000000 kB\n")
+    graphs.hungry(tmp_path / "hungry")
+    done = subprocess.run(
+        [sys.executable, "-c", BOUNDED, str(root), str(tmp_path / "hungry")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["NoneType", "ExecutorFailed", "NoneType"], done.stderr

@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 
 from bench.attack.door import Door
-from bench.attack.seen import Seen
-from bench.attack.wire import (
+from bench.attack.frames import (
     DATA,
     END_STREAM,
     GREETING,
     INITIAL_WINDOW_SIZE,
     PREFACE,
-    Connection,
-    crowd,
     frame,
     head,
     message,
     request,
     settings,
 )
+from bench.attack.seen import Seen
+from bench.attack.wire import Connection, crowd
 
-HELD_SECONDS = 1.5
+HELD_SECONDS = 1.0
 QUEUES = 20
 STREAMS = 100
 """Calls at once on one connection."""
@@ -41,7 +40,7 @@ async def slow_prefaces(door: Door, seen: Seen, count: int) -> None:
     words = GREETING + head(1, request(door.cheap))
     # Whoever listens acknowledges settings, in the middle of a frame here.
     async with crowd(door.address, seen, count, greeting=b"", listens=False) as connections:
-        for at in range(len(PREFACE) * 3):
+        for at in range(len(PREFACE) * 2):
             for connection in connections:
                 connection.send(words[at : at + 1])
                 await connection.flush()

@@ -5,19 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from bench.attack.door import Door
+from bench.attack.frames import CANCEL, GREETING, PING, RST_STREAM, frame, head, request, settings
 from bench.attack.seen import Seen
-from bench.attack.wire import (
-    CANCEL,
-    GREETING,
-    PING,
-    RST_STREAM,
-    Connection,
-    crowd,
-    frame,
-    head,
-    request,
-    settings,
-)
+from bench.attack.wire import Connection, crowd
 
 CONNECTIONS = 10
 AT_ONCE = 100

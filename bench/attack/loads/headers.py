@@ -5,22 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from bench.attack.door import Door
+from bench.attack.frames import CONTINUATION, END_HEADERS, MAX_FRAME, frame, literal, message, request
 from bench.attack.seen import Seen
-from bench.attack.wire import (
-    CONTINUATION,
-    END_HEADERS,
-    MAX_FRAME,
-    Connection,
-    crowd,
-    frame,
-    literal,
-    message,
-    request,
-)
+from bench.attack.wire import Connection, crowd
 
 CONNECTIONS = 10
 ANSWER_SECONDS = 5.0
-HELD_SECONDS = 1.5
+HELD_SECONDS = 1.0
 LAST_WORDS_SECONDS = 0.5
 UNACKNOWLEDGED_BYTES = 4_000_000
 BOMB_BLOCKS = 20

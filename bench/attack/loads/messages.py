@@ -7,12 +7,13 @@ import zlib
 from functools import cache
 
 from bench.attack.door import MIB, Door
+from bench.attack.frames import message, message_prefix, request
 from bench.attack.seen import Seen
-from bench.attack.wire import Connection, crowd, message, message_prefix, request
+from bench.attack.wire import Connection, crowd
 
 ZEROS = bytes(MIB)
 ANSWER_SECONDS = 10.0
-HELD_SECONDS = 1.5
+HELD_SECONDS = 1.0
 UNFINISHED_BYTES = 30_000_000
 SENT_BYTES = 25_000_000
 ABANDONED = 10
