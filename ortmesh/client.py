@@ -13,6 +13,7 @@ states (60 s, DetectSpeech 300 s, Recognize 600 s), so that no call waits for ev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from types import TracebackType
@@ -40,6 +41,9 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024 + 64 * 1024
 """The mesh's largest message and its wrapping; gRPC's own default of 4 MiB is less than a picture needs."""
 DETAILS_KEY = "grpc-status-details-bin"
+MAX_PORT = 65_535
+SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")
+"""How the targets begin that gRPC knows beside HOST:PORT; what they mean is its business."""
 
 
 def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[tuple[str, Any]]:
@@ -53,8 +57,26 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[tuple[st
     ]
 
 
+def check_target(address: str) -> str:
+    """Returns the address when it is HOST:PORT, unix:/path or another target of gRPC's.
+
+    ValueError for the rest: gRPC would take a lone host for its port 443, and a port that is none for another one.
+    """
+    if address.startswith(SCHEMES):
+        return address
+    found = re.fullmatch(r"(?:[^:/\s]+|\[[0-9A-Fa-f:.]+(?:%\w+)?\]):([0-9]{1,5})", address)
+    if found is None or not 0 < int(found[1]) <= MAX_PORT:
+        scheme = re.match(r"\w+://", address)
+        hint = f": leave out {scheme[0]}" if scheme else ""
+        raise ValueError(f"{address!r} is neither HOST:PORT nor unix:/path{hint}")
+    return address
+
+
 class Client:
-    """A mesh, called synchronously; thread-safe. Close it, or use it in a `with`."""
+    """A mesh, called synchronously; thread-safe. Close it, or use it in a `with`.
+
+    ValueError for an address that is none.
+    """
 
     def __init__(
         self,
@@ -63,6 +85,7 @@ class Client:
         timeout_seconds: float | None = None,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
+        check_target(address)
         options = channel_options()
         self.channel = (
             grpc.insecure_channel(address, options)
@@ -89,7 +112,10 @@ class Client:
 
 
 class AsyncClient:
-    """A mesh, called from asyncio. Close it, or use it in an `async with`."""
+    """A mesh, called from asyncio. Close it, or use it in an `async with`.
+
+    ValueError for an address that is none.
+    """
 
     def __init__(
         self,
@@ -98,6 +124,7 @@ class AsyncClient:
         timeout_seconds: float | None = None,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
+        check_target(address)
         options = channel_options()
         interceptors = [_AsyncDeadline(timeout_seconds)]
         self.channel = (

@@ -23,6 +23,9 @@ MIB = 1024 * 1024
 MAX_SOCKET_PATH = 107
 """The longest path of a Unix socket in bytes: sockaddr_un has 108 with the final zero."""
 
+GATEWAY_SOCKETS = ("directory.sock", "admin.sock")
+"""What the gateway's two processes listen on in their runtime folder; the longest first."""
+
 
 def check_address(address: str) -> str:
     """Returns the address if it is `HOST:PORT` (port 0: a free one) or `unix:/path`. ValueError says what is wrong."""
@@ -34,7 +37,7 @@ def check_address(address: str) -> str:
             raise ValueError(f"{address!r}: the socket's path is over {MAX_SOCKET_PATH} bytes")
         return address
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    if not host or "/" in host or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"{address!r} is neither HOST:PORT nor unix:/path")
     return address
 
@@ -88,7 +91,7 @@ class StoreSettings(Settings):
     model_config = SettingsConfigDict(env_prefix="ORTMESH_")
 
     models: Folder = Field(default_factory=lambda: user_cache_path("ortmesh") / "models")
-    """The store's folder."""
+    """The store's folder; by default in the user's cache folder."""
 
 
 class TelemetrySettings(Settings):

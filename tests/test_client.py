@@ -9,7 +9,7 @@ import time
 import grpc
 import pytest
 
-from ortmesh.client import AsyncClient, Client, _default_timeout
+from ortmesh.client import AsyncClient, Client, _default_timeout, check_target
 from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest
 
 CLIENT = "import ortmesh.client"
@@ -48,6 +48,43 @@ def test_a_server_that_never_answers_meets_the_clients_timeout(silent_port: int)
         mesh.nlp.Embed(EmbedRequest(texts=["x"]))
     assert failed.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "127.0.0.1", "127.0.0.1:", ":8080", "127.0.0.1:99999", "127.0.0.1:0", "host:http", "::1:8080", "host:80/path"],
+)
+async def test_an_address_that_is_none_is_refused(address: str) -> None:
+    """gRPC would call port 443 of a lone host, and port 34463 for 99999."""
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ValueError, match=f"{address!r} is neither HOST:PORT nor unix:/path$"):
+            kind(address)
+
+
+@pytest.mark.parametrize("scheme", ["http://", "https://", "grpc://"])
+async def test_the_scheme_of_a_web_address_is_to_be_left_out(scheme: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ValueError, match=f"is neither HOST:PORT nor unix:/path: leave out {scheme}$"):
+            kind(f"{scheme}127.0.0.1:8181")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1:8080",
+        "ortmesh-gateway.ortmesh:8080",
+        "[::1]:8080",
+        "unix:/run/mesh.sock",
+        "unix:///run/mesh.sock",
+        "dns:///mesh.local:8080",
+        "dns://10.0.0.1/mesh.local:8080",
+        "ipv4:10.0.0.1:8080,10.0.0.2:8080",
+        "ipv6:[::1]:8080",
+    ],
+)
+def test_the_targets_of_grpc_are_addresses(address: str) -> None:
+    assert check_target(address) == address
+    Client(address).close()
 
 
 async def test_the_asyncio_client_has_the_same_timeout(silent_port: int) -> None:

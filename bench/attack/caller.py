@@ -19,6 +19,7 @@ import grpc
 import grpc.aio
 
 from bench.attack.door import Door
+from bench.attack.processes import CHECKOUT
 
 INTERVAL_SECONDS = 0.02
 TIMEOUT_SECONDS = 5.0
@@ -84,7 +85,7 @@ class Caller:
 def calling(door: Door) -> Iterator[Caller]:
     """A normal caller as long as the block lasts."""
     command = [sys.executable, "-m", "bench.attack.caller", door.address, door.cheap, door.cheap_request.hex()]
-    caller = Caller(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    caller = Caller(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT))
     try:
         yield caller
     finally:

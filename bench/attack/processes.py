@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+import resource
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+CHECKOUT = Path(__file__).parent.parent.parent
+"""Where the modules of `bench` are found."""
 RESET_PEAK = "5"
 """Written to clear_refs: the highest resident size becomes the present one."""
 
@@ -23,6 +26,17 @@ class Reading:
     """The highest since `reset_peaks`."""
     files: int
     """Open descriptors: files, sockets and all."""
+
+
+@contextlib.contextmanager
+def many_files() -> Iterator[None]:
+    """Lets this process open as many connections as the machine allows; not the targets, which run already."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def tree(root: int) -> list[int]:

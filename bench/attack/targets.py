@@ -20,6 +20,7 @@ from pathlib import Path
 from bench.attack import processes
 from bench.attack.caller import call_once
 from bench.attack.door import Door
+from bench.attack.processes import CHECKOUT
 from ortmesh.config import GatewaySettings
 from ortmesh.models.v1 import models_pb2
 from ortmesh.nlp.v1 import nlp_pb2
@@ -159,7 +160,7 @@ def _running(door: Door, folder: Path, *commands: list[str]) -> Iterator[Target]
     log = folder / "log"
     with log.open("wb") as out:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        started = [subprocess.Popen(each, stdout=out, stderr=out, env=environment) for each in commands]
+        started = [subprocess.Popen(each, stdout=out, stderr=out, env=environment, cwd=CHECKOUT) for each in commands]
         try:
             _until_ready(door, started, log)
             yield Target(door, tuple(each.pid for each in started))

@@ -1,76 +1,46 @@
-"""HTTP/2 as an attacker speaks it: frames made by hand, since a good library refuses to misbehave."""
+"""Connections of an attacker: they read what they are told to, keep to the target's windows if asked, send anything."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import struct
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 from hpack import Decoder
 
+from bench.attack.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    GREETING,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    MAX_FRAME,
+    PING,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    call,
+    frame,
+    head,
+)
 from bench.attack.seen import NAMES, Seen
 
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-ACK = END_STREAM = 1
-END_HEADERS = 4
-INITIAL_WINDOW_SIZE = 4
-"""A setting: how much of a stream is taken unasked."""
-CANCEL: Final = struct.pack(">I", 8)
-MAX_FRAME = 16_384
+MAX_HEADERS = 1 << 24
+"""What an answer's headers may unpack to: gRPC tells of every header that it refuses."""
 DEFAULT_WINDOW = 65_535
-GOAWAY_NAMES = {0: "NO_ERROR", 1: "PROTOCOL_ERROR", 9: "COMPRESSION_ERROR", 11: "ENHANCE_YOUR_CALM"}
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One frame."""
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def settings(values: Mapping[int, int]) -> bytes:
-    """A SETTINGS frame."""
-    return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", key, value) for key, value in values.items()))
-
-
-def literal(name: bytes, value: bytes) -> bytes:
-    """One header of a block, without compression: the block means the same on every connection."""
-    return b"\x00" + _length(name) + name + _length(value) + value
-
-
-def _length(text: bytes) -> bytes:
-    if len(text) < 127:
-        return bytes((len(text),))
-    rest, encoded = len(text) - 127, bytearray(b"\x7f")
-    while rest > 127:
-        encoded.append(rest % 128 + 128)
-        rest //= 128
-    return bytes(encoded) + bytes((rest,))
-
-
-def request(path: str | bytes, **headers: str) -> bytes:
-    """The header block of a gRPC call; underscores in the names of further headers become hyphens."""
-    pairs = {":method": "POST", ":scheme": "http", ":authority": "localhost"}
-    block = b"".join(literal(name.encode(), value.encode()) for name, value in pairs.items())
-    block += literal(b":path", path.encode() if isinstance(path, str) else path)
-    further = {"te": "trailers", "content_type": "application/grpc", **headers}
-    return block + b"".join(literal(n.replace("_", "-").encode(), v.encode()) for n, v in further.items())
-
-
-def message(payload: bytes, *, compressed: bool = False) -> bytes:
-    """One gRPC message with its prefix."""
-    return message_prefix(len(payload), compressed=compressed) + payload
-
-
-def message_prefix(nbytes: int, *, compressed: bool = False) -> bytes:
-    """What precedes a message of so many bytes."""
-    return struct.pack(">BI", compressed, nbytes)
-
-
-def call(stream: int, block: bytes, body: bytes) -> bytes:
-    """A whole unary call of one small message."""
-    return frame(HEADERS, END_HEADERS, stream, block) + frame(DATA, END_STREAM, stream, body)
+GOAWAY_NAMES = {
+    0: "NO_ERROR",
+    1: "PROTOCOL_ERROR",
+    4: "SETTINGS_TIMEOUT",
+    9: "COMPRESSION_ERROR",
+    11: "ENHANCE_YOUR_CALM",
+}
 
 
 class Connection:
@@ -87,7 +57,7 @@ class Connection:
         self._seen = seen
         self._opened: set[int] = set()
         self._block = b""
-        self._decoder = Decoder()
+        self._decoder = Decoder(max_header_list_size=MAX_HEADERS)
         self._initial = self._window = DEFAULT_WINDOW
         self._windows: dict[int, int] = {}
         self._changed = asyncio.Event()
@@ -99,7 +69,7 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """Sends bytes, if the connection is still open."""
-        if self.open:
+        if self.open and not self.writer.is_closing():
             self.writer.write(data)
 
     async def flush(self) -> bool:
@@ -110,10 +80,10 @@ class Connection:
             self._lost()
         return self.open
 
-    def begin(self, stream: int, block: bytes, *, flags: int = END_HEADERS) -> None:
+    def begin(self, stream: int, block: bytes, *, ends: bool = True) -> None:
         """Begins a call whose end is counted."""
         self._opened.add(stream)
-        self.send(frame(HEADERS, flags, stream, block))
+        self.send(head(stream, block, ends=ends))
 
     def begin_calls(self, streams: range, block: bytes, body: bytes) -> None:
         """Makes whole unary calls at once."""
@@ -239,9 +209,6 @@ async def connect(address: str, seen: Seen, *, greeting: bytes, listens: bool = 
     return made
 
 
-GREETING: Final = PREFACE + settings({})
-
-
 @contextlib.asynccontextmanager
 async def crowd(
     address: str, seen: Seen, count: int, *, greeting: bytes = GREETING, listens: bool = True
@@ -257,3 +224,4 @@ async def crowd(
     finally:
         for connection in made:
             await connection.close()
+        await asyncio.sleep(0)  # the loop closes the sockets in its next turn

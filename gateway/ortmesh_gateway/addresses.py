@@ -67,14 +67,22 @@ async def resolve(address: Address) -> Address:
 
     OSError when nobody knows the name.
     """
+    return (await resolve_all(address))[0]
+
+
+async def resolve_all(address: Address) -> tuple[Address, ...]:
+    """Every number that a host's name means, those of IPv4 where there are any, as Envoy takes them.
+
+    OSError when nobody knows the name.
+    """
     if not address.is_name:
-        return address
+        return (address,)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise OSError(f"cannot listen on {address}: {error.strerror}") from None
-    _, _, _, _, number = min(found, key=lambda each: each[0] != socket.AF_INET)
-    return replace(address, host=str(number[0]))
+        raise OSError(f"cannot resolve {address}: {error.strerror}") from None
+    family = min((each[0] for each in found), key=lambda each: each != socket.AF_INET)
+    return tuple(dict.fromkeys(replace(address, host=str(each[4][0])) for each in found if each[0] == family))
 
 
 def claim(address: Address) -> None:

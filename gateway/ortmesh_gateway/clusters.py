@@ -7,11 +7,15 @@ from typing import Any
 
 from ortmesh.config import MIB
 from ortmesh_gateway.addresses import Address
+from ortmesh_gateway.methods import services
 
 Json = dict[str, Any]
 
 CALLS_A_REPLICA = 1024
 """In flight, as a service's front bounds them itself."""
+IDLE_SECONDS = 5
+"""How long a connection to a replica waits for its caller's next call. It outlives its caller: Envoy would keep it for
+an hour, and callers that come and go would leave more and more of them."""
 NAMED_REPLICAS = 32
 """How many a name may stand for, where Envoy's limits multiply by them."""
 
@@ -51,7 +55,7 @@ def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) ->
     }
     if checked:
         made |= {
-            "health_checks": [_health_check()],
+            "health_checks": [_health_check(name)],
             "ignore_health_on_host_removal": True,
             "outlier_detection": _outliers(),
         }
@@ -76,8 +80,10 @@ def _thresholds(replicas: int) -> Json:
     }
 
 
-def _health_check() -> Json:
-    """A process that dies is seen by its connections; the timeout is for one that hangs, and must not take a busy one
+def _health_check(family: str) -> Json:
+    """Asks for the family's own service: an address may have become another family's pod.
+
+    A process that dies is seen by its connections; the timeout is for one that hangs, and must not take a busy one
     for it."""
     return {
         "timeout": "2s",
@@ -88,7 +94,7 @@ def _health_check() -> Json:
         "unhealthy_interval": "0.25s",
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,
-        "grpc_health_check": {},
+        "grpc_health_check": {"service_name": services(family)[0]},
     }
 
 
@@ -124,5 +130,6 @@ def _protocol(addresses: Sequence[Address]) -> Json:
         http2["connection_keepalive"] = {"interval": "10s", "timeout": "2s"}
     return {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "common_http_protocol_options": {"idle_timeout": f"{IDLE_SECONDS}s"},
         "explicit_http_config": {"http2_protocol_options": http2},
     }

@@ -35,30 +35,27 @@ class NotStarted(RuntimeError):
     """Why a process can't start."""
 
 
-def main(prog: str, description: str, server: Callable[[GatewaySettings], Server]) -> None:
-    """Serves until SIGTERM or SIGINT. Exits 1 with the reason when it can't start, or can't go on."""
-    settings = _settings(prog, description)
-    configure_logging(settings.telemetry.log_json, settings.telemetry.log_level, service="ortmesh-gateway")
+def main(name: str, parser: argparse.ArgumentParser, server: Callable[[GatewaySettings], Server]) -> None:
+    """Serves until SIGTERM or SIGINT. Exits 1 with the reason when it can't start, or can't go on.
+
+    The parser has the process's own arguments, named as settings.
+    """
+    settings = _settings(parser)
+    configure_logging(settings.telemetry.log_json, settings.telemetry.log_level, service=f"ortmesh-{name}")
     try:
         asyncio.run(_run(settings, server))
     except NotStarted as error:
-        log.critical("the gateway can't start: %s", error)
+        log.critical("the %s can't start: %s", name, error)
         raise SystemExit(1) from None
     except Exception:
-        log.critical("the gateway can't go on", exc_info=True)
+        log.critical("the %s can't go on", name, exc_info=True)
         raise SystemExit(1) from None
 
 
-def _settings(prog: str, description: str) -> GatewaySettings:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=f"{description} Every setting is also an environment variable."
-    )
-    parser.add_argument("--listen", dest="address", metavar="ADDRESS", help="HOST:PORT or unix:/path")
+def _settings(parser: argparse.ArgumentParser) -> GatewaySettings:
     parser.add_argument(
         "--backend", dest="backends", action="append", metavar="FAMILY=ADDRESS", help="a service; may be repeated"
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="Envoy's threads")
-    parser.add_argument("--access-log", action="store_true", default=None, help="one JSON line a call on stdout")
     given: dict[str, Any] = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     try:
         return GatewaySettings(**given)

@@ -29,7 +29,10 @@ from ortmesh_gateway.methods import services
 log = logging.getLogger(__name__)
 
 LIMITS = FrontLimits(drain_seconds=0.0, pool_threads=1)
-"""It ends after Envoy, so that nobody calls it then."""
+"""The gateway has waited itself. Who calls later, on a connection that Envoy still drains, is told to go elsewhere."""
+STARTED = "startup"
+"""The health name of a gateway that may be called: every family is found, or one, and the others were waited for."""
+STARTUP_SECONDS = 10.0
 
 
 class Directory:
@@ -51,6 +54,7 @@ class Directory:
         )
         self._known: set[str] = set()
         self._routed: set[str] = set()
+        self._started = self._waited = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -59,7 +63,8 @@ class Directory:
         self.mesh.watch(self._tell_health)
         await self._front.start()
         self._tasks = [
-            asyncio.create_task(follow(replica, self.mesh), name=f"follow {replica}") for replica in self._replicas
+            *(asyncio.create_task(follow(replica, self.mesh), name=f"follow {replica}") for replica in self._replicas),
+            asyncio.create_task(self._wait(), name="startup"),
         ]
 
     @property
@@ -83,12 +88,19 @@ class Directory:
         """The mesh serves when every family does; a family when Envoy and we reach a replica with a model ready."""
         ready = {family: family in self._routed and self.mesh.ready(family) for family in self.mesh.families}
         self.health.set("", bool(ready) and all(ready.values()))
+        self._started = self._started or (bool(ready) and (any if self._waited else all)(ready.values()))
+        self.health.set(STARTED, self._started)
         self.health.set(model_service.SERVICE, True)
         self.health.set(descriptors.OIP_SERVICE, any(ready.values()))
         for family, serving in ready.items():
             for service in services(family):
                 self.health.set(service, serving)
         self._tell_models()
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(STARTUP_SECONDS)
+        self._waited = True
+        self._tell_health()
 
     def _tell_models(self) -> None:
         names = self.mesh.names()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ortmesh_gateway.admin import Admin
-from ortmesh_gateway.routes import ROUTES_NAME, discovery_file
+from ortmesh_gateway.routes import ROUTES_NAME, discovery_file, routed_models
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,14 @@ class RouteFile:
         self.path = path
         self._admin = admin
         self._version = ""
+
+    def models(self) -> dict[str, str]:
+        """The models that the file has routes for, and where these lead; none when there is no file of ours."""
+        try:
+            hosts = json.loads(self.path.read_text())["resources"][0]["virtual_hosts"]
+            return routed_models(hosts[0]["routes"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return {}
 
     def write(self, configuration: dict[str, Any]) -> bool:
         """Puts the routes in place; False when they stand there already. Envoy reads them when it starts."""

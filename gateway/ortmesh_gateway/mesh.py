@@ -75,9 +75,11 @@ class Mesh:
         """A replica told of its models."""
         self._replace(replica, Report(tuple(models), reachable=True))
 
-    def heard(self) -> bool:
-        """True once every replica has told of its models."""
-        return all(report.reachable for report in self._reports.values())
+    def has_told(self, family: str) -> bool:
+        """True once a replica of the family has told of its models."""
+        return any(
+            report.reachable or report.models for replica, report in self._reports.items() if replica.family == family
+        )
 
     def routed(self, names: Iterable[str]) -> None:
         """The models whose routes are live: only they are ready for callers, whatever the services say."""
@@ -88,6 +90,16 @@ class Mesh:
     def lose(self, replica: Replica) -> None:
         """A replica can't be reached."""
         self._replace(replica, replace(self._reports[replica], reachable=False))
+
+    def join(self, replica: Replica) -> None:
+        """A replica came to be: a name means one address more."""
+        self._reports.setdefault(replica, Report())
+        self._tell()
+
+    def leave(self, replica: Replica) -> None:
+        """A replica is no more, and what it told is forgotten."""
+        if self._reports.pop(replica, None) is not None:
+            self._tell()
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Has `callback` called after every change; returns what ends that."""
@@ -132,7 +144,7 @@ class Mesh:
         )
 
     def _replace(self, replica: Replica, report: Report) -> None:
-        if self._reports[replica] == report:
+        if self._reports.get(replica) in (None, report):  # gone, or nothing new
             return
         self._reports[replica] = report
         self._tell()

@@ -110,11 +110,17 @@ class EnvoyProcess:
             if time.monotonic() - begin > HEALTHY_SECONDS:
                 delay = FIRST_DELAY_SECONDS
             process, delay = await self._again(_end_of(code), delay)
+            try:
+                await self._until_ready(process)
+                log.info("Envoy is back")
+            except EnvoyFailed as error:
+                log.debug("%s", error)  # its end is told above
 
     async def _again(self, why: str, delay: float) -> tuple[asyncio.subprocess.Process, float]:
         """A new Envoy after the delay, and the next delay. A machine without room for it is asked again."""
         while True:
-            log.error("Envoy %s; a new one starts in %.1f s; it said: %s", why, delay, self._said())
+            said = f"; it said: {self._said()}" if self._lines else ""
+            log.error("Envoy %s; a new one starts in %.1f s%s", why, delay, said)
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
             try:

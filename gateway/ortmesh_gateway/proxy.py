@@ -1,11 +1,12 @@
 """Proxy: Envoy with its configuration, kept alive and ended with grace. Stage: gateway.
 
 A process of its own: `python -m ortmesh_gateway.proxy --listen 127.0.0.1:8080 --backend vision=unix:/run/v.sock`, with
-the arguments and the runtime folder of the gateway beside it.
+the backends and the runtime folder of the gateway beside it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import logging
@@ -94,5 +95,16 @@ class Proxy:
             self._write_bootstrap()
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ortmesh_gateway.proxy",
+        description="Keeps Envoy before the mesh's services. Every setting is also a variable.",
+    )
+    parser.add_argument("--listen", dest="address", metavar="ADDRESS", help="HOST:PORT or unix:/path")
+    parser.add_argument("--workers", type=int, metavar="N", help="Envoy's threads")
+    parser.add_argument("--access-log", action="store_true", default=None, help="one JSON line a call on stdout")
+    return parser
+
+
 if __name__ == "__main__":
-    main("python -m ortmesh_gateway.proxy", "Runs Envoy before the mesh's services.", Proxy)
+    main("proxy", _parser(), Proxy)

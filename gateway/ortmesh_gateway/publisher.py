@@ -11,14 +11,12 @@ from typing import Any
 from ortmesh_gateway.admin import AdminError
 from ortmesh_gateway.files import RouteFile, RoutesRejected
 from ortmesh_gateway.mesh import Mesh
-from ortmesh_gateway.routes import route_configuration
+from ortmesh_gateway.routes import route_configuration, routed_models
 
 log = logging.getLogger(__name__)
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 10.0
-FIRST_REPORTS_SECONDS = 2.0
-"""How long a start waits for replicas that are not there."""
 
 
 class Publisher:
@@ -28,6 +26,8 @@ class Publisher:
         self._mesh = mesh
         self._routes = routes
         self._families = families
+        self._before = routes.models()
+        """The routes of an earlier gateway, by which Envoy may be serving: a family's count until it tells."""
         self._published = False
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
@@ -39,7 +39,6 @@ class Publisher:
     async def run(self) -> None:
         """Until it is cancelled. What could not be published is tried again, after a delay or with the next change."""
         unsubscribe = self._mesh.watch(self._unsettle)
-        await self._until_heard()
         self._unsettle()
         delay = FIRST_DELAY_SECONDS
         try:
@@ -58,23 +57,15 @@ class Publisher:
         finally:
             unsubscribe()
 
-    async def _until_heard(self) -> None:
-        """Until every replica has told its models: Envoy may be serving by the routes of an earlier gateway, and routes
-        to fewer models would fail calls."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_REPORTS_SECONDS):
-                while not self._mesh.heard():
-                    await self._changed.wait()
-                    self._changed.clear()
-
     async def _publish(self) -> bool:
         """True when Envoy uses the routes of all models."""
         configuration, names = self._configuration(), self._mesh.names()
+        routed = routed_models(configuration["virtual_hosts"][0]["routes"])
         try:
-            if await self._routes.publish(configuration):
-                log.info("routes to %d models are live", len(names))
+            if await self._routes.publish(configuration) and routed:
+                log.info("routes to %d models are live", len(routed))
         except AdminError as error:
-            level = logging.WARNING if self._published else logging.INFO
+            level = logging.WARNING if self._published else logging.DEBUG  # it starts as we do
             log.log(level, "Envoy is not there to take the new routes, it reads them when it starts: %s", error)
             self._keep_for_later(configuration)
             return False
@@ -92,7 +83,9 @@ class Publisher:
             log.error("the new routes can't be written: %s", error)
 
     def _configuration(self) -> dict[str, Any]:
-        return route_configuration(self._mesh.clusters(), self._families)
+        untold = {family for family in self._families if not self._mesh.has_told(family)}
+        before = {name: family for name, family in self._before.items() if family in untold}
+        return route_configuration(before | self._mesh.clusters(), self._families)
 
     def _unsettle(self) -> None:
         self._settled.clear()

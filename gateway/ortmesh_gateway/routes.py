@@ -6,7 +6,7 @@ through, so every method's limits stand on its own routes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ortmesh_gateway.methods import DIRECTORY, MethodRoute, method_routes
@@ -48,6 +48,16 @@ def discovery_file(configuration: Json, version: str) -> Json:
     """The same as the file that Envoy watches holds it; Envoy reports the version once it uses the routes."""
     kind = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
     return {"version_info": version, "resources": [{"@type": kind, **configuration}]}
+
+
+def routed_models(routes: Iterable[Json]) -> dict[str, str]:
+    """Each model that these routes name, and its cluster: what `route_configuration` was given."""
+    return {
+        header["string_match"]["exact"]: route["route"]["cluster"]
+        for route in routes
+        for header in route["match"].get("headers", ())
+        if header["name"] == MODEL_HEADER
+    }
 
 
 def _busiest_first() -> list[MethodRoute]:

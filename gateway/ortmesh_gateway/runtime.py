@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ortmesh.config import MAX_SOCKET_PATH
-
-DIRECTORY_SOCKET = "directory.sock"
-"""Of the names in the folder the longest."""
+from ortmesh.config import GATEWAY_SOCKETS, MAX_SOCKET_PATH
 
 
 class Runtime:
@@ -16,7 +13,8 @@ class Runtime:
 
     def __init__(self, chosen: Path) -> None:
         folder = chosen.absolute()
-        room = MAX_SOCKET_PATH - len(f"/{DIRECTORY_SOCKET}")
+        directory, admin = GATEWAY_SOCKETS
+        room = MAX_SOCKET_PATH - len(f"/{directory}")
         if len(os.fsencode(folder)) > room:
             raise OSError(f"{folder}: the folder of the sockets has at most {room} bytes, see ORTMESH_GATEWAY_RUNTIME")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -24,7 +22,7 @@ class Runtime:
         """What Envoy is started with."""
         self.routes = folder / "routes.json"
         """What Envoy watches."""
-        self.admin = folder / "admin.sock"
+        self.admin = folder / admin
         """Where Envoy listens for its administration."""
-        self.directory = folder / DIRECTORY_SOCKET
+        self.directory = folder / directory
         """Where the gateway answers what no service does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,18 +13,18 @@ from rich.table import Table
 from ortmesh.cli.console import out
 
 FIRST_NUMBERS = 8
+_NUMBERS = re.compile(r"\[\n((?:\s+-?\d[\d.e+-]*,?\n)+)\s*\]")
+"""A list of numbers, one a line; no string has such lines, as JSON escapes their ends."""
 
 if TYPE_CHECKING:
     from ortmesh.common.v1.common_pb2 import Embedding, ModelVersion
 
 
 def print_json(answer: Message) -> None:
-    """The answer in protobuf's JSON form; fields that hold their default are there too, so that scripts find them."""
-    out.print(
-        json_format.MessageToJson(answer, always_print_fields_with_no_presence=True, ensure_ascii=False),
-        soft_wrap=True,
-        markup=False,
-    )
+    """The answer in protobuf's JSON form; fields that hold their default are there too, so that scripts find them.
+    A list of numbers is one line."""
+    text = json_format.MessageToJson(answer, always_print_fields_with_no_presence=True, ensure_ascii=False)
+    out.print(_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text), soft_wrap=True, markup=False)
 
 
 def print_model(model: ModelVersion) -> None:

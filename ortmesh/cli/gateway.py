@@ -36,6 +36,8 @@ def gateway(
     """
     given: dict[str, Any] = {"address": listen, "backends": backend, "runtime": runtime, "workers": workers}
     chosen = settings(lambda: GatewaySettings(**{name: value for name, value in given.items() if value is not None}))
+    if not chosen.backends:
+        fail("there is no service to call: name each with --backend FAMILY=ADDRESS")
     options = ["--workers", str(chosen.workers), *(["--access-log"] if access_log or chosen.access_log else [])]
     try:
         with runtime_folder(chosen.runtime if "runtime" in chosen.model_fields_set else None) as folder:
@@ -56,4 +58,4 @@ def _claimed(address: str) -> str:
     if address.startswith("unix:"):
         return address
     host, _, port = address.rpartition(":")
-    return f"{host}:{claim_port(host, int(port))}"
+    return f"{host}:{claim_port(host, int(port), '--listen')}"

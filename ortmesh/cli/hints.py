@@ -5,14 +5,17 @@ from __future__ import annotations
 from rich.text import Text
 
 from ortmesh.cli.console import out
+from ortmesh.cli.failures import settings
 from ortmesh.cli.plan import Plan, Task
 from ortmesh.client import DEFAULT_ADDRESS
+from ortmesh.config import TelemetrySettings
 
+METRICS_PORT = TelemetrySettings.variables()["metrics_port"]
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 _CALLS: dict[Task, str] = {
     ("nlp", "embed"): 'call nlp embed "good morning" "good evening" "the train is late"',
     ("nlp", "detect_language"): 'call nlp detect-language "Guten Morgen" "good morning"',
-    ("nlp", "find_entities"): 'call nlp find-entities "Call Maria Gonzalez in Boston: +1 617-555-0142"',
+    ("nlp", "find_entities"): 'call nlp find-entities "Please call Maria Gonzalez in Boston: +1 617-555-0142"',
     ("vision", "classify"): "call vision classify photo.jpg",
     ("vision", "detect"): "call vision detect group.jpg --save out.png",
     ("vision", "read_text"): "call vision read-text page.png --save out.png",
@@ -34,7 +37,18 @@ def addresses(plan: Plan) -> list[tuple[str, str]]:
     """What listens where."""
     services = [(service.part.name, service.address) for service in plan.services]
     store = [("models", str(plan.store))] if plan.store else []
-    return [("mesh", f"{plan.address} (gRPC)"), *services, *store]
+    return [("mesh", f"{plan.address} (gRPC)"), *services, *store, *_metrics(plan)]
+
+
+def _metrics(plan: Plan) -> list[tuple[str, str]]:
+    """Each part's endpoint; none for port 0, of which the part's own log tells. Envoy's keeper has no endpoint."""
+    host = settings(TelemetrySettings).metrics_host
+    host = f"[{host}]" if ":" in host else host
+    parts = [*(service.part for service in plan.services), plan.gateway]
+    ports = [(part.name, part.environment.get(METRICS_PORT, "")) for part in parts]
+    return [
+        ("metrics", f"http://{reachable(f'{host}:{port}')}/metrics ({name})") for name, port in ports if int(port or 0)
+    ]
 
 
 def commands(plan: Plan) -> list[str]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 10.0
 
 
-def from_mesh(address: str, family: str, task: str) -> list[models_pb2.Model] | None:
-    """All pages of the mesh's list; None, with a word about it, when no mesh answers."""
+def from_mesh(address: str, family: str, task: str, *, must: bool) -> list[models_pb2.Model] | None:
+    """All pages of the mesh's list; None, with a word about it, when no mesh answers and none `must`."""
     found: list[models_pb2.Model] = []
     token = ""
     with call_errors_in_words(address), Client(address, timeout_seconds=TIMEOUT_SECONDS) as mesh:
@@ -31,7 +31,7 @@ def from_mesh(address: str, family: str, task: str) -> list[models_pb2.Model] | 
             try:
                 page = mesh.models.ListModels(request)
             except grpc.RpcError as error:
-                if not_reached(error):
+                if not_reached(error) and not must:
                     _say_no_mesh(address)
                     return None
                 raise
@@ -41,13 +41,13 @@ def from_mesh(address: str, family: str, task: str) -> list[models_pb2.Model] | 
                 return found
 
 
-def one_from_mesh(address: str, name: str) -> models_pb2.Model | None:
-    """One model of the mesh's; None, with a word about it, when no mesh answers."""
+def one_from_mesh(address: str, name: str, *, must: bool) -> models_pb2.Model | None:
+    """One model of the mesh's; None, with a word about it, when no mesh answers and none `must`."""
     with call_errors_in_words(address), Client(address, timeout_seconds=TIMEOUT_SECONDS) as mesh:
         try:
             return mesh.models.GetModel(models_pb2.GetModelRequest(model=name))
         except grpc.RpcError as error:
-            if not_reached(error):
+            if not_reached(error) and not must:
                 _say_no_mesh(address)
                 return None
             raise
@@ -64,27 +64,23 @@ def open_store(folder: Path | None) -> Store:
     return Store(folder or settings(StoreSettings).models)
 
 
-def from_store(store: Store, family: str, task: str) -> list[models_pb2.Model]:
+def from_store(store: Store) -> list[models_pb2.Model]:
     """The store's usable models as the mesh would tell of them; what is not usable is said."""
     with errors_in_words():
         cards = [card for card, _ in store.cards()]
     for folder, problem in store.problems.items():
         err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
-    return [
-        _as_model(card, store)
-        for card in cards
-        if (not family or card.family == family) and (not task or task in card.tasks)
-    ]
+    return [_as_model(card, store) for card in cards]
 
 
 def one_from_store(store: Store, name: str) -> models_pb2.Model:
     """One model of the store; ends the command when there is none of the name."""
     wanted, _, version = name.partition("@")
-    found = [model for model in from_store(store, "", "") if model.name == wanted]
+    found = [model for model in from_store(store) if model.name == wanted]
     for model in found:
         if model.version == version or (not version and model.default_version):
             return model
-    there = ", ".join(f"{model.name}@{model.version}" for model in found or from_store(store, "", "")) or "nothing"
+    there = ", ".join(f"{model.name}@{model.version}" for model in found or from_store(store)) or "nothing"
     fail(f"the store {store.root} has no {name}; it has {there}")
 
 

@@ -63,6 +63,8 @@ class Mesh:
         """True once all is ready, False when a signal came before."""
         began = time.monotonic()
         self._dead = asyncio.get_running_loop().create_future()
+        for path in self._plan.leftovers:
+            path.unlink(missing_ok=True)
         for service in self._plan.services:
             await self._supervisor.start(service.part)
         for part in self._front:

@@ -3,8 +3,9 @@ Stage: command line."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -15,7 +16,7 @@ from ortmesh.cli.answers import print_json, table
 from ortmesh.cli.console import fail, out
 from ortmesh.cli.failures import errors_in_words
 from ortmesh.cli.known import from_mesh, from_store, one_from_mesh, one_from_store, open_store
-from ortmesh.cli.options import ADDRESS, Address, Json
+from ortmesh.cli.options import ADDRESS, Address, Json, names_a_mesh
 from ortmesh.cli.plan import FAMILIES
 from ortmesh.models.v1 import models_pb2
 
@@ -24,21 +25,28 @@ StoreFolder = Annotated[
     Path | None, typer.Option("--models", help="The store's folder. By default ORTMESH_MODELS, else the user's cache.")
 ]
 
-app = typer.Typer(no_args_is_help=True, help="List, show and add models.")
+app = typer.Typer(no_args_is_help=True, help="List, show, add and remove models, and choose their default versions.")
 
 
 @app.command("list")
 def list_models(
+    context: typer.Context,
     family: Annotated[str, typer.Option(help="Only models of this family.")] = "",
     task: Annotated[str, typer.Option(help="Only models for this task, e.g. embed.")] = "",
     address: Address = ADDRESS,
     models: StoreFolder = None,
     as_json: Json = False,
 ) -> None:
-    """List the models of the running mesh; of the store when no mesh answers or --models is given."""
-    found = None if models else from_mesh(address, family, task)
+    """List the models of the running mesh; of the store with --models, or where no mesh is named and none answers."""
+    if family:
+        _must_be_family(family)
+    must = names_a_mesh(context)
+    found = every = None if models else from_mesh(address, family, task, must=must)
     if found is None:
-        found = from_store(open_store(models), family, task)
+        every = from_store(open_store(models))
+        found = [model for model in every if family in ("", model.family) and (not task or task in model.tasks)]
+    if (family or task) and not found:
+        _say_what_there_is(every or from_mesh(address, "", "", must=must) or [], family, task)
     if as_json:
         print_json(models_pb2.ListModelsResponse(models=found))
         return
@@ -57,13 +65,14 @@ def list_models(
 
 @app.command()
 def show(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
     address: Address = ADDRESS,
     models: StoreFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Show one model: its state, tensors, batch size, where it runs, its licence."""
-    model = None if models else one_from_mesh(address, name)
+    """Show one model: its state and tensors, where it runs and where it is from, what it must not be used for."""
+    model = None if models else one_from_mesh(address, name, must=names_a_mesh(context))
     if model is None:
         model = one_from_store(open_store(models), name)
     if as_json:
@@ -94,14 +103,95 @@ def add(
     """
     from ortmesh.serving.add import add as add_file
 
-    if family not in FAMILIES:
-        fail(f"{family!r} is no family: they are {', '.join(FAMILIES)}")
+    _must_be_family(family)
     store = open_store(models)
     with errors_in_words():
+        before = store.default_of(name)
         card = add_file(file, name, family, store, version)
-    where = f"{card.key} is in {store.folder(card.name, card.version)}"
-    out.print(Text.assemble(("✓ ", "bold green"), where), soft_wrap=True)
+        now = store.default_of(name)
+    _done(f"{card.key} is in {store.folder(card.name, card.version)}")
+    if before is not None:
+        out.print(_meaning(card.key, card.name, before, now), style="dim", soft_wrap=True)
     out.print(f"Its state, once a mesh serves it: ortmesh models show {card.name}", style="dim")
+
+
+@app.command()
+def default(
+    key: Annotated[str, typer.Argument(metavar="NAME@VERSION", help="The version that NAME alone shall mean.")],
+    models: StoreFolder = None,
+) -> None:
+    """Choose the version that a name without one means; a running mesh follows at once.
+
+    It stays the default when newer versions are added.
+
+    \b
+    [bold]Example[/bold]
+      ortmesh models default churn@1
+    """
+    store = open_store(models)
+    name, _, version = key.partition("@")
+    with errors_in_words():
+        if not version and (there := store.present(name)):
+            fail(f"{name} has the versions {', '.join(there)}: name one, e.g. {name}@{there[0]}")
+        before = store.default_of(name)
+        if version in store.present(name) and (problem := store.problems.get(store.folder(name, version))):
+            fail(f"{key} is not usable: {problem}")
+        store.set_default(name, version)
+    _done(f"{name} means {key}" + ("" if before in (None, version) else f" (before: {name}@{before})"))
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="NAME@VERSION, or NAME where there is one version only.")],
+    every: Annotated[bool, typer.Option("--all", help="All versions of NAME.")] = False,
+    models: StoreFolder = None,
+) -> None:
+    """Remove a model from the store; a running mesh unloads it as soon as its calls have ended.
+
+    \b
+    [bold]Examples[/bold]
+      ortmesh models remove churn@1
+      ortmesh models remove churn --all
+    """
+    store = open_store(models)
+    model, _, version = name.partition("@")
+    with errors_in_words():
+        there = store.present(model)
+        if not version and not every and len(there) > 1:
+            fail(f"{model} has the versions {', '.join(there)}: name one, e.g. {model}@{there[0]}, or say --all")
+        for each in [version] if version else there or [""]:
+            store.remove(model, each)
+            _done(f"removed {model}@{each} from {store.root}")
+        if (now := store.default_of(model)) is not None:
+            out.print(f"{model} means {model}@{now} now", style="dim")
+
+
+def _done(what: str) -> None:
+    out.print(Text.assemble(("✓ ", "bold green"), what), soft_wrap=True)
+
+
+def _meaning(added: str, name: str, before: str, now: str | None) -> str:
+    """What the name alone means since a version was added beside others."""
+    if now == before:
+        return f"{name} still means {name}@{before}; to change it: ortmesh models default {added}"
+    return (
+        f"{name} now means {name}@{now} (before: {name}@{before}); to go back: ortmesh models default {name}@{before}"
+    )
+
+
+def _must_be_family(family: str) -> None:
+    if family not in FAMILIES:
+        fail(f"{family!r} is no family: they are {', '.join(FAMILIES)}")
+
+
+def _say_what_there_is(models: list[models_pb2.Model], family: str, task: str) -> None:
+    """Ends with exit code 1: no model is of the family, or for the task."""
+    tasks = sorted({each for model in models if family in ("", model.family) for each in model.tasks})
+    who = f"no model of the family {family}" if family else "no model"
+    if not task:
+        fail(f"there is {who}")
+    what = f"there are models for {', '.join(tasks)}" if tasks else "the models there are called by tensors only"
+    fail(f"{who} is for the task {task!r}; {what}" if models else f"{who} is for the task {task!r}: there are none")
 
 
 def _state(model: models_pb2.Model) -> str:
@@ -113,6 +203,8 @@ def _state(model: models_pb2.Model) -> str:
 
 def _details(model: models_pb2.Model) -> Table:
     made = Table.grid(padding=(0, 2))
+    made.add_column()
+    made.add_column(overflow="fold")  # an address that is cut can't be opened
     rows = {
         "model": f"{model.name}@{model.version}{' (the default version)' if model.default_version else ''}",
         "description": model.description,
@@ -124,8 +216,20 @@ def _details(model: models_pb2.Model) -> Table:
         "batch": f"up to {model.max_batch_size} rows",
         "licence": model.license,
         "attribution": model.attribution,
+        **_from_card(json.loads(model.card_json or "{}")),
     }
     for key, value in rows.items():
         if value:
             made.add_row(f"[dim]{key}[/dim]", value if key == "state" else escape(value))
     return made
+
+
+def _from_card(card: dict[str, Any]) -> dict[str, str]:
+    """What only the card says of a model."""
+    return {
+        "from": "\n".join(source["uri"] for source in card.get("sources", [])),
+        "quality": "\n".join(
+            f"{figure['metric']}: {figure['value']:g} ({figure['source']})" for figure in card.get("quality", [])
+        ),
+        "not for": card.get("not_for", ""),
+    }

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ortmesh.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS
+from ortmesh.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, check_target
 
 ADDRESS = DEFAULT_ADDRESS
 TIMEOUT = DEFAULT_TIMEOUT_SECONDS
@@ -26,7 +26,23 @@ def _files(values: list[Path]) -> list[Path]:
     return [_file(value) for value in values]
 
 
-Address = Annotated[str, typer.Option(envvar="ORTMESH_ADDRESS", help="The mesh, HOST:PORT or unix:/path.")]
+def _address(value: str) -> str:
+    try:
+        return check_target(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def names_a_mesh(context: typer.Context) -> bool:
+    """True when the caller said where the mesh is, by `--address` or ORTMESH_ADDRESS."""
+    source = context.get_parameter_source("address")
+    # By its name: the type is click's own, or that of Typer's copy of it.
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
+
+
+Address = Annotated[
+    str, typer.Option(envvar="ORTMESH_ADDRESS", callback=_address, help="The mesh, HOST:PORT or unix:/path.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for machines.")]
 Model = Annotated[str, typer.Option(help="NAME or NAME@VERSION. By default the task's.", show_default=False)]
 Timeout = Annotated[float, typer.Option(help="Seconds until the answer must be there.")]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from ortmesh.cli.supervisor import Part
-from ortmesh.config import Family, check_address
+from ortmesh.config import GATEWAY_SOCKETS, Family, check_address
 
 FAMILIES: tuple[str, ...] = get_args(Family)
 SERVICES = {
@@ -19,8 +19,8 @@ SERVICES = {
 }
 MAX_REPLICAS = 64
 MAX_PORT = 65_535
-GATEWAY_SOCKETS = ("directory.sock", "admin.sock")
-"""What the front processes listen on in their runtime folder."""
+
+ROUTES = "routes.json"
 
 Task = tuple[str, str]
 """A family and a task of it, e.g. `("nlp", "embed")`; the task is empty for models that only tensors reach."""
@@ -51,6 +51,8 @@ class Plan:
     """Keeps Envoy, which callers connect to."""
     families: tuple[str, ...]
     """The families that are served, each once."""
+    leftovers: tuple[Path, ...]
+    """What an earlier mesh in the same folder may have left, and this one must not find: its routes."""
     store: Path | None = None
     """Where the services' models lie; None where the services are not of this plan."""
     tasks: frozenset[Task] = frozenset()
@@ -83,7 +85,8 @@ def make_plan(
     backends = tuple(f"{each.family}={each.address}" for each in services)
     gateway, proxy = _front(address, backends, folder / "gateway", _environment(metrics_port, len(services)))
     wanted = frozenset(task for task in tasks if task[0] in replicas)
-    return Plan(address, services, gateway, proxy, tuple(replicas), store, wanted)
+    leftovers = (folder / "gateway" / ROUTES,)
+    return Plan(address, services, gateway, proxy, tuple(replicas), leftovers, store, wanted)
 
 
 def make_gateway_plan(
@@ -93,7 +96,7 @@ def make_gateway_plan(
     families = tuple(dict.fromkeys(each.partition("=")[0] for each in backends))
     environment = _environment(metrics_port, 0)
     gateway, proxy = _front(address, backends, folder, environment, options)
-    return Plan(address, (), gateway, proxy, families)
+    return Plan(address, (), gateway, proxy, families, (folder / ROUTES,))
 
 
 def _front(
@@ -105,7 +108,7 @@ def _front(
     words = [word for each in backends for word in ("--backend", each)]
     shared = {**environment, "ORTMESH_GATEWAY_RUNTIME": str(folder)}
     return (
-        Part("gateway", module("ortmesh_gateway", "--listen", address, *words), shared),
+        Part("gateway", module("ortmesh_gateway", *words), shared),
         Part("proxy", module("ortmesh_gateway.proxy", "--listen", address, *words, *options), shared),
     )
 

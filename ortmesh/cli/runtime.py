@@ -46,19 +46,20 @@ def _of_the_session() -> Path | None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("a+") as lock:
+    with (folder / "lock").open("a+b", buffering=0) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            owner = lock.read().strip() or "unknown"
+            owner = lock.read().decode().strip() or "unknown"
             raise InUse(
-                f"another `ortmesh up` (process {owner}) uses {folder}: "
-                "stop it, or choose another folder with --runtime"
+                f"another mesh (process {owner}) uses {folder}: stop it, or choose another folder with --runtime"
             ) from None
         lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        try:
+            lock.write(str(os.getpid()).encode())
+        except OSError as error:  # a full disk is better told with its folder
+            raise OSError(error.errno, error.strerror, str(folder)) from None
         yield
         lock.truncate(0)
 

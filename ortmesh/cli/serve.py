@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from ortmesh.cli.console import fail
+from ortmesh.cli.failures import settings
 from ortmesh.cli.plan import FAMILIES, module
+from ortmesh.config import Family, ServiceSettings, TelemetrySettings
 
 
 def serve(
@@ -35,9 +37,18 @@ def serve(
     if port is not None and listen is not None:
         fail("give --port or --listen, not both")
     address = listen if port is None else f"127.0.0.1:{port}"
+    _check(family, metrics_port, {"address": address, "store": models, "only": only, "threads": threads})
     given = {"--listen": address, "--models": models, "--threads": threads, "--metrics-port": metrics_port}
     arguments = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     become(module(f"ortmesh_{family}", *arguments, *(["--only", *only] if only else [])))
+
+
+def _check(family: str, metrics_port: int | None, given: dict[str, Any]) -> None:
+    """Ends with exit code 1 for what the service would refuse: the mistake is this command's, not `python -m`'s."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if metrics_port is not None:
+        chosen["telemetry"] = settings(lambda: TelemetrySettings(metrics_port=metrics_port))
+    settings(lambda: ServiceSettings(family=cast(Family, family), **chosen))
 
 
 def become(command: tuple[str, ...]) -> None:

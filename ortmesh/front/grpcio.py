@@ -7,33 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from ortmesh import descriptors
-from ortmesh.errors import Cancelled, MalformedMessage, OrtmeshError, ReaderStalled
+from ortmesh.errors import OrtmeshError
+from ortmesh.front import reflection
 from ortmesh.front.address import why_not
-from ortmesh.front.dispatch import Dispatcher, Metadata
+from ortmesh.front.dispatch import Dispatcher
 from ortmesh.front.exchange import Exchange, Route
+from ortmesh.front.grpcio_context import Context, Writer, message, metadata, send
 from ortmesh.front.hush import hush
 from ortmesh.front.intake import Intake
 from ortmesh.front.limits import MAX_METADATA_BYTES, FrontLimits
 from ortmesh.front.status import Failure
 
-log = logging.getLogger("ortmesh.front")
-
-Context = grpc.aio.ServicerContext[bytes, bytes]
-
-CODES = {code.value[0]: code for code in grpc.StatusCode}
 MAX_PENDING = 4096
 """Calls that wait for the loop; some 10 KB each."""
-MAX_WAITING = 10_000
-"""Calls that the event loop has not seen yet; more are answered CANCELLED by gRPC itself."""
+ACKNOWLEDGED_MILLISECONDS = 1000
+"""How long a new connection may take to acknowledge our settings: a round trip."""
 CLOSE_SECONDS = 1.0
 """Grace for what still runs when the server closes: answers that are being written."""
 
@@ -55,9 +49,10 @@ class GrpcioAdapter:
         """Binds and serves. OSError when the address can't be had."""
         hush()
         server = grpc.aio.server(options=self._options())
-        server.add_generic_rpc_handlers([_Table({r.method.path: self._handler(r) for r in self._dispatcher.routes})])
+        handlers = {route.method.path: self._handler(route) for route in self._dispatcher.routes}
         if self._reflected:
-            server.add_generic_rpc_handlers([_reflection(self._reflected)])
+            handlers |= reflection.handlers(self._reflected)
+        server.add_generic_rpc_handlers([_Table(handlers)])
         try:
             port = server.add_insecure_port(self.address)
         except RuntimeError:  # it does not say why
@@ -86,13 +81,12 @@ class GrpcioAdapter:
             # Else a second server on the port would silently share it.
             ("grpc.so_reuseport", 0),
             ("grpc.max_concurrent_streams", 1024),
-            # What waits to be taken up; above 1,000 gRPC's default answers CANCELLED by chance. A call waits in 10 KiB.
-            ("grpc.server.max_pending_requests", MAX_WAITING),
-            ("grpc.server.max_pending_requests_hard_limit", MAX_WAITING),
             # Of calls that wait for the loop gRPC drops, beyond the one by chance and beyond the other always, without
             # a word: callers see CANCELLED. Its own 1,000 and 3,000 are too few to say OVERLOADED ourselves.
             ("grpc.server.max_pending_requests", MAX_PENDING),
             ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING),
+            # Until a caller acknowledges our settings, gRPC bounds neither its metadata nor its streams by them.
+            ("grpc.http2.settings_timeout", ACKNOWLEDGED_MILLISECONDS),
             # Clients that ping every 10 s are kept, instead of being sent away as too eager.
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
@@ -120,7 +114,7 @@ class GrpcioAdapter:
     def _stream(self, route: Route) -> Callable[[Any, Context], Awaitable[None]]:
         async def serve(_: object, context: Context) -> None:
             exchange = await self._admitted(route, context)
-            writer = _Writer(context, self._stall_seconds)
+            writer = Writer(context, self._stall_seconds)
             with _ended(exchange):
                 outcome = await self._dispatcher.stream(exchange, writer.send)
             if isinstance(outcome, int):
@@ -131,26 +125,15 @@ class GrpcioAdapter:
         return serve
 
     async def _admitted(self, route: Route, context: Context) -> Exchange:
-        metadata: Metadata = dict(context.invocation_metadata() or ())
         try:
-            payload = await self._intake.take(_message(context), route.method.max_request_bytes)
-            call = self._dispatcher.admit(route, len(payload), metadata, context.time_remaining())
+            sent = metadata(context)
+            payload = await self._intake.take(message(context), route.method.max_request_bytes)
+            call = self._dispatcher.admit(route, len(payload), sent, context.time_remaining())
         except OrtmeshError as error:
-            await _send(context, Failure.of(error))
+            await send(context, Failure.of(error))
         exchange = Exchange(route, call, len(payload))
         exchange.payload = payload
         return exchange
-
-
-def _reflection(services: Sequence[str]) -> grpc.GenericRpcHandler:
-    """Server reflection under both its names. The library has v1alpha only; v1's messages are the same bytes."""
-    servicer = reflection.aio.ReflectionServicer([*services, *descriptors.REFLECTION_SERVICES], pool=descriptors.pool())
-    handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    return _Table({f"/{service}/ServerReflectionInfo": handler for service in descriptors.REFLECTION_SERVICES})
 
 
 class _Table(grpc.GenericRpcHandler):
@@ -174,49 +157,7 @@ def _ended(exchange: Exchange) -> Iterator[None]:
         raise
 
 
-async def _message(context: Context) -> bytes:
-    """The call's message; what may follow it is not read. MalformedMessage when there is none."""
-    payload = await context.read()
-    if isinstance(payload, bytes):
-        return payload
-    raise MalformedMessage("the call ended before its message was complete")
-
-
-class _Writer:
-    """Sends a stream's messages one by one, each as long as its reader has patience for."""
-
-    def __init__(self, context: Context, stall_seconds: float) -> None:
-        self._context = context
-        self._stall_seconds = stall_seconds
-        self._last: asyncio.Task[bool] | None = None
-
-    async def send(self, message: bytes) -> None:
-        """Sends one message and waits for a slow reader. ReaderStalled when it takes nothing, Cancelled when it left.
-
-        What is being written can't be taken back, only left: it goes on as a task of its own.
-        """
-        self._last = asyncio.create_task(self._write(message))
-        done, _ = await asyncio.wait((self._last,), timeout=self._stall_seconds)
-        if not done:
-            raise ReaderStalled(f"no message was taken for {self._stall_seconds:g} s")
-        if not self._last.result():
-            raise Cancelled("the caller left")
-
-    async def idle(self) -> None:
-        """Returns once nothing is being written any more: gRPC takes no status before."""
-        if self._last is not None:
-            await asyncio.wait((self._last,))
-
-    async def _write(self, message: bytes) -> bool:
-        """False when nobody reads any more."""
-        try:
-            await self._context.write(message)
-        except grpc.aio.BaseError:
-            return False
-        return True
-
-
-async def _abort(context: Context, exchange: Exchange, failure: Failure, writer: _Writer | None = None) -> NoReturn:
+async def _abort(context: Context, exchange: Exchange, failure: Failure, writer: Writer | None = None) -> NoReturn:
     """Ends a call with a status. Its leases go back at once, its permit when the status was taken.
 
     `grpc.aio` can't reset a stream: one whose reader stalls stays until the reader goes. Were its permit free,
@@ -226,15 +167,6 @@ async def _abort(context: Context, exchange: Exchange, failure: Failure, writer:
     try:
         if writer is not None:
             await writer.idle()
-        await _send(context, failure)
+        await send(context, failure)
     finally:
         exchange.end(failure.name)
-
-
-async def _send(context: Context, failure: Failure) -> NoReturn:
-    try:
-        await context.abort(CODES[failure.code], failure.message, tuple(failure.trailers))
-    except grpc.aio.InternalError:
-        log.debug("nobody waits for the status %s any more", failure.name)
-    # As gRPC itself ends a call whose caller left; whatever else is raised here it would log.
-    raise asyncio.CancelledError

@@ -15,7 +15,7 @@ from typing import Any
 from grpc_health.v1 import health_pb2
 
 from ortmesh.descriptors import HEALTH_SERVICE
-from ortmesh.errors import UnknownService
+from ortmesh.errors import Overloaded, UnknownService
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Method
 
@@ -23,6 +23,9 @@ Request: Any = health_pb2.HealthCheckRequest
 Response: Any = health_pb2.HealthCheckResponse
 
 MAX_REQUEST_BYTES = 4096
+MAX_WATCHERS = 256
+"""Streams that wait for changes. They need no permits, and would else fill what stands before this process: with a
+thousand of them nobody could ask for anything through the gateway any more."""
 PROCESS = ""
 LIVENESS = "liveness"
 """Always SERVING, also while all models have failed or a drain goes on: a new process would be no better. It is asked
@@ -106,6 +109,8 @@ class Health:
         """Answers at once and after every change; an unknown name is SERVICE_UNKNOWN until it comes."""
         watcher = _Watcher(request.service)
         with self._lock:
+            if len(self._watchers) >= MAX_WATCHERS:
+                raise Overloaded("too many watch already", retry_after_seconds=1.0, metadata={"bound": "watchers"})
             self._watchers.add(watcher)
         try:
             last: int | None = None

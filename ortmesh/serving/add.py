@@ -16,6 +16,11 @@ from ortmesh.serving.graph import Graph, GraphTensor, inspect, try_session
 from ortmesh.serving.store import Store
 
 GRAPH_FILE = "model.onnx"
+EXPECTED = {
+    "name": "expected 1 to 128 lower-case letters (a-z), digits, '.', '_' and '-', beginning with a letter or digit",
+    "version": "expected 1 to 64 letters (A-Z, a-z), digits, '.', '_' and '-', beginning with a letter or digit",
+}
+"""The card's patterns of NAME and VERSION, in words."""
 
 
 def add(file: Path, name: str, family: str, store: Store, version: str | None = None) -> Card:
@@ -58,7 +63,8 @@ def _card(name: str, family: str, version: str, graph: Graph) -> Card:
         return Card.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        raise StoreError(f"{'.'.join(map(str, first['loc']))} {first['input']!r}: {first['msg']}") from None
+        field = ".".join(map(str, first["loc"]))
+        raise StoreError(f"{field} {first['input']!r}: {EXPECTED.get(field, first['msg'])}") from None
 
 
 def _specs(tensors: Iterable[GraphTensor]) -> dict[str, TensorSpec]:

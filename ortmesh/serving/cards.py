@@ -179,13 +179,29 @@ def read_card(path: Path) -> Card:
     try:
         if path.stat().st_size > MAX_CARD_BYTES:
             raise ValueError(f"expected at most {MAX_CARD_BYTES} bytes")
-        card = Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _must_not_unfold(content)
+        card = Card.model_validate(content)
         card.model_dump_json().encode()  # what can't be told to others can't be served
     except OSError:
         raise
     except Exception as error:  # YAML's constructors and deep nesting raise all kinds
         raise ValueError(f"{path}: {type(error).__name__ if not str(error) else error}") from None
     return card
+
+
+def _must_not_unfold(content: Any) -> None:
+    """ValueError for a few lines of YAML that are gigabytes: names for lists of names for lists …"""
+    left, open_parts = MAX_CARD_BYTES, [content]
+    while open_parts:
+        part = open_parts.pop()
+        left -= 1 + (len(part) if isinstance(part, str) else 0)
+        if left < 0:
+            raise ValueError("its aliases unfold to more than a card may have")
+        if isinstance(part, dict):
+            open_parts += [*part.keys(), *part.values()]
+        elif isinstance(part, list):
+            open_parts += part
 
 
 def write_card(card: Card, path: Path) -> None:

@@ -24,7 +24,7 @@ class StoreError(Exception):
 
 
 class DiskFull(StoreError):
-    """No space is left where the store, its cache or the temporary folder lies."""
+    """No space is left where the store, its cache or the temporary folder lies, or for a file of that size."""
 
 
 class NotWritable(StoreError):
@@ -93,6 +93,8 @@ def disk_errors(place: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"no space is left on the disk of {place}") from error
+        if error.errno == errno.EFBIG:
+            raise DiskFull(f"a file is too large for the disk of {place}, or for this user's limit") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise NotWritable(f"{error.filename or place} cannot be written: {error.strerror}") from error
         raise

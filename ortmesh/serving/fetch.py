@@ -26,7 +26,7 @@ from ortmesh.serving.faults import (
 from ortmesh.serving.origin import note, standing
 from ortmesh.serving.sources import FETCHES
 from ortmesh.serving.sources.archive import extract
-from ortmesh.serving.sources.fetching import Archive, Files, Progress, Step, silent
+from ortmesh.serving.sources.fetching import FULL, Archive, Files, Progress, Step, silent
 from ortmesh.serving.store import Store
 
 __all__ = ["Progress", "Step", "pull"]
@@ -169,7 +169,7 @@ def _by_base_name(card: Card, taken: Mapping[str, Path]) -> Mapping[str, Path]:
 def _convert(recipe: str, sources: Mapping[str, Path], out: Path) -> None:
     arguments = [recipe, str(out), json.dumps({name: str(path) for name, path in sources.items()})]
     status, log = run([sys.executable, "-P", "-m", "ortmesh.serving.convert", *arguments])
-    if status != 0 and "No space left" in log:
+    if status != 0 and FULL.search(log):
         raise DiskFull(f"no space is left while the recipe {recipe} writes to {out}")
     if status != 0:
         last = log.strip().splitlines()[-1:] or [f"exit status {status}"]

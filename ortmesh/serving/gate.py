@@ -1,17 +1,22 @@
-"""How many pages or long texts are worked on at once: begun, each is megabytes; waiting, only its request. Stage: task.
+"""How many pages, large pictures or long texts are worked on at once. Stage: task.
 
-It bounds memory, which no queue does: a page that was begun holds up to 50 MB of pixels until it is read, its lines
-are taken by the models' queues whatever their bounds say, and a service admits a thousand calls.
+Begun, each is megabytes; waiting, only its request. It bounds memory, which no queue does: a page that was begun holds
+up to 50 MB of pixels until it is read, its lines are taken by the models' queues whatever their bounds say, and a
+service admits a thousand calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import ParamSpec, TypeVar
 
 from ortmesh.front.call import Call
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Gate:
@@ -25,15 +30,29 @@ class Gate:
     @asynccontextmanager
     async def place(self, call: Call) -> AsyncIterator[None]:
         """A place for as long as the block runs. Cancelled or Expired when the call is over before it gets one."""
-        if self._free:
-            self._free -= 1
-        else:
-            await self._wait(call)
+        await self._enter(call)
         try:
             call.check()
             yield
         finally:
             self._pass_on()
+
+    async def in_pool(self, call: Call, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs a pure function in the pool on a place, which stays taken until the thread is done.
+
+        A call that is over is left at once, as everywhere, but a thread can't be stopped: callers that leave would
+        have any number of them at work.
+        """
+        await self._enter(call)
+        work = asyncio.ensure_future(call.in_pool(function, *args, **kwargs))
+        work.add_done_callback(lambda _: self._pass_on())
+        return await asyncio.shield(work)
+
+    async def _enter(self, call: Call) -> None:
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(call)
 
     async def _wait(self, call: Call) -> None:
         place = _Place(call.priority)

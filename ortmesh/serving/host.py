@@ -21,14 +21,18 @@ from ortmesh.front.limits import FrontLimits
 from ortmesh.front.methods import Method
 from ortmesh.front.server import Front
 from ortmesh.serving import model_service, oip
+from ortmesh.serving.executor.sessions import has_device
 from ortmesh.serving.faults import StoreError
+from ortmesh.serving.free_memory import bound_memory
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
+from ortmesh.serving.suspects import Suspects
 from ortmesh.telemetry import Telemetry, configure_logging
 
 log = logging.getLogger(__name__)
 
 Tasks = Callable[[Models], list[Method]]
+LOST = ": its device is lost for this process, no model serves any more, and only a new process can help"
 SWITCH_INTERVAL_SECONDS = 0.0005
 """A thread that returns from a run waits this long for a busy one, not Python's 5 ms; it costs nothing measurable."""
 
@@ -41,13 +45,15 @@ class Host:
         self._service = service
         self.health = Health()
         self.telemetry = Telemetry(settings.telemetry, f"ortmesh-{settings.family}")
+        store = Store(settings.store)
         self.models = Models(
-            Store(settings.store),
+            store,
             settings.family,
             threads=settings.threads,
             meter=self.telemetry.meter,
             only=settings.only,
             spans=self.telemetry.spans,
+            suspects=Suspects.of(store.root, settings.family),
         )
         self._front = Front(
             [
@@ -122,7 +128,8 @@ class Host:
 
 
 def main(family: Family, service: str, tasks: Tasks) -> None:
-    """The command line of `python -m ortmesh_<family>`: serves until a signal. Exits 1 when it can't start.
+    """The command line of `python -m ortmesh_<family>`: serves until a signal. Exits 1 when it can't start, and when
+    its device is lost.
 
     SIGTERM drains for `drain_seconds` first; SIGINT does not, and ends a drain that has begun: nobody is left to call.
     """
@@ -130,14 +137,20 @@ def main(family: Family, service: str, tasks: Tasks) -> None:
     telemetry = settings.telemetry
     configure_logging(json=telemetry.log_json, level=telemetry.log_level, service=f"ortmesh-{family}")
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    if not has_device():  # what its driver reserves is no memory of this process
+        bound_memory()
     try:
-        _runner()(_serve(settings, service, tasks))
+        lost = _runner()(_serve(settings, service, tasks))
     except (OSError, StoreError) as error:
         log.critical("%s can't start: %s", family, error)
         raise SystemExit(1) from None
+    if lost:
+        raise SystemExit(1)
 
 
-async def _serve(settings: ServiceSettings, service: str, tasks: Tasks) -> None:
+async def _serve(settings: ServiceSettings, service: str, tasks: Tasks) -> bool:
+    """Serves until a signal, or until its device is lost: then the answer is True, and whoever watches this process
+    starts it anew."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     host = Host(settings, service, tasks)
 
@@ -150,9 +163,14 @@ async def _serve(settings: ServiceSettings, service: str, tasks: Tasks) -> None:
         loop.add_signal_handler(number, end, number)
     await host.start()
     log.info("%s %s listens on %s", settings.family, __version__, host.address)
-    await stop.wait()
-    log.info("%s is draining", settings.family)
+    ends = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(host.models.lost.wait())]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    for each in ends:
+        each.cancel()
+    lost = host.models.lost.is_set()
+    log.log(logging.CRITICAL if lost else logging.INFO, "%s is draining%s", settings.family, LOST if lost else "")
     await host.stop()
+    return lost
 
 
 def _settings(family: Family, service: str) -> ServiceSettings:

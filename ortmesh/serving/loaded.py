@@ -86,7 +86,7 @@ def _must_fit(folder: Path) -> None:
     and all other models with it."""
     needed = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if needed > (free := free_bytes()):
-        raise MemoryError(f"its files have {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free")
+        raise MemoryError(f"its files have {needed / 1e6:.3g} MB, and {free / 1e6:.3g} MB of memory are free")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ Everything but `choose` and `named` belongs to the event loop; those two are cal
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -21,7 +23,8 @@ from ortmesh.serving.model import Model, Spans
 from ortmesh.serving.resident import Resident, trim
 from ortmesh.serving.slot import Slot, Wanted
 from ortmesh.serving.stop import Stop
-from ortmesh.serving.store import Store, pick_default, version_order
+from ortmesh.serving.store import Installed, Store, pick_default, version_order
+from ortmesh.serving.suspects import Suspects
 from ortmesh.serving.types import Meter
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class Models:
         meter: Callable[[str, str], Meter],
         only: Iterable[str] = (),
         spans: Spans | None = None,
+        suspects: Suspects | None = None,
     ) -> None:
         self._store = store
         self.family = family
@@ -59,9 +63,17 @@ class Models:
         # Of their own: a model that loads for minutes must not hold up what else goes to threads.
         self._loaders = ThreadPoolExecutor(threads + 4, "loader")
         self._resident = Resident()
+        self._suspects = suspects
+        self._apart = asyncio.Lock()
+        self._quiet = asyncio.Condition()
+        self._loading = 0
         self.looked = asyncio.Event()
         """Set once the store was looked at: before, no model is known, not even as unknown."""
+        self.lost = asyncio.Event()
+        """Set when a device is lost for this process and no model serves any more: only a new process can help."""
         self._desired: dict[str, str | None] = {}
+        self._place: tuple[int, int] | None = None
+        """The store's folder, as it was when it last held what it should: (device, inode)."""
         self._told: dict[Path, str] = {}
         """The store's problems that are in the log."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -85,6 +97,8 @@ class Models:
         """Begins to load what the store holds and to follow its changes; returns before the models are ready."""
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(self._loop)
+        if self._suspects is not None:
+            await asyncio.to_thread(self._suspects.look)
         changes = self._store.watch()  # before the first look, so that nothing falls between the two
         await self._reconcile()
         self._spawn(self._follow(changes))
@@ -111,6 +125,8 @@ class Models:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(slot.end() for slot in slots))
         self._loaders.shutdown(wait=False, cancel_futures=True)
+        if self._suspects is not None:
+            self._suspects.close()
 
     # What the tasks ask
 
@@ -174,7 +190,7 @@ class Models:
     def _unknown(self, name: str, version: str) -> NotFound:
         versions = [known for known_name, known in sorted(self._slots) if known_name == name]
         if versions:
-            message = f"model {name!r} has no version {version!r}; it has {', '.join(versions)}"
+            message = f"model {name!r} has no version {version[:64]!r}; it has {', '.join(versions)}"
         else:
             names = sorted(self._defaults)
             near = get_close_matches(name[:128], names, n=3, cutoff=0.5) or names[:10]
@@ -191,11 +207,19 @@ class Models:
 
     async def _follow(self, changes: AsyncIterator[None]) -> None:
         """Looks again after every change; a store that can't be read for a while loses nothing that is loaded."""
+        lost = ""
         while True:
             try:
                 await self._reconcile()
+                if lost:
+                    log.info("the store %s is followed again", self._store.root)
+                    lost = ""
                 async for _ in changes:
                     await self._reconcile()
+            except OSError as error:
+                if str(error) != lost:  # once, not with every look
+                    lost = str(error)
+                    log.error("the store can't be followed, what is loaded goes on: %s", error)
             except Exception:
                 log.exception("the store can't be followed; what is loaded goes on")
             await asyncio.sleep(FOLLOW_AGAIN_SECONDS)
@@ -224,13 +248,25 @@ class Models:
         """(the versions to serve, the version that each name means), as the store says now."""
         wanted = {
             (found.card.name, found.card.version): Wanted(found.card, found.folder, found.identity)
-            for found in self._store.installed()
+            for found in self._installed()
             if found.card.family == self.family and (not self._only or found.card.name in self._only)
         }
         chosen = self._store.defaults()
         kept = [key for key, slot in list(self._slots.items()) if self._why_unusable(slot) is not None]
         keys = {*wanted, *kept}
         return wanted, {name: pick_default(_versions(keys, name), chosen.get(name)) for name, _ in keys}
+
+    def _installed(self) -> Sequence[Installed]:
+        """What the store holds. OSError when its folder is another one than before, and empty: a disk that is away
+        leaves its mount's folder, and a replica that was started meanwhile makes a new one."""
+        status = self._store.root.stat()
+        place, found = (status.st_dev, status.st_ino), self._store.installed()
+        if place != self._place and self._slots and not (found or self._store.problems):
+            raise FileNotFoundError(
+                errno.ENOENT, "the store is gone, an empty folder is in its place", self._store.root
+            )
+        self._place = place
+        return found
 
     def _why_unusable(self, slot: Slot) -> str | None:
         """Why a version that is loaded, and still is in the store, can't be read from it; None when that is not so.
@@ -242,7 +278,7 @@ class Models:
         return self._store.problems.get(folder) or self._store.problems.get(folder.parent)
 
     def _open(self, key: Key, wanted: Wanted) -> None:
-        slot = Slot(wanted, make=self._make, load=self._load, changed=self._changed)
+        slot = Slot(wanted, make=self._make, load=self._load, changed=self._changed, lost=self._device_lost)
         self._slots[key] = slot
         self._spawn(self._keep(key, slot))
 
@@ -268,7 +304,27 @@ class Models:
         return Model(card, folder, outbox=self._outbox, meter=meter, spans=self._spans)
 
     async def _load(self, model: Model) -> Loaded:
-        """What the model runs on. A load that is cancelled ends as soon as ONNX Runtime heeds it."""
+        """What the model runs on. What an earlier process may have died of is loaded apart from the others."""
+        if self._suspects is None or not self._suspects.of_version(model.card.key, model.folder):
+            async with self._counted():
+                return await self._load_now(model)
+        async with self._apart:
+            async with self._quiet:
+                await self._quiet.wait_for(lambda: not self._loading)
+            return await self._load_now(model)
+
+    @asynccontextmanager
+    async def _counted(self) -> AsyncIterator[None]:
+        self._loading += 1
+        try:
+            yield
+        finally:
+            self._loading -= 1
+            async with self._quiet:
+                self._quiet.notify_all()
+
+    async def _load_now(self, model: Model) -> Loaded:
+        """A load that is cancelled ends as soon as ONNX Runtime heeds it."""
         stop, loop = Stop(), asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._loaders, self._load_and_check, model, stop)
@@ -276,7 +332,9 @@ class Models:
             stop.now("it is not wanted any more")
 
     def _load_and_check(self, model: Model, stop: Stop) -> Loaded:
-        loaded = load(model.card, model.folder, self._threads, model.meter, stop=stop, resident=self._resident)
+        marked = self._suspects.loading(model.card.key, model.folder) if self._suspects else nullcontext()
+        with marked:
+            loaded = load(model.card, model.folder, self._threads, model.meter, stop=stop, resident=self._resident)
         self._resident.changed()
         model.know(loaded.signature)
         for check in filter(None, map(self._checks.get, model.card.tasks)):
@@ -309,6 +367,11 @@ class Models:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("following the store failed", exc_info=task.exception())
+
+    def _device_lost(self) -> None:
+        """What serves on another device, or on the CPU, is worth more than a new try."""
+        if not any(slot.model.state == "READY" for slot in self._slots.values()):
+            self.lost.set()
 
     def _changed(self) -> None:
         self._choose_defaults()

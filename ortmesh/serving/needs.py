@@ -58,6 +58,13 @@ class Needs(Generic[S]):
                 raise unfit(model.card, f"its output {name!r} has {len(shape)} dimensions, not {dimensions}")
         return settings(model.card, self.constants)
 
+    def with_labels(self, model: Model) -> tuple[S, tuple[str, ...]]:
+        """What `of` gives, and the labels of the model's classes; none when its card names no file.
+
+        ModelFailed of both. It blocks, as `asset`.
+        """
+        return self.of(model), labels_of(model)
+
 
 def settings(card: Card, kind: type[S]) -> S:
     """The card's constants. ModelFailed, naming the key, when they are not of the kind."""

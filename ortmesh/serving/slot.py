@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ortmesh.serving.cards import Card
+from ortmesh.serving.executor.failures import is_of_device
 from ortmesh.serving.loaded import Loaded
 from ortmesh.serving.model import Model, reason_of
 from ortmesh.serving.store import Identity
@@ -28,6 +29,8 @@ FIRST_RESTART_SECONDS = 0.2
 LONGEST_RESTART_SECONDS = 30.0
 HEALTHY_SECONDS = 60.0
 """A model that served this long begins anew with the shortest delay when its executor dies."""
+LOST_AFTER = 3
+"""A device on which so many restarts failed, one after the other, is lost for this process."""
 NO_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|cannot allocate", re.IGNORECASE)
 
 Load = Callable[[Model], Awaitable[Loaded]]
@@ -47,11 +50,20 @@ class Wanted:
 class Slot:
     """Keeps one name and version as the store wants it: `keep` runs until it is not wanted any more."""
 
-    def __init__(self, wanted: Wanted, *, make: MakeModel, load: Load, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        wanted: Wanted,
+        *,
+        make: MakeModel,
+        load: Load,
+        changed: Callable[[], None],
+        lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._wanted: Wanted | None = wanted
         self._make = make
         self._load = load
         self._tell = changed
+        self._tell_lost = lost
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._death: str | None = None
@@ -208,6 +220,9 @@ class Slot:
             except Exception as error:
                 reason = f"it could not be started again: {reason_of(error)}"
                 log.error("%s: %s", self.model.card.key, reason)
+                if is_of_device(error) and self._tries >= LOST_AFTER:
+                    self.model.failed(reason, restarting=True)
+                    self._tell_lost()
                 continue
             self._put_in_place(self.model, loaded)
             return

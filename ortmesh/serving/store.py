@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ortmesh.serving.cards import CARD_FILE, NAME, VERSION, Card, read_card, write_card
+from ortmesh.serving.cards import CARD_FILE, MAX_CARD_BYTES, NAME, VERSION, Card, read_card, write_card
 from ortmesh.serving.digests import sync, sync_tree
 from ortmesh.serving.faults import AlreadyInstalled, UnknownVersion, disk_errors
 from ortmesh.serving.publish import exchange, publish
@@ -102,6 +102,11 @@ class Store:
         """True when the version is installed, whether usable or not."""
         return self.folder(name, version).is_dir()
 
+    def present(self, name: str) -> list[str]:
+        """The installed versions of a model, whether usable or not, oldest first."""
+        there = _folders(self.root / name) if re.fullmatch(NAME, name) else []
+        return sorted((folder.name for folder in there), key=version_order)
+
     # The default versions: the desired state that every replica follows
 
     def default_of(self, name: str) -> str | None:
@@ -112,6 +117,8 @@ class Store:
         """The versions that were set by `set_default`; a damaged file counts as empty and is a problem."""
         path = self.root / DEFAULTS_FILE
         try:
+            if path.stat().st_size > MAX_CARD_BYTES or not path.is_file():
+                raise ValueError(f"expected a file of at most {MAX_CARD_BYTES} bytes")
             content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content, dict) or not all(isinstance(version, str) for version in content.values()):
                 raise ValueError("expected a JSON object of names and versions")
@@ -161,6 +168,7 @@ class Store:
         with disk_errors(self.root):
             write_card(card, files_from / CARD_FILE)
             _checked_files(card, files_from)
+            _protect(card, files_from)
             sync_tree(files_from)
             with self.lock("install"), self.staging() as attic:
                 if not self.has(card.name, card.version):
@@ -188,10 +196,11 @@ class Store:
                 self._write_defaults({key: value for key, value in defaults.items() if key != name})
 
     def _must_have(self, name: str, version: str) -> None:
-        proper = re.match(NAME, name) and re.match(VERSION, version)  # no path out of the store
+        proper = re.fullmatch(NAME, name) and re.fullmatch(VERSION, version)  # no path out of the store
         if not proper or not self.has(name, version):
-            there = ", ".join(self.versions(name)) or "none"
-            raise UnknownVersion(f"{name}@{version} is not in the store {self.root} (versions there: {there})")
+            there = ", ".join(self.present(name)) or "none"
+            key = f"{name}@{version}" if version else name
+            raise UnknownVersion(f"{key} is not in the store {self.root} (versions there: {there})")
 
     # Other processes
 
@@ -229,6 +238,14 @@ def _folders(parent: Path) -> list[Path]:
         return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _protect(card: Card, folder: Path) -> None:
+    """Takes the right to write a version's files away: sessions map weights into memory, and die with their process
+    when such a file is written over or cut (a new file in its place, as `cp -f` and `mv` make it, harms nobody)."""
+    for name in card.files:
+        with suppress(PermissionError):  # a file system that knows no such rights
+            (folder / name).chmod(0o444)
 
 
 def _sweep(parent: Path) -> None:

@@ -23,6 +23,8 @@ MAGNITUDES = (1.0, 10.0, 100.0)
 """Of the samples' numbers, where no card gives a range."""
 WORDS = ("one", "two", "three", "four", "five", "six", "seven")
 """Of the samples' texts."""
+MOST_ELEMENTS = 1 << 26
+"""Of a sample's tensor, 0.5 GB while it is drawn: five free dimensions of 224 would be 20 GB a row."""
 
 RunItems = Callable[[Sequence[Item]], None]
 MakeItem = Callable[[Tensors, "Capture"], Item]
@@ -193,6 +195,8 @@ def candidates(signature: Signature) -> Iterator[list[Tensors]]:
     random = np.random.default_rng(20240229)
     free = any(_free_axes(info) for info in signature.inputs.values())
     for size in SIZES if free else SIZES[:1]:
+        if any(_elements(info, size) > MOST_ELEMENTS for info in signature.inputs.values()):
+            continue
         lengths = [size, size, max(size // 2, 1)] if signature.padded else [size] * len(MAGNITUDES)
         for magnitudes in (MAGNITUDES, (1.0,) * len(MAGNITUDES)):
             yield [
@@ -208,15 +212,23 @@ def _free_axes(info: TensorInfo) -> list[int]:
 
 
 def _sample(info: TensorInfo, size: int, magnitude: float, random: np.random.Generator) -> Array:
-    if info.sample_shape is not None:
-        shape = info.sample_shape
-        if info.pad_axis is not None and size < SIZES[0]:
-            shape = tuple(max(length // 2, 1) if axis == info.pad_axis else length for axis, length in enumerate(shape))
-    else:
-        shape = tuple(
+    return _values(info, _shape(info, size), magnitude, random)
+
+
+def _elements(info: TensorInfo, size: int) -> int:
+    return math.prod(_shape(info, size))
+
+
+def _shape(info: TensorInfo, size: int) -> tuple[int, ...]:
+    if info.sample_shape is None:
+        return tuple(
             1 if axis == info.batch_axis else size if length == -1 else length for axis, length in enumerate(info.shape)
         )
-    return _values(info, shape, magnitude, random)
+    if info.pad_axis is None or size >= SIZES[0]:
+        return info.sample_shape
+    return tuple(
+        max(length // 2, 1) if axis == info.pad_axis else length for axis, length in enumerate(info.sample_shape)
+    )
 
 
 def _values(info: TensorInfo, shape: tuple[int, ...], magnitude: float, random: np.random.Generator) -> Array:

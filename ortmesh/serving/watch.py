@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import watchfiles
 
-Fingerprint = frozenset[tuple[str, int, int, int]]
+from ortmesh.serving.cards import CARD_FILE
+
+Fact = tuple[str, int, int, int]
+Fingerprint = frozenset[Fact]
 
 # Changes that follow each other within this time are told once.
 DEBOUNCE_MS = 400
@@ -17,53 +22,96 @@ LOOK_AGAIN_MS = 10_000
 
 
 def watch_tree(root: Path) -> AsyncIterator[None]:
-    """Yields after each change below `root`, counted from this call on; paths with a part `.…` do not count."""
+    """Yields after each change of what versions consist of, counted from this call on; names like `.…` do not count."""
     return _changes(root, fingerprint(root))
 
 
 async def _changes(root: Path, seen: Fingerprint) -> AsyncIterator[None]:
     # Events only say when to look: what counts is whether a reader would see something else than before. So
     # nothing is lost between the call and the first event, and our own temporary files wake nobody.
+    while True:
+        async with aclosing(_wake(await asyncio.to_thread(_places, root))) as times:
+            async for _ in times:
+                if (now := await asyncio.to_thread(fingerprint, root)) != seen:
+                    seen = now
+                    yield
+
+
+async def _wake(places: Sequence[Path]) -> AsyncGenerator[None, None]:
+    """Yields once it watches these folders, when something happens in one, and from time to time. Ends when there
+    are others.
+
+    They are watched one by one: a link in a store may lead anywhere, and the watch of a tree would follow it, for
+    twenty seconds of the event loop's time where it leads to the root of the file system.
+    """
     events = watchfiles.awatch(
-        root,
-        watch_filter=lambda _, path: not _hidden(Path(path), root),
+        *places,
+        watch_filter=lambda _, path: not Path(path).name.startswith("."),
         debounce=DEBOUNCE_MS,
         rust_timeout=LOOK_AGAIN_MS,
         yield_on_timeout=True,
+        recursive=False,
+        ignore_permission_denied=True,
     )
-    if (now := fingerprint(root)) != seen:
-        seen = now
-        yield
-    async for _ in events:
-        if (now := fingerprint(root)) != seen:
-            seen = now
-            yield
+
+    async def event() -> None:
+        await anext(events)
+
+    async with aclosing(events):
+        coming = asyncio.create_task(event())
+        try:
+            await asyncio.sleep(0)  # it watches now
+            while True:
+                yield
+                if await asyncio.to_thread(_places, places[0]) != places:
+                    return
+                await coming
+                coming = asyncio.create_task(event())
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+
+
+def _places(root: Path) -> Sequence[Path]:
+    """The root, the models' folders, and those of versions: what has a card. Also where they are links to folders."""
+    models = [Path(entry.path) for entry in _visible(root) if _is_folder(entry)]
+    versions = [Path(entry.path) for model in models for entry in _visible(model) if _is_version(entry)]
+    return [root, *sorted(models), *sorted(versions)]
+
+
+def _is_version(entry: os.DirEntry[str]) -> bool:
+    return _is_folder(entry) and os.path.exists(os.path.join(entry.path, CARD_FILE))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
 
 
 def fingerprint(root: Path) -> Fingerprint:
-    """Path, inode, size and time of every visible file; what a rename, an edit or a removal changes."""
-    return frozenset(_entries(root, root))
+    """Path, inode, size and time of every file of a version; what a rename, an edit or a removal changes."""
+    return frozenset(fact for place in _places(root) for fact in _facts(place, deep=(place / CARD_FILE).exists()))
 
 
-def _entries(folder: Path, root: Path) -> list[tuple[str, int, int, int]]:
-    found: list[tuple[str, int, int, int]] = []
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:  # removed while we look, not for our eyes, a loop of links
-        return found
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            found += _entries(Path(entry.path), root)
+def _facts(folder: Path, *, deep: bool) -> Iterator[Fact]:
+    """Of a folder's files; `deep`: also of those in its own folders, but not of those behind links."""
+    for entry in _visible(folder):
+        if _is_folder(entry):
+            if deep and not entry.is_symlink():
+                yield from _facts(Path(entry.path), deep=True)
             continue
         try:
-            facts = entry.stat()
-        except OSError:
+            status = entry.stat()
+        except OSError:  # it goes while we look
             continue
-        found.append((os.path.relpath(entry.path, root), facts.st_ino, facts.st_size, facts.st_mtime_ns))
-    return found
+        yield entry.path, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError:  # removed while we look, not for our eyes, a loop of links
+        return []

@@ -6,11 +6,13 @@ Formats let a file have any number of parts, and decoders take them as they come
 
 from __future__ import annotations
 
-import re
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import takewhile
 
 from ortmesh.errors import BadInput
+from ortmesh_vision import gif, jpeg
+from ortmesh_vision.tiff import MAGIC as TIFF
+from ortmesh_vision.tiff import Tag, Tiff
 
 MOST_PARTS = 65_536
 """Chunks, segments or blocks; each costs Pillow some microseconds. A PNG of 32 MB in pieces of a kilobyte has half."""
@@ -27,15 +29,7 @@ MOST_EXIF_VALUES = 10_000
 MOST_RLE_BYTES = 4 * 1024 * 1024
 """Of a run-length encoded BMP, which Pillow decodes in Python."""
 
-_PNG, _JPEG, _GIF, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", (b"GIF87a", b"GIF89a"), b"BM"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_GIF_FRAME, _GIF_EXTENSION, _GIF_TRAILER = b"\x2c", b"\x21", b"\x3b"
-_SCAN, _APP1, _END = 0xDA, 0xE1, 0xD9
-_BARE = {0x01, *range(0xD0, 0xD9)}
-"""JPEG's markers that stand alone."""
-_MARKER = re.compile(rb"\xff[^\x00\xff]")
-_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""In a scan, 0xFF is followed by 0, or by a marker that only restarts it."""
+_PNG, _BMP = b"\x89PNG\r\n\x1a\n", b"BM"
 _TIFF_SIZES = {3: 2, 4: 4, 5: 8, 6: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of TIFF's types that become numbers; bytes and text stay what they are."""
 _FRACTIONS, _FRACTION_WEIGHT = (5, 10), 50
@@ -56,9 +50,6 @@ def is_small_exif(data: bytes) -> bool:
     return _values(data.removeprefix(b"Exif\0\0")) <= MOST_EXIF_VALUES
 
 
-# PNG
-
-
 def _check_png(data: bytes, field: str) -> None:
     at, parts = len(_PNG), 0
     while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IEND":
@@ -68,58 +59,34 @@ def _check_png(data: bytes, field: str) -> None:
             raise _too_many("chunks", field)
 
 
-# JPEG
-
-
 def _check_jpeg(data: bytes, field: str) -> None:
-    parts = scans = junk = exif = 0
-    at = len(_JPEG)
-    while (found := _MARKER.search(data, at)) is not None:
-        marker = data[found.end() - 1]
-        junk += found.start() - at
-        at = found.end()
-        if marker not in _BARE:
-            at += int.from_bytes(data[at : at + 2])
-        if marker == _APP1 and data.startswith(b"Exif\0\0", found.end() + 2):
-            exif += at - found.end()
-        if marker == _SCAN:
+    scans = junk = exif = 0
+    for parts, segment in enumerate(jpeg.walk(data), 1):
+        junk += segment.junk
+        if segment.marker == jpeg.SCAN:
             scans += 1
-            following = _AFTER_SCAN.search(data, at)
-            at = following.start() if following else len(data)
-        parts += 1
+        if segment.marker == jpeg.APP1 and data.startswith(b"Exif\0\0", segment.start + 2):
+            exif += segment.end - segment.start
         if parts > MOST_PARTS:
             raise _too_many("segments", field)
         if scans > MOST_SCANS:
             raise BadInput(field, f"has more than {MOST_SCANS} scans: no picture needs them")
         if junk > MOST_JUNK or exif > MOST_EXIF:
             raise _too_much(field)
-        if marker == _END:
-            return
-
-
-# GIF
 
 
 def _check_gif(data: bytes, field: str) -> None:
     """All before the first frame; behind it nothing is read."""
-    at, parts, junk = 13 + (3 << ((data[10] & 7) + 1) if len(data) > 10 and data[10] & 0x80 else 0), 0, 0
-    while at < len(data) and data[at : at + 1] not in (_GIF_FRAME, _GIF_TRAILER):
-        if data[at : at + 1] == _GIF_EXTENSION:
-            at += 2
-            while at < len(data) and data[at]:
-                at += 1 + data[at]
-                parts += 1
-            parts += 1
-        else:
+    parts = junk = 0
+    for part in takewhile(lambda part: part != "frame", gif.walk(data)):
+        if part == "junk":
             junk += 1
-        at += 1
+        else:
+            parts += 1
         if parts > MOST_PARTS:
             raise _too_many("blocks", field)
         if junk > MOST_JUNK:
             raise _too_much(field)
-
-
-# TIFF
 
 
 def _check_tiff(data: bytes, field: str) -> None:
@@ -127,48 +94,32 @@ def _check_tiff(data: bytes, field: str) -> None:
         raise BadInput(field, f"its tags have more than {MOST_VALUES:,} values: no picture needs them")
 
 
+def _check_bmp(data: bytes, field: str) -> None:
+    if len(data) > MOST_RLE_BYTES and data[30:34] in (b"\1\0\0\0", b"\2\0\0\0"):
+        raise BadInput(field, f"is a run-length encoded BMP of more than {MOST_RLE_BYTES:,} bytes")
+
+
 def _values(data: bytes) -> int:
     """How many numbers the first directory's tags have, and those of the directories in it, by what they cost."""
-    if not data.startswith(_TIFF):
+    if not data.startswith(TIFF):
         return 0
-    order, big = "<" if data[:1] == b"I" else ">", b"+" in data[:4]
-    whole = data.ljust(16, b"\0")
-    directories = [struct.unpack_from(f"{order}Q" if big else f"{order}I", whole, 8 if big else 4)[0]]
-    values, read = 0, 0
+    file, values, read = Tiff(data), 0, 0
+    directories = [file.first]
     while directories and read <= len(_DIRECTORIES) and values <= MOST_VALUES:
-        for tag, kind, count, value in _tags(data, directories.pop(), order, big=big):
-            if tag in _DIRECTORIES:
-                directories.append(value)
-            size = _TIFF_SIZES.get(kind)
-            values += min(count, len(data) // size) * (_FRACTION_WEIGHT if kind in _FRACTIONS else 1) if size else 0
+        for tag in file.tags(directories.pop()):
+            if tag.number in _DIRECTORIES:
+                directories.append(tag.value)
+            values += _cost(tag, len(data))
         read += 1
     return values
 
 
-def _tags(data: bytes, at: int, order: str, *, big: bool) -> Iterator[tuple[int, int, int, int]]:
-    """(tag, type, count, value or where it stands) of the directory at a place, as far as there is one."""
-    head, entry = (
-        (struct.Struct(f"{order}Q"), struct.Struct(f"{order}HHQQ"))
-        if big
-        else (
-            struct.Struct(f"{order}H"),
-            struct.Struct(f"{order}HHII"),
-        )
-    )
-    if at + head.size > len(data):
-        return
-    (entries,) = head.unpack_from(data, at)
-    at += head.size
-    for place in range(at, min(at + entries * entry.size, len(data) - entry.size + 1), entry.size):
-        yield entry.unpack_from(data, place)
-
-
-# BMP
-
-
-def _check_bmp(data: bytes, field: str) -> None:
-    if len(data) > MOST_RLE_BYTES and data[30:34] in (b"\1\0\0\0", b"\2\0\0\0"):
-        raise BadInput(field, f"is a run-length encoded BMP of more than {MOST_RLE_BYTES:,} bytes")
+def _cost(tag: Tag, nbytes: int) -> int:
+    """A tag's numbers, as many as a file of so many bytes can have, by what they cost."""
+    size = _TIFF_SIZES.get(tag.kind)
+    if size is None:
+        return 0
+    return min(tag.values, nbytes // size) * (_FRACTION_WEIGHT if tag.kind in _FRACTIONS else 1)
 
 
 def _too_many(parts: str, field: str) -> BadInput:
@@ -181,8 +132,8 @@ def _too_much(field: str) -> BadInput:
 
 _CHECKS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[bytes, str], None]], ...] = (
     (_PNG, _check_png),
-    (_JPEG, _check_jpeg),
-    (_GIF, _check_gif),
-    (_TIFF, _check_tiff),
+    (jpeg.MAGIC, _check_jpeg),
+    (gif.MAGIC, _check_gif),
+    (TIFF, _check_tiff),
     (_BMP, _check_bmp),
 )

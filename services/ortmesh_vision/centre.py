@@ -7,17 +7,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from ortmesh.vision.v1 import vision_pb2
-from ortmesh_vision.pictures import Picture, read_picture
+from ortmesh_vision.pictures import Picture
 from ortmesh_vision.settings import Centre
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
-def prepare(
-    image: vision_pb2.Image, field: str, centre: Centre
-) -> tuple[npt.NDArray[np.float32], vision_pb2.ImageInfo]:
-    """The input [1, 3, crop, crop] of a picture of the request, and what was read. BadInput names `field`."""
-    picture = read_picture(image, field)
+def prepare(picture: Picture, centre: Centre) -> tuple[npt.NDArray[np.float32], vision_pb2.ImageInfo]:
+    """The input [1, 3, crop, crop] of a picture, and what was read."""
     return centre_of(picture, centre), picture.info()
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from ortmesh.common.v1 import common_pb2
 from ortmesh.front.call import Call
-from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
-from ortmesh.serving.needs import Needs, labels_of
+from ortmesh.serving.needs import Needs
 from ortmesh.serving.types import Tensors
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.bounds import min_score_of, results_of
 from ortmesh_vision.boxes import box_of
+from ortmesh_vision.decoder import Decoder
 from ortmesh_vision.detect_boxes import find_things
 from ortmesh_vision.detect_input import View, prepare
 from ortmesh_vision.settings import Detector
@@ -28,30 +29,24 @@ NEEDS = Needs(
 class Detect:
     """The task."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, decoder: Decoder) -> None:
         self.models = models
-        models.require("detect", check)
+        self.decoder = decoder
+        models.require("detect", NEEDS.with_labels)
 
     async def __call__(self, request: vision_pb2.DetectRequest, call: Call) -> vision_pb2.DetectResponse:
         """One model call between two pure functions."""
         model = self.models.choose("detect", request.model, call)
-        detector = NEEDS.of(model)
         count = results_of(request.max_results, DEFAULT_RESULTS)
+        detector, labels = await call.in_pool(NEEDS.with_labels, model)
         min_score = min_score_of(request.min_score, detector.min_score)
-        labels = await call.in_pool(labels_of, model)
-        view, pixels = await call.in_pool(prepare, request.image, detector)
+        view, pixels = await self.decoder.prepare(request.image, "image", partial(prepare, detector=detector), call)
         maps = await model({"image": pixels}, call)
         return vision_pb2.DetectResponse(
             model=common_pb2.ModelVersion(name=model.name, version=model.version),
             detections=await call.in_pool(finish, maps, view, detector, labels, min_score, count),
             image=view.info,
         )
-
-
-def check(model: Model) -> None:
-    """ModelFailed for a model that can't do it."""
-    NEEDS.of(model)
-    labels_of(model)
 
 
 def finish(

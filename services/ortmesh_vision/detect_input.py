@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ortmesh.vision.v1 import vision_pb2
-from ortmesh_vision.pictures import Picture, Pixels, read_picture
+from ortmesh_vision.pictures import Picture, Pixels
 from ortmesh_vision.settings import Detector
 
 REDUCING_GAP = 2.0
@@ -31,9 +31,8 @@ class View:
         return self.info.width / self.width, self.info.height / self.height
 
 
-def prepare(image: vision_pb2.Image, detector: Detector) -> tuple[View, Pixels]:
-    """The view and the model's input [1, 3, height, width]. BadInput names the field of the picture."""
-    picture = read_picture(image, "image")
+def prepare(picture: Picture, detector: Detector) -> tuple[View, Pixels]:
+    """The view and the model's input [1, 3, height, width]."""
     width, height = view_size(*picture.image.size, detector)
     return View(width, height, picture.info()), model_input(picture, width, height, detector.multiple)
 

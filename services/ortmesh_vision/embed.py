@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from ortmesh.serving.needs import Needs
 from ortmesh.serving.vectors import check_encoding, embedding, unit
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.centre import prepare
+from ortmesh_vision.decoder import Decoder
 from ortmesh_vision.settings import Centre
 
 MAX_IMAGES = 32
@@ -28,15 +30,16 @@ Prepared = npt.NDArray[np.float32] | BadInput
 class Embed:
     """The task."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, decoder: Decoder) -> None:
         self.models = models
+        self.decoder = decoder
         models.require("embed", NEEDS.of)
 
     async def __call__(self, request: vision_pb2.EmbedRequest, call: Call) -> vision_pb2.EmbedResponse:
         """Every readable picture is an item of its own in the model's batcher."""
         check(request)
         model = self.models.choose("embed", request.model, call)
-        prepared = await prepare_all(request.images, NEEDS.of(model), call)
+        prepared = await prepare_all(request.images, NEEDS.of(model), self.decoder, call)
         readable = [pixels for pixels in prepared if not isinstance(pixels, BadInput)]
         outputs = await model.many([{"image": pixels} for pixels in readable], call)
         vectors = iter([each["embedding"][0] for each in outputs])
@@ -58,17 +61,20 @@ def check(request: vision_pb2.EmbedRequest) -> None:
     check_encoding(request.encoding)
 
 
-async def prepare_all(images: Sequence[vision_pb2.Image], centre: Centre, call: Call) -> list[Prepared]:
+async def prepare_all(
+    images: Sequence[vision_pb2.Image], centre: Centre, decoder: Decoder, call: Call
+) -> list[Prepared]:
     """The inputs of all pictures, side by side in the pool, an error in the place of one that can't be read.
 
     A single picture that can't be read fails the call: its error is raised.
     """
+    prepared = partial(prepare, centre=centre)
     if len(images) == 1:
-        return [(await call.in_pool(prepare, images[0], "images[0]", centre))[0]]
+        return [(await decoder.prepare(images[0], "images[0]", prepared, call))[0]]
 
     async def one(image: vision_pb2.Image, field: str) -> Prepared:
         try:
-            return (await call.in_pool(prepare, image, field, centre))[0]
+            return (await decoder.prepare(image, field, prepared, call))[0]
         except BadInput as error:
             return error
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ortmesh.vision.v1 import vision_pb2
-from ortmesh_vision.pictures import Picture, Pixels, read_picture
+from ortmesh_vision.pictures import Picture, Pixels
 from ortmesh_vision.settings import LineFinder
 
 
@@ -39,9 +39,8 @@ class Page:
         return np.array([self.info.width, self.info.height], np.float32) / self.size
 
 
-def prepare(image: vision_pb2.Image, finder: LineFinder) -> tuple[Page, npt.NDArray[np.float32]]:
-    """The page and the finder's input [1, 3, height, width]. BadInput names the field of the picture."""
-    picture = read_picture(image, "image")
+def prepare(picture: Picture, finder: LineFinder) -> tuple[Page, npt.NDArray[np.float32]]:
+    """The page and the finder's input [1, 3, height, width]."""
     page = Page(_reduced(picture, 2 * finder.max_side), picture.info())
     return page, finder_input(page.rgb, finder)
 

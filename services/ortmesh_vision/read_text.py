@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import TypeVar
@@ -24,6 +25,7 @@ from ortmesh.serving.types import Tensors
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.bounds import min_score_of
 from ortmesh_vision.boxes import box_of
+from ortmesh_vision.decoder import Decoder
 from ortmesh_vision.ocr_boxes import Corners, find_lines
 from ortmesh_vision.ocr_crops import Image, Strip, cut, orienter_inputs, recognizer_inputs
 from ortmesh_vision.ocr_order import reading_order, upside_down
@@ -60,8 +62,9 @@ class Line:
 class ReadText:
     """The task."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, decoder: Decoder) -> None:
         self.models = models
+        self.decoder = decoder
         models.require("read_text", FINDER.of)
         self.gate = Gate(PAGES_AT_ONCE)
 
@@ -73,7 +76,7 @@ class ReadText:
         orienter = companion(self.models, model, "orienter", finder.orienter, call)
         recognizer = companion(self.models, model, "recognizer", finder.recognizer, call)
         async with self.gate.place(call):
-            info, strips = await find_strips(model, request.image, finder, call)
+            info, strips = await find_strips(model, request.image, finder, self.decoder, call)
             strips, others = await turned_upright(orienter, strips, call)
             read = await read_strips(recognizer, [*strips, *others.values()], call)
         best = better(read[: len(strips)], dict(zip(others, read[len(strips) :], strict=True)))
@@ -83,10 +86,10 @@ class ReadText:
 
 
 async def find_strips(
-    model: Model, image: vision_pb2.Image, finder: LineFinder, call: Call
+    model: Model, image: vision_pb2.Image, finder: LineFinder, decoder: Decoder, call: Call
 ) -> tuple[vision_pb2.ImageInfo, list[Strip]]:
     """What was read of the picture, and its lines cut out of it."""
-    page, pixels = await call.in_pool(prepare, image, finder)
+    page, pixels = await decoder.prepare(image, "image", partial(prepare, finder=finder), call)
     outputs = await model({"image": pixels}, call)
     lines = await call.in_pool(find_lines, outputs["text"][0, 0], page.size, finder)
     return page.info, await call.in_pool(cut, page, lines)

@@ -36,8 +36,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def run() -> Run:
     """`run("models", "list")`: the command's exit code, output and errors."""
 
-    def invoke(*arguments: object, stdin: bytes | None = None) -> Result:
-        return CliRunner().invoke(app, [str(each) for each in arguments], input=stdin)
+    def invoke(*arguments: object, stdin: bytes | None = None, **context: Any) -> Result:
+        return CliRunner().invoke(app, [str(each) for each in arguments], input=stdin, **context)
 
     return invoke
 

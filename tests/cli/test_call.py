@@ -67,6 +67,16 @@ def test_json_is_the_answer_with_all_its_fields(mesh: Mesh, run: Run) -> None:
     assert answer["results"][0]["truncated"] is False
 
 
+def test_a_vector_is_one_line_of_json(mesh: Mesh, run: Run) -> None:
+    answer = texts([0.5, -1.25e-7, 0.0, 3.0], [])
+    answer.model.name = "[\n  1\n]"
+    mesh.answers["nlp.Embed"] = answer
+    shown = run("call", "nlp", "embed", "one", "two", "--json").stdout
+    assert '"values": [0.5, -1.25e-07, 0.0, 3.0],' in shown
+    assert json.loads(shown)["results"][0]["embedding"]["values"] == [0.5, -1.25e-07, 0.0, 3.0]
+    assert json.loads(shown)["model"]["name"] == "[\n  1\n]"
+
+
 def test_languages_are_listed_most_probable_first(mesh: Mesh, run: Run) -> None:
     norwegian = nlp_pb2.DetectedLanguage(code="no", name="Norwegian", score=0.75)
     danish = nlp_pb2.DetectedLanguage(code="da", name="Danish", score=0.25)
@@ -252,6 +262,25 @@ def test_a_service_that_is_down_is_not_taken_for_an_absent_mesh(mesh: Mesh, run:
 @pytest.mark.parametrize("address", ["nowhere.invalid:80", "unix:/nowhere/mesh.sock"])
 def test_a_wrong_address_is_told_as_an_absent_mesh(run: Run, address: str) -> None:
     assert f"nothing answers at {address}" in run("call", "nlp", "embed", "x", "--address", address).stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("http://127.0.0.1:8181", "leave out http://"),
+        ("127.0.0.1", "is neither HOST:PORT nor unix:/path"),
+        ("127.0.0.1:99999", "is neither HOST:PORT nor unix:/path"),
+    ],
+)
+def test_an_address_that_is_none_is_a_mistake_of_usage(
+    run: Run, address: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORTMESH_ADDRESS", address)
+    for command in (("call", "nlp", "embed", "x"), ("models", "list")):
+        result = run(*command)
+        assert result.exit_code == 2
+        assert why in result.stderr
+        assert "ORTMESH_ADDRESS" in result.stderr
 
 
 def test_an_absent_mesh_is_told_with_what_to_do(run: Run) -> None:

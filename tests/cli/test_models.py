@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import onnx
@@ -14,13 +15,16 @@ from rich.console import Console
 from ortmesh import catalogue
 from ortmesh.cli import steps
 from ortmesh.models.v1 import models_pb2
-from ortmesh.serving.cards import Card, Source
+from ortmesh.serving.cards import Card, Quality, Source
 from ortmesh.serving.digests import sha256_of
 from ortmesh.serving.sources.fetching import Step
 from ortmesh.serving.store import Store
 from tests.cli.conftest import Mesh, Run, info, model, status
 
-NOBODY = ("--address", "127.0.0.1:9")
+NOBODY = "127.0.0.1:9"
+"""The discard port, on which no mesh listens."""
+NOT_NAMED = {"models": {command: {"address": NOBODY} for command in ("list", "show")}}
+"""The default address of these commands, as Click's `default_map`: another test's mesh may be at the usual one."""
 
 
 @pytest.fixture
@@ -91,11 +95,27 @@ def test_a_mesh_that_answers_is_not_replaced_by_the_store(
     assert "the store holds" not in result.stderr
 
 
+@pytest.mark.parametrize("command", [("list",), ("show", "double")])
+@pytest.mark.parametrize("by", ["--address", "ORTMESH_ADDRESS"])
+def test_a_mesh_that_is_named_is_not_replaced_by_the_store_either(
+    command: tuple[str, ...], by: str, run: Run, store: Store, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who names a mesh asks about that one: what the store holds would be an answer to another question."""
+    run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
+    option = (by, NOBODY) if by.startswith("--") else ()
+    if not option:
+        monkeypatch.setenv(by, NOBODY)
+    result = run("models", *command, *option)
+    assert result.exit_code == 1
+    assert f"nothing answers at {NOBODY}" in result.stderr
+    assert not result.stdout
+
+
 def test_an_added_file_is_listed_from_the_store(run: Run, store: Store, onnx_file: Path) -> None:
     added = run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
     assert added.exit_code == 0, added.stderr
     assert "double@1 is in" in added.stdout
-    listed = run("models", "list", *NOBODY)
+    listed = run("models", "list", default_map=NOT_NAMED)
     assert "this is what the store holds" in listed.stderr
     assert "double@1 * nlp tensors only INSTALLED" in " ".join(listed.stdout.split())
     (shown,) = json.loads(run("models", "list", "--json", "--models", store.root).stdout)["models"]
@@ -104,19 +124,24 @@ def test_an_added_file_is_listed_from_the_store(run: Run, store: Store, onnx_fil
 
 
 def test_a_second_version_is_the_default_one(run: Run, store: Store, onnx_file: Path) -> None:
-    for _ in range(2):
-        assert run("models", "add", onnx_file, "--name", "double", "--family", "nlp").exit_code == 0
-    assert "double@2 (the default version)" in run("models", "show", "double", *NOBODY).stdout
-    first = run("models", "show", "double@1", *NOBODY).stdout
-    assert "double@1" in first
-    assert "default" not in first
+    first, second = (run("models", "add", onnx_file, "--name", "double", "--family", "nlp") for _ in range(2))
+    assert "means" not in first.stdout
+    assert "double now means double@2 (before: double@1)" in second.stdout
+    assert "double@2 (the default version)" in run("models", "show", "double", default_map=NOT_NAMED).stdout
+    shown = run("models", "show", "double@1", default_map=NOT_NAMED).stdout
+    assert "double@1" in shown
+    assert "default" not in shown
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (("--name", "double", "--family", "smell"), "'smell' is no family: they are vision, speech, nlp"),
-        (("--name", "Double!", "--family", "nlp"), "name"),
+        (
+            ("--name", "Double X", "--family", "nlp"),
+            "name 'Double X': expected 1 to 128 lower-case letters (a-z), digits",
+        ),
+        (("--name", "double", "--family", "nlp", "--version", "1/2"), "version '1/2': expected 1 to 64 letters"),
     ],
 )
 def test_a_file_that_cannot_be_added_is_an_error_in_words(
@@ -138,7 +163,7 @@ def test_a_file_that_is_no_graph_is_refused_in_words(run: Run, store: Store, tmp
 
 def test_a_name_that_the_store_does_not_have_lists_what_it_has(run: Run, store: Store, onnx_file: Path) -> None:
     run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
-    result = run("models", "show", "triple", *NOBODY)
+    result = run("models", "show", "triple", default_map=NOT_NAMED)
     assert result.exit_code == 1
     assert "has no triple; it has double@1" in result.stderr
 
@@ -153,6 +178,141 @@ def test_a_broken_card_is_told_and_the_others_are_listed(run: Run, store: Store,
     result = run("models", "list", "--models", store.root)
     assert "not usable" in result.stderr
     assert "double@1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--task", "typo"), "no model is for the task 'typo'; there are models for embed"),
+        (("--family", "smell"), "'smell' is no family: they are vision, speech, nlp"),
+        (("--family", "speech"), "there is no model of the family speech"),
+        (("--family", "speech", "--task", "embed"), "no model of the family speech is for the task 'embed'"),
+    ],
+)
+def test_a_filter_that_fits_nothing_says_what_there_is(
+    arguments: tuple[str, ...], why: str, mesh: Mesh, run: Run
+) -> None:
+    everything = models_pb2.ListModelsResponse(models=[model("minilm")])
+    mesh.answers["ListModels"] = [models_pb2.ListModelsResponse(), everything]
+    result = run("models", "list", *arguments)
+    assert result.exit_code == 1
+    assert why in result.stderr
+
+
+def test_a_filter_that_fits_nothing_in_the_store_says_so_too(run: Run, store: Store, onnx_file: Path) -> None:
+    where = ("--models", store.root)
+    assert "there are none" in run("models", "list", "--task", "embed", *where).stderr
+    run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
+    result = run("models", "list", "--task", "embed", *where)
+    assert result.exit_code == 1
+    assert "no model is for the task 'embed'; the models there are called by tensors only" in result.stderr
+
+
+def test_a_models_origin_and_what_it_is_worth_are_shown(run: Run, store: Store, onnx_file: Path) -> None:
+    """Also addresses that are longer than a line."""
+    address = "https://example.org/" + "weights/" * 30 + "model.onnx"
+    figure = Quality(metric="accuracy, %", value=91.5, source="https://example.org/paper")
+    with store.staging() as folder:
+        shutil.copy(onnx_file, folder / "model.onnx")
+        card = Card(name="pets", family="vision", sources=[Source(uri=address)], quality=[figure], not_for="people")
+        store.install(card, folder)
+    shown = run("models", "show", "pets", default_map=NOT_NAMED).stdout
+    words = [line.partition("  ")[2].strip() for line in shown.splitlines()]
+    assert address in "".join(words)
+    assert "accuracy, %: 91.5 (https://example.org/paper)" in words
+    assert "people" in words
+
+
+# Removing, and choosing the default
+
+
+@pytest.fixture
+def versions(run: Run, store: Store, onnx_file: Path) -> Store:
+    """A store with double@1, double@2 and single@1."""
+    for name in ("double", "double", "single"):
+        assert run("models", "add", onnx_file, "--name", name, "--family", "nlp").exit_code == 0
+    return store
+
+
+def test_the_default_version_can_be_chosen_and_stays(run: Run, versions: Store, onnx_file: Path) -> None:
+    result = run("models", "default", "double@1")
+    assert result.exit_code == 0, result.stderr
+    assert "double means double@1 (before: double@2)" in result.stdout
+    assert versions.default_of("double") == "1"
+    added = run("models", "add", onnx_file, "--name", "double", "--family", "nlp").stdout
+    assert "double still means double@1; to change it: ortmesh models default double@3" in added
+    assert "before" not in run("models", "default", "double@1").stdout
+    assert versions.default_of("single") == "1"
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("double", "double has the versions 1, 2: name one, e.g. double@1"),
+        ("double@7", "double@7 is not in the store"),
+        ("triple", "triple is not in the store"),
+        ("single@1", "single@1 is not usable"),
+        ("../models@double", "is not in the store"),
+    ],
+)
+def test_what_is_not_there_or_not_usable_cannot_be_the_default(key: str, why: str, run: Run, versions: Store) -> None:
+    (versions.folder("single", "1") / "card.yaml").write_text("name: [")
+    result = run("models", "default", key)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert why in " ".join(result.stderr.split())
+    assert not versions.defaults()
+
+
+def test_a_removed_version_leaves_the_others(run: Run, versions: Store) -> None:
+    result = run("models", "remove", "double@2")
+    assert result.exit_code == 0, result.stderr
+    assert f"removed double@2 from {versions.root}" in result.stdout
+    assert "double means double@1 now" in result.stdout
+    assert [card.key for card, _ in versions.cards()] == ["double@1", "single@1"]
+
+
+def test_a_name_is_enough_where_there_is_one_version(run: Run, versions: Store) -> None:
+    result = run("models", "remove", "single")
+    assert result.exit_code == 0, result.stderr
+    assert "removed single@1" in result.stdout
+    assert "means" not in result.stdout
+    assert not versions.present("single")
+
+
+def test_a_name_of_several_versions_asks_which(run: Run, versions: Store) -> None:
+    result = run("models", "remove", "double")
+    assert result.exit_code == 1
+    assert "double has the versions 1, 2: name one, e.g. double@1, or say --all" in result.stderr
+    assert versions.present("double") == ["1", "2"]
+    assert run("models", "remove", "double", "--all").exit_code == 0
+    assert not versions.present("double")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("double@7", "double@7 is not in the store"),
+        ("double@7", "(versions there: 1, 2)"),
+        ("triple", "triple is not in the store"),
+        ("triple", "(versions there: none)"),
+        ("../models@double", "is not in the store"),
+        ("double@..", "is not in the store"),
+        ("@1", "is not in the store"),
+    ],
+)
+def test_what_is_not_there_cannot_be_removed(name: str, why: str, run: Run, versions: Store) -> None:
+    result = run("models", "remove", name)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert why in " ".join(result.stderr.split())
+    assert len(versions.cards()) == 3
+
+
+def test_a_version_with_a_broken_card_can_be_removed(run: Run, versions: Store) -> None:
+    (versions.folder("single", "1") / "card.yaml").write_text("name: [")
+    assert run("models", "remove", "single").exit_code == 0
+    assert not versions.present("single")
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_each_replica_has_a_socket_of_its_own_and_the_gateway_knows_all() -> Non
     ]
     service, gateway, proxy = (shlex.join(part.command) for part in (plan.services[0].part, plan.gateway, plan.proxy))
     assert "-m ortmesh_vision --listen unix:/run/ortmesh/vision-0.sock --models /srv/models" in service
-    assert "-m ortmesh_gateway --listen 127.0.0.1:8080" in gateway
+    assert "-m ortmesh_gateway.proxy --listen 127.0.0.1:8080" in proxy
     for backend in ("vision=unix:/run/ortmesh/vision-1.sock", "nlp=unix:/run/ortmesh/nlp.sock"):
         assert f"--backend {backend}" in gateway
         assert f"--backend {backend}" in proxy
@@ -131,7 +131,7 @@ def test_an_address_of_another_machine_is_an_error() -> None:
 def test_a_folder_belongs_to_one_mesh_at_a_time(tmp_path: Path) -> None:
     with (
         runtime_folder(tmp_path / "run") as folder,
-        pytest.raises(InUse, match=rf"another `ortmesh up` \(process {os.getpid()}\)"),
+        pytest.raises(InUse, match=rf"another mesh \(process {os.getpid()}\)"),
         runtime_folder(tmp_path / "run"),
     ):
         pass
@@ -163,6 +163,18 @@ def test_the_hints_name_the_addresses_and_three_commands() -> None:
     assert "127.0.0.1:8080 ortmesh.nlp.v1.NlpService/Embed" in grpcurl
     assert call == 'ortmesh call nlp embed "good morning" "good evening" "the train is late"'
     assert python.startswith('python -c "from ortmesh.client import Client')
+
+
+def test_the_hints_name_the_metrics_of_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    for port in (None, 0):
+        assert not [name for name, _ in addresses(_plan({"nlp": 1}, metrics_port=port)) if name == "metrics"]
+    monkeypatch.setenv("ORTMESH_TELEMETRY_METRICS_HOST", "0.0.0.0")
+    plan = _plan({"vision": 1, "nlp": 1}, metrics_port=9100)
+    assert [value for name, value in addresses(plan) if name == "metrics"] == [
+        "http://127.0.0.1:9100/metrics (vision)",
+        "http://127.0.0.1:9101/metrics (nlp)",
+        "http://127.0.0.1:9102/metrics (gateway)",
+    ]
 
 
 def test_the_hints_fit_what_is_served() -> None:

@@ -238,13 +238,33 @@ def test_a_variable_that_cannot_be_used_is_told_in_words(
     assert len(result.stderr.splitlines()) <= 2
 
 
-@pytest.mark.parametrize("variable", ["ORTMESH_TELEMETRY_METRICS_PORT", "ORTMESH_SERVICE_GRACE_SECONDS"])
-def test_so_it_is_by_what_serve_becomes(variable: str, started: list[Command], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(variable, "x")
+@pytest.mark.parametrize("variable", ["ORTMESH_TELEMETRY_METRICS_PORT", "ORTMESH_SERVICE_DRAIN_SECONDS"])
+def test_so_it_is_before_serve_becomes_the_service(
+    variable: str, started: list[Command], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "abc")
     process = _start(started, "serve", "nlp", "--port", 0)
-    assert process.end() == 2
-    assert f"({variable}): Input should be a valid" in process.lines[-1]
-    assert process.lines[-1].endswith(", not 'x'")
+    assert process.end() == 1
+    (line,) = process.lines
+    assert line.startswith("error: ")
+    assert f"({variable}): Input should be a valid" in line
+    assert line.endswith(", not 'abc'")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("--threads", 0, "threads (ORTMESH_SERVICE_THREADS)"),
+        ("--port", 70_000, "'127.0.0.1:70000' is neither HOST:PORT nor unix:/path"),
+        ("--metrics-port", 70_000, "metrics_port (ORTMESH_TELEMETRY_METRICS_PORT)"),
+    ],
+)
+def test_so_are_the_options_of_serve(option: str, value: int, why: str, started: list[Command]) -> None:
+    process = _start(started, "serve", "nlp", option, value)
+    assert process.end() == 1
+    (line,) = process.lines
+    assert line.startswith("error: ")
+    assert why in line
 
 
 def test_a_port_that_is_none_is_a_mistake_of_usage(run: Run) -> None:
@@ -258,7 +278,7 @@ def test_a_second_up_in_the_same_folder_is_refused(started: list[Command], runti
     up.until("nlp")
     second = run("up", "--port", 0, "--runtime", runtime)
     assert second.exit_code == 1
-    assert f"another `ortmesh up` (process {up.process.pid})" in second.stderr
+    assert f"another mesh (process {up.process.pid})" in second.stderr
     assert up.end(signal.SIGINT) == 0
 
 
@@ -270,6 +290,12 @@ def test_a_port_in_use_is_told_before_anything_starts(run: Run, runtime: Path) -
     assert result.exit_code == 1
     assert f"port {port} on 127.0.0.1 is used by another program" in result.stderr
     assert not result.stdout
+
+
+def test_a_gateway_without_a_service_is_refused(run: Run) -> None:
+    result = run("gateway", "--listen", "127.0.0.1:0")
+    assert result.exit_code == 1
+    assert "name each with --backend FAMILY=ADDRESS" in result.stderr
 
 
 def test_without_models_up_says_to_pull(run: Run, tmp_path: Path) -> None:

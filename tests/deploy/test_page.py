@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.deploy.dockerfile import read
-from tests.deploy.manifests import KUBECTL, ROOT, Objects
+from tests.deploy.manifests import K8S, KUBECTL, LOCAL, ROOT, Objects, render
 from tests.docs.pages import DOCS, blocks
 
 PAGE = DOCS / "kubernetes.md"
@@ -87,6 +89,23 @@ def test_every_kind_of_object_is_explained(local: Objects) -> None:
     page = PAGE.read_text()
     for kind in {each["kind"] for each in local.all}:
         assert f"\n| {kind}" in page, kind
+
+
+def test_the_overlay_of_ones_own_leaves_a_family_out_and_sets_a_variable(tmp_path: Path) -> None:
+    """As it stands on the page, in a copy of `overlays/local`."""
+    (block,) = (each.text for each in blocks(PAGE) if each.language == "yaml")
+    shutil.copytree(K8S, tmp_path / "k8s")
+    mine = tmp_path / "k8s" / "overlays" / "mine"
+    shutil.copytree(LOCAL, mine)
+    (mine / "kustomization.yaml").write_text(block)
+    rendered = render(mine)
+    assert {each.name for each in rendered.workloads} == {"ortmesh-vision", "ortmesh-nlp", "ortmesh-gateway"}
+    changed = rendered.environment(rendered.workload("ortmesh-nlp").container("server"))
+    before = rendered.environment(rendered.workload("ortmesh-vision").container("server"))
+    assert changed == before | {"ORTMESH_SERVICE_MAX_CALLS": "256"}
+    told = rendered.environment(rendered.workload("ortmesh-gateway").container("proxy"))
+    assert told["ORTMESH_GATEWAY_BACKENDS"] == "vision=ortmesh-vision:50051,nlp=ortmesh-nlp:50051"
+    assert told["ORTMESH_GATEWAY_GRACE_SECONDS"] == "600"
 
 
 def test_the_image_with_a_model_of_ones_own_goes_back_to_the_services_user() -> None:

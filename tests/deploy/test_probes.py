@@ -58,7 +58,8 @@ def test_a_service_gets_calls_from_its_first_model_until_its_drain(
 def test_a_gateway_gets_calls_once_it_knows_a_family_and_keeps_them(
     local: Objects, start: Start, store: Store, tmp_path: Path
 ) -> None:
-    """A family that is away, even the only one, is told to callers with a reason: the pod stays in its Service."""
+    """A family that is away, even the only one, is told to callers with a reason, and so is a directory that is away:
+    the pod stays in its Service, since Envoy serves."""
     workload, number, service = local.workload("ortmesh-gateway"), port(), port()
     proxy, gateway = workload.container("proxy"), workload.container("gateway")
     with tempfile.TemporaryDirectory(prefix="om-", dir="/tmp") as runtime:
@@ -70,7 +71,7 @@ def test_a_gateway_gets_calls_once_it_knows_a_family_and_keeps_them(
         }
         metrics = {"ORTMESH_TELEMETRY_METRICS_PORT": "0", "ORTMESH_TELEMETRY_METRICS_HOST": "127.0.0.1"}
         with ExitStack() as stack:
-            stack.callback(start("ortmesh-gateway", "gateway", **here, **metrics).end)
+            directory = start("ortmesh-gateway", "gateway", **here, **metrics)
             stack.callback(start("ortmesh-gateway", "proxy", **here).end)
             until(gateway["livenessProbe"], number)
             assert passes(proxy["livenessProbe"], number)
@@ -81,8 +82,10 @@ def test_a_gateway_gets_calls_once_it_knows_a_family_and_keeps_them(
             assert passes(proxy["readinessProbe"], number)
 
             nlp.end()
-            until(proxy["startupProbe"], number, expected=False)
+            directory.end()
+            until(gateway["livenessProbe"], number, expected=False)
             assert passes(proxy["readinessProbe"], number)
+            assert passes(proxy["livenessProbe"], number)
 
 
 def service_here(number: int, store: Path) -> dict[str, str]:

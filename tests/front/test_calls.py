@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 
 from tests.front.conftest import Serve, Service
 from tests.front.echo import SERVICE
-from tests.front.raw import post
+from tests.wire import framed, post
 
 
 def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
@@ -116,6 +116,17 @@ async def test_an_unknown_method_is_unimplemented(service: Service) -> None:
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+async def test_a_path_that_is_no_text_harms_nobody(service: Service) -> None:
+    """It ends a server of grpc.aio for good from 1.84 on."""
+    heard = await asyncio.to_thread(post, service.front.address, b"/a/\xff\xfe", framed(b""))
+    assert heard.code is None or heard.code in (
+        grpc.StatusCode.INTERNAL.value[0],
+        grpc.StatusCode.UNIMPLEMENTED.value[0],
+    )
+    assert "codec" not in heard.message
+    assert await service.say("Say", "hello") == "hello"
+
+
 async def test_the_callers_deadline_ends_a_call(service: Service) -> None:
     error = await service.refused("Hold", "late", timeout=0.4)
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -159,6 +170,20 @@ async def test_the_gateways_word_about_the_caller_counts_on_a_private_address(se
 @pytest.mark.parametrize("written", ["", "-1S", "12", "9999999999S", "1x", "0n", "1u", "99999999H"])
 async def test_a_strange_timeout_harms_nobody(service: Service, written: str) -> None:
     """Whatever a caller writes into grpc-timeout: its call ends, and the next one is answered."""
-    sent = (service.front.address, f"/{SERVICE}/Say", b"\n\x02hi", {"grpc-timeout": written})
-    assert await asyncio.to_thread(post, *sent) in ("ended", "reset")
+    heard = await asyncio.to_thread(
+        post, service.front.address, f"/{SERVICE}/Say", framed(b"\n\x02hi"), [("grpc-timeout", written)]
+    )
+    assert heard.code is not None
     assert await service.say("Say", "still here") == "still here"
+
+
+@pytest.mark.parametrize("method", ["Say", "Count"])
+@pytest.mark.parametrize("body", [b"", b"\0\0", framed(b"\n\x02hi", length=100)], ids=["none", "two bytes", "cut"])
+async def test_a_call_that_ends_without_its_message_is_answered(
+    service: Service, adapter: str, method: str, body: bytes
+) -> None:
+    """The native server's library answers itself; grpcio's would leave the call hanging."""
+    heard = await asyncio.to_thread(post, service.front.address, f"/{SERVICE}/{method}", body)
+    expected = grpc.StatusCode.INTERNAL if adapter == "native" else grpc.StatusCode.INVALID_ARGUMENT
+    assert heard.code == expected.value[0]
+    assert not service.echo.calls

@@ -70,3 +70,19 @@ def test_liveness_is_serving_whatever_else_is_not() -> None:
     assert health.status("liveness") == Status.SERVING
     health.drain()
     assert health.status("liveness") == Status.SERVING
+
+
+async def test_watchers_are_bounded_and_checks_are_not(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need no permits: without a bound they would fill what stands before the process."""
+    monkeypatch.setattr("ortmesh.front.health.MAX_WATCHERS", 2)
+    stub = health_pb2_grpc.HealthStub(service.channel)
+    watches = [stub.Watch(Request()) for _ in range(2)]
+    for watch in watches:
+        await watch.read()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Watch(Request()).read()
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await stub.Check(Request())).status == Status.NOT_SERVING
+    watches[0].cancel()
+    await service.ended("Watch", "CANCELLED")
+    assert (await stub.Watch(Request()).read()).status == Status.NOT_SERVING

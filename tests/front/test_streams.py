@@ -62,6 +62,17 @@ async def test_a_reader_that_stalls_is_dropped(serve: Serve) -> None:
     await service.ended("Count", "RESOURCE_EXHAUSTED")
 
 
+async def test_a_reader_that_takes_nothing_at_all_is_dropped(serve: Serve) -> None:
+    """Not even the first message, in whose middle the status can't be sent: it follows when the reader reads on."""
+    service = await serve(stall_seconds=0.3)
+    stalled = service.stream("Count", "flood")
+    await until(lambda: service.echo.ended == ["flood"])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _read_all(stalled)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await service.ended("Count", "RESOURCE_EXHAUSTED")
+
+
 async def test_a_slow_reader_gets_everything(service: Service) -> None:
     received = 0
     async for _ in service.stream("Count", "60"):

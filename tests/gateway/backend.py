@@ -18,6 +18,7 @@ from ortmesh.front.methods import Method, bind, private
 from ortmesh.front.observer import NoTelemetry
 from ortmesh.front.server import Front
 from ortmesh.models.v1 import models_pb2
+from ortmesh_gateway.methods import services
 
 Handler = Callable[[Any, Call], Awaitable[Any]]
 
@@ -47,7 +48,7 @@ class Backend:
         self.answers: dict[str, Handler] = {}
         """What a test wants a method to do, by its name."""
         self.health = Health()
-        self.health.set("", True)
+        self.serve(True)
         self._changed = asyncio.Event()
         self._front = Front(
             [*self._tasks(), *self._oip(), *self._model_service()],
@@ -62,6 +63,11 @@ class Backend:
     def argument(self) -> str:
         """As the gateway takes it."""
         return f"{self.family}={self._front.address}"
+
+    def serve(self, serving: bool) -> None:
+        """Says by health whether it serves."""
+        for name in ("", *services(self.family)):
+            self.health.set(name, serving)
 
     async def start(self) -> None:
         await self._front.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -72,6 +73,25 @@ async def until_known(gateway: Gateway, *names: str) -> None:
         await changed.wait()
     unsubscribe()
     await gateway.settled()
+
+
+async def until_logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    """Returns once the gateway has logged the text."""
+    logged = asyncio.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if text in record.getMessage():
+                logged.set()
+
+    listener = Listener()
+    logging.getLogger("ortmesh_gateway").addHandler(listener)
+    try:
+        async with asyncio.timeout(20):
+            if text not in caplog.text:
+                await logged.wait()
+    finally:
+        logging.getLogger("ortmesh_gateway").removeHandler(listener)
 
 
 Mesh = Callable[..., AbstractAsyncContextManager[Caller]]

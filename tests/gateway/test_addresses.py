@@ -42,5 +42,5 @@ async def test_a_name_to_listen_on_becomes_a_number() -> None:
 
 
 async def test_a_name_that_nobody_knows_is_an_error_that_says_it() -> None:
-    with pytest.raises(OSError, match=r"cannot listen on nowhere\.invalid:80: "):
+    with pytest.raises(OSError, match=r"cannot resolve nowhere\.invalid:80: "):
         await resolve(Address.parse("nowhere.invalid:80"))

@@ -127,9 +127,9 @@ async def test_a_replica_that_says_not_serving_gets_no_new_calls(mesh: Mesh, pai
                 while await _labels(caller.nlp, 10) != labels:
                     pass
 
-        pair[0].health.set("", False)
+        pair[0].serve(False)
         await until_all_go_to({"two"})
-        pair[0].health.set("", True)
+        pair[0].serve(True)
         await until_all_go_to({"one", "two"})
 
 

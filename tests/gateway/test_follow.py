@@ -12,6 +12,7 @@ from ortmesh_gateway.addresses import Address
 from ortmesh_gateway.follow import follow
 from ortmesh_gateway.mesh import Mesh, Replica
 from tests.gateway.backend import Backend
+from tests.gateway.conftest import until_logged
 
 
 class Wire:
@@ -73,3 +74,57 @@ async def test_a_replica_that_vanishes_without_a_word_is_lost(
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await wire.stop()
+
+
+async def test_every_address_that_a_name_means_is_followed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they come and go; while the name means nothing, those that it meant last."""
+    here = [Backend("nlp", f"unix:{folder}/{name}", [name]) for name in ("one", "two")]
+    wires = [Wire(f"{folder}/{name}") for name in ("one", "two")]
+    for backend in here:
+        await backend.start()
+    ports = [await wire.start() for wire in wires]
+    behind: list[Address] = []
+
+    async def resolve_all(address: Address) -> tuple[Address, ...]:
+        if not behind:
+            raise OSError("nobody knows the name")
+        return tuple(behind)
+
+    monkeypatch.setattr(module, "resolve_all", resolve_all)
+    monkeypatch.setattr(module, "RESOLVE_SECONDS", 0.05)
+    named = Replica("nlp", Address("ortmesh-nlp", 50051))
+    mesh, changed = Mesh([named]), asyncio.Event()
+    mesh.watch(changed.set)
+    following = asyncio.create_task(follow(named, mesh))
+
+    async def until(*names: str) -> None:
+        async with asyncio.timeout(20):
+            while mesh.names() != list(names):
+                await changed.wait()
+                changed.clear()
+
+    one, two = (Address("127.0.0.1", port) for port in ports)
+    behind[:] = [one]
+    await until("one")
+    behind[:] = [one, two]
+    await until("one", "two")
+    behind[:] = [two]
+    await until("two")
+    behind.clear()
+    await asyncio.sleep(0.2)
+    assert mesh.names() == ["two"]
+    following.cancel()
+    await asyncio.wait([following])
+    for each in (*wires, *here):
+        await each.stop()
+
+
+async def test_a_replica_that_never_comes_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.05)
+    replica = Replica("nlp", Address(path=f"{folder}/nobody"))
+    following = asyncio.create_task(follow(replica, Mesh([replica])))
+    await until_logged(caplog, f"nlp at unix:{folder}/nobody does not answer")
+    following.cancel()
+    await asyncio.wait([following])

@@ -99,7 +99,7 @@ async def test_a_service_without_a_model_ready_says_so_itself(mesh: Mesh, nlp: B
         raise ModelFailed("minilm: its file is broken")
 
     nlp.answers["Embed"] = refuse
-    nlp.health.set("", False)
+    nlp.serve(False)
     async with mesh(nlp, healthy=False) as caller:
         with pytest.raises(grpc.aio.AioRpcError, match="its file is broken") as caught:
             await caller.nlp.Embed(nlp_pb2.EmbedRequest())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 
@@ -13,7 +12,7 @@ from ortmesh.models.v1 import models_pb2
 from ortmesh_gateway import files
 from ortmesh_gateway.gateway import Gateway
 from tests.gateway.backend import Backend, model
-from tests.gateway.conftest import Caller, Mesh
+from tests.gateway.conftest import Mesh, until_logged
 
 
 async def test_a_model_that_comes_while_envoy_is_away_is_ready_once_it_is_back(
@@ -36,7 +35,7 @@ async def test_a_disk_without_room_delays_a_model_and_nothing_else(
         in_the_way.mkdir()
         failed = asyncio.create_task(caller.gateway.failed())
         nlp.tell(*nlp.models, model("e5", "nlp"))
-        await _until_logged(caller, caplog, "the new routes are not live: [Errno 21] Is a directory")
+        await until_logged(caplog, "the new routes are not live: [Errno 21] Is a directory")
         assert (await caller.infer("minilm")).model_version == "nlp"
         assert not failed.done()
         in_the_way.rmdir()
@@ -50,7 +49,7 @@ async def test_routes_that_envoy_did_not_take_in_time_are_tried_again(
     async with mesh(nlp) as caller:
         monkeypatch.setattr(files, "APPLY_SECONDS", 0.0)
         nlp.tell(*nlp.models, model("e5", "nlp"))
-        await _until_logged(caller, caplog, "Envoy did not take the new routes")
+        await until_logged(caplog, "Envoy did not take the new routes")
         monkeypatch.undo()
         await _until_ready(caller.gateway, "e5")
 
@@ -63,21 +62,3 @@ async def _until_ready(gateway: Gateway, name: str) -> None:
             changed.clear()
             await changed.wait()
     unsubscribe()
-
-
-async def _until_logged(caller: Caller, caplog: pytest.LogCaptureFixture, text: str) -> None:
-    logged = asyncio.Event()
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if text in record.getMessage():
-                logged.set()
-
-    listener = Listener()
-    logging.getLogger("ortmesh_gateway").addHandler(listener)
-    try:
-        async with asyncio.timeout(20):
-            if text not in caplog.text:
-                await logged.wait()
-    finally:
-        logging.getLogger("ortmesh_gateway").removeHandler(listener)

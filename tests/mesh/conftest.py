@@ -24,12 +24,14 @@ from ortmesh.client import Client
 from ortmesh.serving.store import Store
 
 START_SECONDS = 120
+SHORT_DRAIN = {"ORTMESH_GATEWAY_DRAIN_SECONDS": "0.3"}
+"""For a mesh whose end no caller has to notice."""
 
 
 class RunningMesh:
     """An `ortmesh up` and what it printed."""
 
-    def __init__(self, store: Path, runtime: Path, adapter: str, *arguments: str) -> None:
+    def __init__(self, store: Path, runtime: Path, adapter: str, *arguments: str, **environment: str) -> None:
         self.store = store
         self.runtime = runtime
         with socket.socket() as probe:
@@ -49,10 +51,10 @@ class RunningMesh:
             str(runtime),
             *arguments,
         ]
-        environment = {**os.environ, "ORTMESH_MODELS": str(store), "ORTMESH_SERVICE_ADAPTER": adapter, "COLUMNS": "200"}
+        own = {"ORTMESH_MODELS": str(store), "ORTMESH_SERVICE_ADAPTER": adapter, "COLUMNS": "200"}
         self.process = subprocess.Popen(
             command,
-            env=environment,
+            env={**os.environ, **own, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -104,7 +106,10 @@ class RunningMesh:
             for number in range(count):
                 address = self.socket(f"{family}-{number}" if count > 1 else family)
                 asyncio.run(asyncio.wait_for(until_loaded(address), START_SECONDS))
-            self.until(lambda family=family, count=count: self.envoy(f"cluster.{family}.membership_healthy") == count)
+            self._until_healthy(family, count)
+
+    def _until_healthy(self, family: str, count: int) -> None:
+        self.until(lambda: self.envoy(f"cluster.{family}.membership_healthy") == count)
 
     def envoy(self, statistic: str) -> int:
         """A number of Envoy's statistics; 0 while there is none, or no Envoy."""

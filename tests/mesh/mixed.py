@@ -203,7 +203,7 @@ def same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same, one, other))
-    return one == (pytest.approx(other, rel=CLOSE, abs=CLOSE) if isinstance(one, float) else other)
+    return bool(one == (pytest.approx(other, rel=CLOSE, abs=CLOSE) if isinstance(one, float) else other))
 
 
 def _plain(message: Any) -> Any:

@@ -192,3 +192,41 @@ def test_odd_parameters_harm_nothing(door: Door) -> None:
         owner.parameters[""].SetInParent()
     with client(door, "nlp") as to:
         assert [output.name for output in infer(to, request).outputs] == ["x_out"]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "told"),
+    [
+        ("mixde", "", "mixed"),
+        (MODEL, "9", "it has 1"),
+        ("m" * 10_000_000, "", "model 'mmm"),
+        (MODEL, "9" * 1_000_000, "no version '999"),
+        ("../mixed", "", "mixed"),
+    ],
+    ids=["a name", "a version", "10 MB of a name", "1 MB of a version", "a path"],
+)
+def test_an_unknown_model_is_not_found_and_what_is_there_is_told(
+    door: Door, name: str, version: str, told: str
+) -> None:
+    request = raw()
+    request.model_name, request.model_version = name, version
+    with client(door, "nlp") as to:
+        error = expect_refusal(lambda: infer(to, request), grpc.StatusCode.NOT_FOUND)
+        assert told in (error.details() or "")
+
+
+def test_metadata_of_an_unknown_model_is_not_found_and_it_is_not_ready(door: Door) -> None:
+    """That it is not ready is an answer, not an error."""
+    with client(door, "nlp") as to:
+        question = oip("ModelMetadataRequest")(name="mixde").SerializeToString()
+        error = expect_refusal(lambda: send(to, f"{OIP_SERVICE}/ModelMetadata", question), grpc.StatusCode.NOT_FOUND)
+        assert MODEL in (error.details() or "")
+        question = oip("ModelReadyRequest")(name=MODEL, version="9").SerializeToString()
+        answer = oip("ModelReadyResponse").FromString(send(to, f"{OIP_SERVICE}/ModelReady", question))
+    assert not answer.ready
+
+
+def test_no_name_at_all_is_asked_for(door: Door) -> None:
+    with client(door, "nlp") as to, pytest.raises(grpc.RpcError) as refused:
+        infer(to, Request())
+    assert refused.value.code() in (INVALID, grpc.StatusCode.NOT_FOUND)

@@ -28,7 +28,7 @@ from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest
 from ortmesh.serving.add import add
 from ortmesh.serving.store import Store
 from tests.mesh.bad import neighbours
-from tests.mesh.conftest import START_SECONDS, RunningMesh, link_store
+from tests.mesh.conftest import SHORT_DRAIN, START_SECONDS, RunningMesh, link_store
 from tests.mesh.mixed import DOUBLER, FAMILIES, INFER, Ask, Flight, asks, infer_request, right_answers, same
 from tests.serving import graphs
 
@@ -40,7 +40,7 @@ def doomed(request: pytest.FixtureRequest, store: Store) -> Iterator[RunningMesh
     models = Store(link_store(store, folder / "models"))
     add(graphs.double(folder / "added"), DOUBLER, "nlp", models)
     replicas = [word for family in FAMILIES for word in ("--replicas", f"{family}=2")]
-    running = RunningMesh(models.root, folder / "run", request.param, *replicas)
+    running = RunningMesh(models.root, folder / "run", request.param, *replicas, **SHORT_DRAIN)
     try:
         running.until_line(r"^ready in", seconds=START_SECONDS)
         running.until_all_serve(dict.fromkeys(FAMILIES, 2))
@@ -119,7 +119,7 @@ def test_without_the_gateway_process_envoy_goes_on(
     """Not one call of a model fails; the new process answers for the directory and makes routes for new models."""
     later, after = f"later-{number.name.lower()}", len(doomed.lines)
     with calling_on(doomed):
-        send(doomed, number, "ortmesh_gateway --listen")
+        send(doomed, number, "ortmesh_gateway --backend")
         doomed.until_line(r"gateway .* starts again", after=after)
         doomed.until(lambda: lists_models(client))
         doomed.until(lambda: is_serving(doomed))

@@ -28,7 +28,8 @@ from ortmesh.models.v1 import models_pb2
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.serving.add import add
 from ortmesh.serving.store import Store
-from tests.mesh.conftest import START_SECONDS, RunningMesh
+from tests.mesh.bad import neighbours
+from tests.mesh.conftest import SHORT_DRAIN, START_SECONDS, RunningMesh
 from tests.mesh.slow import COLUMNS, slow
 
 AT_ONCE = 64
@@ -36,8 +37,9 @@ AT_ONCE = 64
 BUSY_ROUNDS = 80_000
 """Some three seconds: all others must have come and left again by then."""
 MEBIBYTE = 1024 * 1024
-MAX_GROWTH_BYTES = 48 * MEBIBYTE
-"""What a process may keep after the first hundreds of calls: heaps of its threads, not what was asked of it."""
+MAX_GROWTH_BYTES = 160 * MEBIBYTE
+"""What a process may keep after its first thousand calls: heaps of its threads. Were the large tensors of the calls
+kept, it were 200 MiB."""
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 DETECT_LANGUAGE = "/ortmesh.nlp.v1.NlpService/DetectLanguage"
@@ -95,7 +97,7 @@ def place(request: pytest.FixtureRequest, store: Store) -> Iterator[Place]:
     models = Store(folder / "models")
     add(slow(folder / "added"), "slow", "nlp", models)
     shutil.copytree(store.root / "lid-176", models.root / "lid-176")
-    running = RunningMesh(models.root, folder / "run", request.param, "--metrics-port", "0")
+    running = RunningMesh(models.root, folder / "run", request.param, "--metrics-port", "0", **SHORT_DRAIN)
     try:
         running.until_line(r"^ready in", seconds=START_SECONDS)
         yield Place(running)
@@ -136,7 +138,7 @@ class Caller:
             return self.watch_models()
         if kind < 0.2:
             return self.detect_language()
-        return self.infer(rows=100 if kind < 0.25 else 1, rounds=chance.randrange(100))
+        return self.infer(rows=100 if kind < 0.25 else 1, rounds=chance.randrange(10))
 
     def infer(self, rows: int = 1, rounds: int = 0) -> Any:
         """Inference of so many rows of 4 KiB on the slow model."""
@@ -182,17 +184,18 @@ def test_what_callers_that_left_had_asked_for_is_never_run(place: Place, address
 
 
 def test_ten_thousand_calls_that_are_left_at_random_moments_leave_nothing_behind(place: Place, address: str) -> None:
-    """On each way, by each adapter: no call is in flight for anybody, the memory is given back, the next one is
-    answered; that no lease is left tells the test after this one."""
+    """On each way, by each adapter: no call is in flight for anybody, the memory is given back, and a caller who stays
+    is answered all the time; that no lease is left tells the test after this one."""
     storm(address, 0)  # heaps of threads and the like
     place.until_in_flight(0)
     before = place.resident_bytes()
-    codes = sum((storm(address, seed) for seed in range(10)), Counter())
+    with Caller(address) as other, neighbours(lambda: other.infer().result()):
+        codes = sum((storm(address, seed) for seed in range(10)), Counter())
     place.until_in_flight(0)
     assert codes[grpc.StatusCode.CANCELLED] > 5_000, "most were answered before they were left"
     place.running.until(lambda: place.running.envoy("http.mesh.downstream_rq_active") == 0)
     place.running.until(lambda: place.running.envoy("cluster.nlp.upstream_rq_active") == 0)
-    print(codes, before / MEBIBYTE, place.resident_bytes() / MEBIBYTE)
+    print(f"{dict(codes)}, memory {before / MEBIBYTE:.0f} -> {place.resident_bytes() / MEBIBYTE:.0f} MiB")
     assert place.resident_bytes() < before + MAX_GROWTH_BYTES
     with Caller(address) as caller:
         assert caller.infer().result()

@@ -133,7 +133,6 @@ async def test_nothing_is_left_of_calls_that_ended_in_any_way(host: Host, send: 
         await asyncio.gather(*busy)
         await until(lambda: not held_by(host))
         left_bytes, _ = tracemalloc.get_traced_memory()
-        print(left_bytes)
         assert left_bytes < MAX_LEFT_BYTES, "tensors wait for the garbage collector"
     finally:
         tracemalloc.stop()

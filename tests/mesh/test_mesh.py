@@ -1,17 +1,14 @@
-"""The mesh as its callers see it: every task through the gateway, any ONNX file, one directory, and no lost calls."""
+"""The mesh as its callers see it: every task through the gateway, any ONNX file, one directory for all models."""
 
 from __future__ import annotations
 
 import io
-import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import grpc
@@ -225,84 +222,3 @@ def test_the_meshs_tensor_server_is_live_and_ready(mesh: RunningMesh) -> None:
         assert {model.name for model in remote.get_model_repository_index().models} >= {"all-minilm-l6-v2"}
         with pytest.raises(triton.InferenceServerException, match="all-minilm-l6-v2"):
             remote.get_model_metadata("all-minilm-l6-v3")
-
-
-# Faults
-
-
-@contextmanager
-def callers(client: Client, count: int) -> Iterator[list[int]]:
-    """So many threads that call on and on; what they answered by now. Any failed call fails the test."""
-    answered, stop = [0], threading.Event()
-
-    def call_on() -> None:
-        while not stop.is_set():
-            client.nlp.Embed(EmbedRequest(texts=["still there?"]), timeout=30)
-            answered[0] += 1
-
-    with ThreadPoolExecutor(count) as pool:
-        calls = [pool.submit(call_on) for _ in range(count)]
-        try:
-            yield answered
-        finally:
-            stop.set()
-    for call in calls:
-        call.result()
-
-
-def send(mesh: RunningMesh, number: signal.Signals, replica: str) -> int:
-    """Sends a signal to what runs with these words in its command line; how many lines were printed before."""
-    after, pids = len(mesh.lines), mesh.pids(replica)
-    assert pids
-    for pid in pids:
-        os.kill(pid, number)
-    return after
-
-
-def until_both_serve(mesh: RunningMesh) -> None:
-    """Returns when Envoy has found both replicas of the language service in good health."""
-    admin = f"{mesh.runtime}/gateway/admin.sock"
-
-    def healthy() -> bool:
-        with closing(socket.socket(socket.AF_UNIX)) as connection, connection.makefile("rw") as talk:
-            connection.connect(admin)
-            talk.write(
-                "GET /stats?filter=cluster.nlp.membership_healthy HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-            )
-            talk.flush()
-            return "membership_healthy: 2" in talk.read()
-
-    mesh.until(healthy)
-
-
-def test_a_killed_replica_is_replaced_and_its_neighbour_serves_meanwhile(mesh: RunningMesh, client: Client) -> None:
-    """What was being computed is retried: the methods have no side effects."""
-    with callers(client, 4) as answered:
-        mesh.until(lambda: answered[0] > 20)
-        after = send(mesh, signal.SIGKILL, f"listen unix:{mesh.runtime}/nlp-0.sock")
-        mesh.until_line(r"nlp-0.*SIGKILL.*starts again", after=after)
-        before = answered[0]
-        mesh.until(lambda: answered[0] > before + 50)
-        mesh.until_line(r"nlp-0.*all-minilm-l6-v2@1 is ready", after=after)
-        until_both_serve(mesh)
-
-
-def test_a_terminated_replica_loses_no_call(mesh: RunningMesh, client: Client) -> None:
-    with callers(client, 8):
-        until_both_serve(mesh)
-        after = send(mesh, signal.SIGTERM, f"listen unix:{mesh.runtime}/nlp-1.sock")
-        mesh.until_line(r"nlp-1.*is draining", after=after)
-        mesh.until_line(r"nlp-1.*all-minilm-l6-v2@1 is ready", after=after, seconds=60)
-
-
-def test_a_killed_envoy_is_back_within_seconds(mesh: RunningMesh, client: Client) -> None:
-    send(mesh, signal.SIGKILL, "envoy.json")
-    mesh.until(lambda: _answers(client), seconds=5)
-
-
-def _answers(client: Client) -> bool:
-    try:
-        client.nlp.Embed(EmbedRequest(texts=["back?"]), timeout=2)
-    except grpc.RpcError:
-        return False
-    return True

@@ -30,7 +30,7 @@ from ortmesh.models.v1.models_pb2 import ListModelsRequest, ModelState
 from ortmesh.serving.add import add
 from ortmesh.serving.cards import read_card
 from ortmesh.serving.store import Store
-from tests.mesh.conftest import RunningMesh
+from tests.mesh.conftest import SHORT_DRAIN, RunningMesh
 from tests.mesh.mixed import INFER, infer_request
 from tests.serving import graphs
 
@@ -103,6 +103,9 @@ def serving(store: Store, adapter: str, listen: str, *arguments: str) -> Iterato
     service = Service(store, adapter, listen, *arguments)
     try:
         yield service
+    except BaseException:
+        print("".join(service.said))
+        raise
     finally:
         service.process.kill()
         service.end()
@@ -185,16 +188,14 @@ def test_a_store_that_is_being_written_is_served_whole(small: Store, folder: Pat
     model = (half / "model.onnx").read_bytes()
     (half / "model.onnx").unlink()
     shutil.copytree(half, small.root / ".tmp" / "scale-of-a-process-that-was-killed")
-    x = np.ones((1, 4), np.float32)
+    address, x = f"unix:{folder}/s", np.ones((1, 4), np.float32)
     with being_written(small, folder):
-        for number in (1, 2):
-            address = f"unix:{folder}/{number}.sock"
-            with serving(small, adapter, address) as service:
-                service.until_said(r"scale@\d is ready")
+        for _ in range(2):
+            with serving(small, adapter, address):
+                until(lambda: ModelState.MODEL_STATE_READY in states(address, "scale"))
                 seen = {float(answers(address, "scale", x)[1][0]) for _ in range(100)}
                 assert seen <= {2002.0, 3003.0}, "a graph of one version ran with the weights of another"
                 assert states(address, "half") == []
-    address = f"unix:{folder}/last.sock"
     with serving(small, adapter, address):
         until(lambda: states(address, "scale") == [ModelState.MODEL_STATE_READY] * 5)
         (half / "model.onnx").write_bytes(model)
@@ -267,12 +268,12 @@ def test_a_socket_of_a_killed_service_is_taken_over_and_that_of_a_living_one_is_
 
 def test_a_mesh_that_was_killed_is_started_anew_in_its_folder(small: Store, folder: Path) -> None:
     """However `ortmesh up` ends, its parts end too; a new one need not wait for that."""
-    first = RunningMesh(small.root, folder / "run", "auto")
+    first = RunningMesh(small.root, folder / "run", "auto", **SHORT_DRAIN)
     first.until_line(r"^ready in", seconds=START_SECONDS)
     pids = [os.pidfd_open(pid) for pid in first.pids("")]
     first.process.kill()
     first.wait()
-    second = RunningMesh(small.root, folder / "run", "auto")
+    second = RunningMesh(small.root, folder / "run", "auto", **SHORT_DRAIN)
     try:
         second.until_line(r"^ready in", seconds=START_SECONDS)
         assert answers(second.address, "doubler", np.ones((1, 4), np.float32))[1].tolist() == [2, 2, 2, 2]
@@ -281,4 +282,3 @@ def test_a_mesh_that_was_killed_is_started_anew_in_its_folder(small: Store, fold
             os.close(pid)
     finally:
         assert second.stop() == 0
-        print("\n".join(second.lines))

@@ -150,3 +150,29 @@ def counts_down(folder: Path) -> Path:
         helper.make_node("Loop", ["", "yes", "whole"], ["y"], body=body),
     ]
     return write(folder, nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])], {"yes": np.array(True)})
+
+
+def hungry(folder: Path) -> Path:
+    """y = x, rows of four, by way of 4 MiB a row, twice over."""
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "last"], ["column"]),
+        helper.make_node("Expand", ["column", "wide"], ["many"]),
+        helper.make_node("Neg", ["many"], ["turned"]),
+        helper.make_node("ReduceMin", ["turned"], ["lowest"], axes=[2], keepdims=0),
+        helper.make_node("Neg", ["lowest"], ["y"]),
+    ]
+    weights = {"last": np.array([2], np.int64), "wide": np.array([1, 1, 262_144], np.int64)}
+    return write(folder, nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])], weights)
+
+
+def heavy(folder: Path, megabytes: int) -> Path:
+    """y = x + the row of w that x begins with, where w has so many megabytes."""
+    nodes = [
+        helper.make_node("Gather", ["x", "zero"], ["begin"], axis=1),
+        helper.make_node("Cast", ["begin"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["w", "place"], ["row"]),
+        helper.make_node("Add", ["x", "row"], ["y"]),
+    ]
+    rows = np.random.default_rng(0).random((megabytes * 62_500, 4), np.float32)
+    weights = {"w": rows, "zero": np.array(0, np.int64)}
+    return write(folder, nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])], weights)

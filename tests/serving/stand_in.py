@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,7 +24,8 @@ MODEL = bytes(range(256)) * 4096
 
 class StandIn(ThreadingHTTPServer):
     """`files` by their path; `broken[path]` lists after how many bytes the next answers break off, `refused[path]`
-    with which status they are refused. `requests` has (method, path, Range header) of each request."""
+    with which status they are refused, `held[path]` after how many bytes they wait until `go_on` is set. `requests`
+    has (method, path, Range header) of each request."""
 
     daemon_threads = True
 
@@ -32,7 +34,14 @@ class StandIn(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.broken: dict[str, list[int]] = {}
         self.refused: dict[str, list[int]] = {}
+        self.held: dict[str, int] = {}
+        self.go_on = threading.Event()
         self.requests: list[tuple[str, str, str | None]] = []
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Callers that were interrupted or killed are what some tests are about."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     @property
     def url(self) -> str:
@@ -83,7 +92,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             broken = self.server.broken.get(self.path)
-            self.wfile.write(content[start : start + broken.pop(0) if broken else None])
+            body_of_answer = content[start : start + broken.pop(0) if broken else None]
+            held = self.server.held.get(self.path, 0)
+            with suppress(ConnectionError):  # whoever asked was killed
+                self.wfile.write(body_of_answer[:held])
+                if held:
+                    self.server.go_on.wait(30)
+                self.wfile.write(body_of_answer[held:])
             if broken is not None:
                 self.close_connection = True
 

@@ -196,7 +196,8 @@ async def test_an_illegal_access_takes_one_model_away_for_a_moment(models: Model
 async def test_restarts_come_later_and_later_until_one_succeeds(
     models: Models, faults: Faults, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slot, "LONGEST_RESTART_SECONDS", 0.8)
+    monkeypatch.setattr(slot, "FIRST_RESTART_SECONDS", 0.1)
+    monkeypatch.setattr(slot, "LONGEST_RESTART_SECONDS", 0.4)
     tried: list[float] = []
     model, opening = models.find("double"), faults.open
 
@@ -216,7 +217,7 @@ async def test_restarts_come_later_and_later_until_one_succeeds(
         await ask(models, "double", call)
     await until(models, lambda: model.state == "READY")
     waits = [after - before for before, after in itertools.pairwise(tried)]
-    for wait, least in zip(waits, (0.4, 0.8, 0.8, 0.8), strict=True):
+    for wait, least in zip(waits, (0.2, 0.4, 0.4, 0.4), strict=True):
         assert least <= wait < least + 2
     assert await ask(models, "double", call) == [[2, 2, 2, 2]]
 
@@ -236,6 +237,26 @@ async def test_a_model_of_several_executors_starts_all_of_them_anew(tmp_path: Pa
         await asyncio.gather(*(ask(models, "double", call) for _ in range(20)))
         threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("executor-double")]
         assert sorted(threads) == ["executor-double@1-0", "executor-double@1-1"]
+
+
+@pytest.mark.parametrize("others", [True, False], ids=["another model serves", "nothing serves"])
+async def test_a_device_that_stays_away_is_lost_when_nothing_else_serves(
+    models: Models, faults: Faults, call: Call, others: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA refuses a process everything after an illegal access: only a new process helps, so the service ends."""
+    monkeypatch.setattr(slot, "FIRST_RESTART_SECONDS", 0.02)
+    if not others:
+        models._store.remove("other", "1")
+        await until(models, lambda: [model.name for model in models.list()] == ["double"])
+    model = models.find("double")
+    faults.always("double", ILLEGAL_ACCESS)
+    with pytest.raises(ExecutorFailed):
+        await ask(models, "double", call)
+    await until(models, lambda: faults.opened["double"] == 5 or models.lost.is_set())
+    assert models.lost.is_set() is not others
+    assert model.restarting
+    faults.heal("double")
+    await until(models, lambda: model.state == "READY")
 
 
 # The thread

@@ -19,6 +19,7 @@ from ortmesh.client import retry_after_seconds
 from ortmesh.config import ServiceSettings
 from ortmesh.descriptors import oip
 from ortmesh.models.v1 import models_pb2, models_pb2_grpc
+from ortmesh.serving import host
 from ortmesh.serving.host import Host
 from ortmesh.serving.store import Store
 from tests.serving import graphs
@@ -51,12 +52,42 @@ async def channel(
     settings = ServiceSettings(
         family="nlp", address=address, adapter=request.param, store=store.root, drain_seconds=0, grace_seconds=1
     )
-    host = Host(settings, "ortmesh.nlp.v1.NlpService", lambda models: [])
-    await host.start()
-    await host.models.until_loaded()
+    service = Host(settings, "ortmesh.nlp.v1.NlpService", lambda models: [])
+    await service.start()
+    await service.models.until_loaded()
     async with grpc.aio.insecure_channel(address) as made:
         yield made
-    await host.stop()
+    await service.stop()
+
+
+async def test_a_service_whose_device_is_lost_ends_to_be_started_anew(
+    tmp_path: Path, sockets: Path, faults: Faults
+) -> None:
+    store = Store(tmp_path / "store")
+    graphs.double(tmp_path / "double")
+    install(store, tmp_path / "double")
+    faults.devices.add("double")
+    settings = ServiceSettings(
+        family="nlp", address=f"unix:{sockets}/s", store=store.root, drain_seconds=0, grace_seconds=1
+    )
+    serving = asyncio.create_task(host._serve(settings, "ortmesh.nlp.v1.NlpService", lambda models: []))
+    async with grpc.aio.insecure_channel(settings.address) as channel:
+        await ready(channel)
+        faults.always("double", ILLEGAL_ACCESS)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await infer(channel, "double")
+        async with asyncio.timeout(30):
+            assert await serving, "whoever watches it is told by the exit code"
+
+
+async def ready(channel: grpc.aio.Channel) -> None:
+    """Returns once the service says that it is."""
+    async with asyncio.timeout(30):
+        await channel.channel_ready()
+        health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        async for answer in health:
+            if answer.status == SERVING:
+                return
 
 
 async def infer(channel: grpc.aio.Channel, model: str) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -128,3 +129,39 @@ async def test_a_call_that_is_over_gets_no_place(pool: Pool) -> None:
             raise AssertionError
     async with gate.place(Call("/test.Test/Test", pool=pool)):
         pass
+
+
+async def test_work_in_the_pool_keeps_its_place_until_its_thread_is_done(pool: Pool) -> None:
+    """Whoever asked for it may leave at once, but nobody takes the place of what still runs."""
+    gate, call, loop = Gate(1), Call("/test.Test/Test", pool=pool), asyncio.get_running_loop()
+    began, go_on = asyncio.Event(), threading.Event()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(began.set)
+        go_on.wait(10)
+
+    left = asyncio.create_task(gate.in_pool(call, work))
+    await began.wait()
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+    visits = Visits(gate, pool)
+    await visits.come("a1")
+    assert visits.inside == []
+    go_on.set()
+    await visits.leave("a1")
+    assert visits.entered == ["a1"]
+
+
+async def test_work_in_the_pool_that_fails_frees_its_place(pool: Pool) -> None:
+    gate, call = Gate(1), Call("/test.Test/Test", pool=pool)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="invalid literal"):
+            await gate.in_pool(call, int, "a")
+    assert await gate.in_pool(call, int, "7") == 7
+
+
+async def test_work_in_the_pool_of_a_call_that_is_over_does_not_begin(pool: Pool) -> None:
+    gate, over = Gate(1), Call("/test.Test/Test", pool=pool, deadline=-math.inf)
+    with pytest.raises(Expired):
+        await gate.in_pool(over, int, "7")
+    assert await gate.in_pool(Call("/test.Test/Test", pool=pool), int, "7") == 7

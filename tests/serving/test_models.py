@@ -275,3 +275,90 @@ async def test_the_batch_mean_graph_answers_right_under_load(shelf: Store, tmp_p
         many = [{"x": np.full((1, 4), n, np.float32)} for n in range(200)]
         results = await model.many(many, call)
         assert all(not outputs["y"].any() for outputs in results)
+
+
+# What the store does to what serves
+
+
+async def test_when_the_default_version_is_removed_the_newest_that_is_left_answers(
+    models: Models, shelf: Store, tmp_path: Path, call: Call
+) -> None:
+    for version in ("2", "3"):
+        install(shelf, tmp_path / "double", version=version, tasks=["embed"])
+    await until(models, lambda: models.find("double").version == "3")
+    shelf.set_default("double", "1")
+    await until(models, lambda: models.find("double").version == "1")
+    shelf.remove("double", "1")
+    await until(models, lambda: [model.version for model in models.list()] == ["2", "3"])
+    assert models.choose("embed", "", call).version == "3"
+
+
+@pytest.mark.parametrize("nonsense", ["name: [", "", "family: smell\nname: double", "files: {gone.onnx: null}"])
+async def test_a_card_that_is_edited_to_nonsense_leaves_its_model_in_service(
+    models: Models, shelf: Store, call: Call, nonsense: str
+) -> None:
+    """Editors write in several steps, and people make mistakes: neither takes a model away from its callers."""
+    model, path = models.find("double"), shelf.folder("double", "1") / "card.yaml"
+    good = path.read_text()
+    path.write_text(nonsense)
+    await until(models, lambda: "what the store holds now can't be used: " in model.state_reason)
+    assert (await models.choose("embed", "", call)(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
+    path.write_text(good.replace("tasks:", "description: mended\ntasks:"))
+    await until_described(models, "mended")
+    assert models.find("double").state_reason == ""
+    path.write_text(nonsense)
+    await until(models, lambda: "can't be used" in models.find("double").state_reason)
+    shelf.remove("double", "1")
+    call.end()
+    await until(models, lambda: not models.list())
+
+
+async def test_a_graph_that_is_put_in_anothers_place_takes_the_old_ones_place(
+    models: Models, shelf: Store, tmp_path: Path, call: Call
+) -> None:
+    graphs.batch_mean(tmp_path / "other")
+    (tmp_path / "other" / "model.onnx").replace(shelf.folder("double", "1") / "model.onnx")
+    await until(models, lambda: "one at a time" in models.find("double").state_reason)
+    assert (await models.choose("embed", "", call)(ONES, call))["y"].tolist() == [[0, 0, 0, 0]]
+
+
+async def test_a_store_on_a_path_of_any_characters_is_served(tmp_path: Path, call: Call) -> None:
+    store = Store(tmp_path / "Модели und größere $HOME 'quotes' \U0001f408")
+    graphs.double(tmp_path / "double")
+    install(store, tmp_path / "double")
+    async with Models(store, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+        await models.until_loaded()
+        assert (await models.named("double", "", call)(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
+
+
+async def test_links_in_circles_and_out_of_the_store_harm_nobody(shelf: Store, tmp_path: Path, call: Call) -> None:
+    (shelf.root / "loop").symlink_to("loop")
+    (shelf.root / "double" / "2").symlink_to("2")
+    (shelf.root / "itself").symlink_to(".")
+    (shelf.root / "root").symlink_to("/")
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+        await models.until_loaded()
+        assert [model.name for model in models.list()] == ["double"]
+        await asyncio.to_thread(install, shelf, tmp_path / "double", "late")
+        await until(models, lambda: any(model.name == "late" and model.state == "READY" for model in models.list()))
+
+
+# Memory that is not there
+
+
+async def test_a_model_for_which_there_is_no_memory_is_tried_again(
+    shelf: Store, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reason is told meanwhile, and the others serve."""
+    monkeypatch.setattr("ortmesh.serving.slot.LONGEST_RESTART_SECONDS", 0.2)
+    monkeypatch.setattr("ortmesh.serving.loaded.free_bytes", lambda: free)
+    free = 500_000.0
+    graphs.heavy(tmp_path / "heavy", 1)
+    install(shelf, tmp_path / "heavy", name="heavy")
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+        await until(models, lambda: models.find("heavy").state == "FAILED")
+        assert models.find("heavy").state_reason == "its files have 1 MB, and 0.5 MB of memory are free"
+        await until(models, lambda: models.find("double").state == "READY")
+        assert (await models.named("double", "", call)(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
+        free = 5_000_000
+        await until(models, lambda: models.find("heavy").state == "READY")

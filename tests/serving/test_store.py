@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,9 @@ async def test_watcher_is_not_woken_by_what_is_not_installed_yet(store: Store) -
         'description: "\\ud800"',
         'preprocessing: {a: !!binary "/w=="}',
         "preprocessing: &a {a: *a}",
+        "preprocessing: {a: &a [1,1,1,1,1,1,1,1,1]"
+        + "".join(f", {b}: &{b} [{f'*{a},' * 9}]" for a, b in pairwise("abcdefghijk"))
+        + "}",
         "labels: ../../../etc/passwd",
         "graph: /etc/passwd",
         "description: " + "x" * 2_000_000,
@@ -253,6 +257,25 @@ def test_a_bad_card_is_a_problem_of_its_own(tmp_path: Path, line: str) -> None:
         (folder / "card.yaml").write_text(f"name: {name}\nfamily: nlp\n" + (line if name == "bad" else ""))
     assert [card.name for card, _ in store.cards()] == ["good"]
     assert list(store.problems) == [tmp_path / "bad" / "1"]
+
+
+def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path: Path) -> None:
+    store = Store(tmp_path / "models")
+    install(store, "good")
+    for name in ("defaults.json", "bad/1/card.yaml", "robbed/1/model.onnx"):
+        (store.root / name).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(store.root / name)
+    assert [each.name for each, _ in store.cards()] == ["good"]
+    assert fingerprint(store.root)
+
+
+def test_what_is_installed_can_be_read_by_all_and_written_over_by_nobody(store: Store) -> None:
+    """But its card can be edited, and the version removed."""
+    folder = install(store)
+    assert oct((folder / "model.onnx").stat().st_mode)[-3:] == "444"
+    assert oct((folder / "card.yaml").stat().st_mode)[-3:] == "644"
+    store.remove("cat", "1")
+    assert hidden(store, ".tmp") == []
 
 
 def test_links_in_a_circle_and_deep_defaults_are_lived_with(tmp_path: Path) -> None:

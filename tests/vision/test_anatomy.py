@@ -39,9 +39,10 @@ def exif_segments(count: int) -> bytes:
     return jpeg_with((b"\xff\xe1" + struct.pack(">H", 60_008) + b"Exif\0\0" + bytes(60_000)) * count)
 
 
-def tiff(*tags: tuple[int, int, int, int], order: str = "<") -> bytes:
+def tiff(*tags: tuple[int, int, int, int], magic: bytes = b"II*\0") -> bytes:
     """A TIFF of one directory with tags (tag, type, count, value), and eight megabytes of nothing behind it."""
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    order = "<" if magic.startswith(b"II") else ">"
+    head = magic + struct.pack(f"{order}IH", 8, len(tags))
     return head + b"".join(struct.pack(f"{order}HHII", *each) for each in tags) + bytes(8_000_000)
 
 
@@ -71,7 +72,13 @@ MONSTERS: Mapping[str, tuple[Callable[[], bytes], str]] = {
     "TIFF of numbers": (lambda: tiff((258, 3, 2_500_000, 8)), "2,000,000 values"),
     "TIFF of fractions": (lambda: tiff((282, 5, 100_000, 8)), "2,000,000 values"),
     "TIFF of tags": (lambda: tiff(*[(number, 4, 1000, 8) for number in range(3000)]), "2,000,000 values"),
-    "TIFF of Motorola's": (lambda: tiff((273, 4, 1_900_000, 8), (279, 4, 1_900_000, 8), order=">"), "2,000,000 values"),
+    "TIFF of Motorola's": (
+        lambda: tiff((273, 4, 1_900_000, 8), (279, 4, 1_900_000, 8), magic=b"MM\0*"),
+        "2,000,000 values",
+    ),
+    "TIFF of Motorola's with a swapped head": (lambda: tiff((282, 5, 100_000, 8), magic=b"MM*\0"), "2,000,000 values"),
+    "TIFF of Intel's with a swapped head": (lambda: tiff((282, 5, 100_000, 8), magic=b"II\0*"), "2,000,000 values"),
+    "TIFF that says it is big": (lambda: tiff((282, 5, 100_000, 8), magic=b"MM\0+"), "2,000,000 values"),
     "TIFF in a TIFF": (tiff_in_tiff, "2,000,000 values"),
     "BMP of runs": (lambda: bmp(5_000_000), "run-length encoded"),
 }

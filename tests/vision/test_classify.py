@@ -16,6 +16,7 @@ from ortmesh.serving.needs import read_lines, settings
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision.centre import centre_of
 from ortmesh_vision.classify import Classify, best
+from ortmesh_vision.decoder import Decoder
 from ortmesh_vision.pictures import Picture, read_picture
 from ortmesh_vision.settings import Centre
 from tests.vision.samples import encoded, photo, quadrants
@@ -41,14 +42,14 @@ def request(image: vision_pb2.Image, **fields: object) -> vision_pb2.ClassifyReq
 )
 async def test_photographs_are_named(name: str, expected: set[str], least: float, models: Models, call: Call) -> None:
     """The best label is what a person sees."""
-    response = await Classify(models)(request(photo(name)), call)
+    response = await Classify(models, Decoder())(request(photo(name)), call)
     assert response.labels[0].name in expected
     assert response.labels[0].score > least
 
 
 @session_loop
 async def test_the_answer_says_who_answered_and_what_was_read(models: Models, call: Call) -> None:
-    response = await Classify(models)(request(photo("coffee.png")), call)
+    response = await Classify(models, Decoder())(request(photo("coffee.png")), call)
     assert (response.model.name, response.model.version) == ("efficientnet-lite0", "1")
     assert response.image == vision_pb2.ImageInfo(width=600, height=400, frames=1)
     assert len(response.labels) == 5
@@ -72,13 +73,13 @@ async def test_how_a_picture_is_sent_does_not_matter(models: Models, call: Call)
         ),
         encoded(whole.image.transpose(Image.Transpose.ROTATE_90), exif=exif),
     ]
-    answers = [await Classify(models)(request(picture), call) for picture in pictures]
+    answers = [await Classify(models, Decoder())(request(picture), call) for picture in pictures]
     assert all(answer == answers[0] for answer in answers)
 
 
 @session_loop
 async def test_all_labels_have_scores_that_sum_to_one(models: Models, call: Call) -> None:
-    response = await Classify(models)(request(photo("rocket.jpg"), max_results=1000), call)
+    response = await Classify(models, Decoder())(request(photo("rocket.jpg"), max_results=1000), call)
     scores = [label.score for label in response.labels]
     assert len({label.index for label in response.labels}) == 1000
     assert scores == sorted(scores, reverse=True)
@@ -87,7 +88,7 @@ async def test_all_labels_have_scores_that_sum_to_one(models: Models, call: Call
 
 @session_loop
 async def test_models_are_chosen_by_name(models: Models, call: Call) -> None:
-    classify = Classify(models)
+    classify = Classify(models, Decoder())
     named = await classify(request(photo("coffee.png"), model="efficientnet-lite0@1", max_results=1), call)
     assert [label.name for label in named.labels] == ["espresso"]
     with pytest.raises(NotFound, match="efficientnet-lite0"):
@@ -103,7 +104,7 @@ async def test_a_file_of_labels_that_is_missing_is_named(
     model = models.find("efficientnet-lite0")
     monkeypatch.setattr(model, "card", model.card.model_copy(update={"labels": "none.txt"}))
     with pytest.raises(ModelFailed, match=r"efficientnet-lite0@1.*'none\.txt'.*missing"):
-        await Classify(models)(request(photo("coffee.png")), call)
+        await Classify(models, Decoder())(request(photo("coffee.png")), call)
 
 
 @session_loop
@@ -112,14 +113,14 @@ async def test_a_model_without_labels_answers_with_numbers(
 ) -> None:
     model = models.find("efficientnet-lite0")
     monkeypatch.setattr(model, "card", model.card.model_copy(update={"labels": None}))
-    first = (await Classify(models)(request(photo("coffee.png")), call)).labels[0]
+    first = (await Classify(models, Decoder())(request(photo("coffee.png")), call)).labels[0]
     assert first.name == str(first.index)
 
 
 @session_loop
 async def test_a_bad_picture_is_named_by_its_field(models: Models, call: Call) -> None:
     with pytest.raises(BadInput, match=r"^image\.encoded: "):
-        await Classify(models)(request(vision_pb2.Image(encoded=b"hello")), call)
+        await Classify(models, Decoder())(request(vision_pb2.Image(encoded=b"hello")), call)
 
 
 def test_labels_come_best_first_and_equal_ones_by_index() -> None:

@@ -14,6 +14,7 @@ from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.serving.warmup import Mode
 from ortmesh.vision.v1 import vision_pb2
+from ortmesh_vision.decoder import Decoder
 from ortmesh_vision.detect import Detect
 from ortmesh_vision.detect_input import view_size
 from ortmesh_vision.settings import Detector
@@ -36,7 +37,7 @@ def astronaut(side: int = 512) -> Image.Image:
 
 
 async def detect(models: Models, call: Call, image: vision_pb2.Image, **fields: float) -> vision_pb2.DetectResponse:
-    return await Detect(models)(vision_pb2.DetectRequest(image=image, **fields), call)  # type: ignore[arg-type]
+    return await Detect(models, Decoder())(vision_pb2.DetectRequest(image=image, **fields), call)  # type: ignore[arg-type]
 
 
 def rectangle(box: Box) -> Rectangle:
@@ -176,7 +177,7 @@ async def test_a_bad_picture_is_named_by_its_field(models: Models, call: Call) -
 
 async def test_an_unknown_model_is_answered_with_near_ones(models: Models, call: Call) -> None:
     with pytest.raises(NotFound, match="centerface"):
-        await Detect(models)(vision_pb2.DetectRequest(model="centreface", image=photo("camera.png")), call)
+        await Detect(models, Decoder())(vision_pb2.DetectRequest(model="centreface", image=photo("camera.png")), call)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def maps(*cells: tuple[int, int, float]) -> Tensors:
     made["landmarks"] += np.array([0.5, 0.25, 1, 0], np.float32)[None, :, None, None]
     for row, column, score in cells:
         made["scores"][0, 0, row, column] = score
-    return made  # type: ignore[return-value]
+    return made
 
 
 def found(*cells: tuple[int, int, float], min_score: float = 0.5, count: int = 10) -> Things:

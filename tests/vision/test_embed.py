@@ -14,6 +14,7 @@ from ortmesh.errors import BadInput, Expired
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.vision.v1 import vision_pb2
+from ortmesh_vision.decoder import Decoder
 from ortmesh_vision.embed import Embed, check
 from tests.vision.samples import SKIMAGE, encoded, photo
 
@@ -31,7 +32,7 @@ async def test_like_pictures_are_close_and_unlike_ones_far(models: Models, call:
     request = vision_pb2.EmbedRequest(
         images=[photo("chelsea.png"), encoded(part, "JPEG"), photo("coffee.png"), photo("rocket.jpg")]
     )
-    close = vectors(await Embed(models)(request, call))
+    close = vectors(await Embed(models, Decoder())(request, call))
     cosines = close @ close.T
     assert cosines[0, 1] > 0.85
     assert cosines[np.triu_indices(4, 1)][1:].max() < 0.4
@@ -39,7 +40,7 @@ async def test_like_pictures_are_close_and_unlike_ones_far(models: Models, call:
 
 
 async def test_the_answer_says_dimension_and_length(models: Models, call: Call) -> None:
-    response = await Embed(models)(vision_pb2.EmbedRequest(images=[photo("coffee.png")]), call)
+    response = await Embed(models, Decoder())(vision_pb2.EmbedRequest(images=[photo("coffee.png")]), call)
     embedding = response.results[0].embedding
     assert (response.model.name, embedding.dimension, embedding.normalized) == ("efficientnet-lite0", 1280, True)
     assert len(embedding.values) == 1280
@@ -48,15 +49,15 @@ async def test_the_answer_says_dimension_and_length(models: Models, call: Call) 
 
 async def test_a_picture_among_others_gets_the_vector_that_it_gets_alone(models: Models, call: Call) -> None:
     names = ["chelsea.png", "coffee.png", "rocket.jpg", "camera.png"] * 8
-    together = vectors(await Embed(models)(vision_pb2.EmbedRequest(images=map(photo, names)), call))
+    together = vectors(await Embed(models, Decoder())(vision_pb2.EmbedRequest(images=map(photo, names)), call))
     for index in (0, 13, 31):
-        alone = await Embed(models)(vision_pb2.EmbedRequest(images=[photo(names[index])]), call)
+        alone = await Embed(models, Decoder())(vision_pb2.EmbedRequest(images=[photo(names[index])]), call)
         assert together[index] == pytest.approx(vectors(alone)[0], abs=1e-4)
 
 
 async def test_a_bad_picture_spares_the_others(models: Models, call: Call) -> None:
     request = vision_pb2.EmbedRequest(images=[photo("coffee.png"), TEXT, vision_pb2.Image(), photo("coffee.png")])
-    results = (await Embed(models)(request, call)).results
+    results = (await Embed(models, Decoder())(request, call)).results
     assert [result.WhichOneof("outcome") for result in results] == ["embedding", "error", "error", "embedding"]
     assert results[0].embedding == results[3].embedding
     assert [result.error.code for result in results[1:3]] == [3, 3]
@@ -65,19 +66,19 @@ async def test_a_bad_picture_spares_the_others(models: Models, call: Call) -> No
 
 
 async def test_pictures_that_are_all_bad_each_get_their_error(models: Models, call: Call) -> None:
-    results = (await Embed(models)(vision_pb2.EmbedRequest(images=[TEXT, TEXT]), call)).results
+    results = (await Embed(models, Decoder())(vision_pb2.EmbedRequest(images=[TEXT, TEXT]), call)).results
     assert [result.error.code for result in results] == [3, 3]
 
 
 async def test_a_single_bad_picture_fails_the_call(models: Models, call: Call) -> None:
     with pytest.raises(BadInput, match=r"^images\[0\]\.encoded: "):
-        await Embed(models)(vision_pb2.EmbedRequest(images=[TEXT]), call)
+        await Embed(models, Decoder())(vision_pb2.EmbedRequest(images=[TEXT]), call)
 
 
 async def test_a_call_that_is_over_fails_as_a_whole(models: Models, call: Call) -> None:
     call.deadline = -math.inf
     with pytest.raises(Expired):
-        await Embed(models)(vision_pb2.EmbedRequest(images=[photo("coffee.png")] * 3), call)
+        await Embed(models, Decoder())(vision_pb2.EmbedRequest(images=[photo("coffee.png")] * 3), call)
 
 
 @pytest.mark.parametrize("count", [0, 33])
@@ -93,7 +94,11 @@ async def test_an_unknown_encoding_is_refused() -> None:
 
 async def test_bytes_hold_the_same_numbers(models: Models, call: Call) -> None:
     answers = {
-        encoding: (await Embed(models)(vision_pb2.EmbedRequest(images=[photo("coffee.png")], encoding=encoding), call))
+        encoding: (
+            await Embed(models, Decoder())(
+                vision_pb2.EmbedRequest(images=[photo("coffee.png")], encoding=encoding), call
+            )
+        )
         .results[0]
         .embedding
         for encoding in (

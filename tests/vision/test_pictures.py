@@ -172,6 +172,15 @@ def test_counting_millions_of_frames_ends_soon() -> None:
     assert time.process_time() - start < 2
 
 
+def test_counting_stops_in_a_frame_of_millions_of_blocks() -> None:
+    """Its pixels are there; the blocks behind them are empty talk."""
+    pixel = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01"
+    head = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + bytes(6)
+    start = time.process_time()
+    assert read(head + pixel + b"\x01\x00" * 15_000_000 + b"\x00;").frames == 1
+    assert time.process_time() - start < 1
+
+
 # Upright
 
 STORED = {

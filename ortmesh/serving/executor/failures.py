@@ -44,6 +44,12 @@ def failure_of(error: Exception, *, on_device: bool) -> OrtmeshError:
     return ExecutorFailed("the model failed on this request")
 
 
+def is_of_device(error: BaseException) -> bool:
+    """True when it says that a device failed. After an illegal access CUDA refuses its process everything."""
+    text = str(error)
+    return bool(_DEVICE.search(text)) and not _MEMORY.search(text)
+
+
 def readable(error: BaseException) -> str:
     """The first line of a runtime's error, without its prefix, source paths, folders and addresses."""
     text = str(error).strip() or type(error).__name__

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 ARENAS = {"CPUExecutionProvider": "cpu:0", "CUDAExecutionProvider": "gpu:0"}
 """ONNX Runtime's names for the memory of providers: an arena that keeps its peak until it is told to shrink."""
 SILENT = 4
-"""Only what is fatal is logged: the run that shrinks is ended on purpose, and ONNX Runtime calls that an error."""
+"""Only what is fatal is logged by ONNX Runtime itself: what fails is raised, and most of it is a caller's mistake."""
 
 
 class InterruptibleSession:
@@ -26,6 +26,7 @@ class InterruptibleSession:
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
         self._options = onnxruntime.RunOptions()
+        self._options.log_severity_level = SILENT
         self._shrinking = onnxruntime.RunOptions()
         self._shrinking.terminate = True
         self._shrinking.log_severity_level = SILENT

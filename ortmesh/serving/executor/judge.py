@@ -10,6 +10,9 @@ from ortmesh.serving.executor.failures import ExecutorBroken, failure_of, readab
 
 log = logging.getLogger(__name__)
 
+Prove = Callable[[], BaseException | None]
+"""Computes a sample that was computed before; what goes wrong with it, None when nothing does."""
+
 PROOF_AFTER = 5
 """So many failures in a row, and the executor must show that it can compute at all."""
 
@@ -21,16 +24,15 @@ class Judge:
     callers are wrong, however many they are, and nobody can have a model restarted by sending nonsense.
     """
 
-    def __init__(self, *, on_device: bool, prove: Callable[[], BaseException | None] | None) -> None:
+    def __init__(self, *, on_device: bool) -> None:
         self._on_device = on_device
-        self._prove = prove
         self._in_a_row = 0
 
     def succeeded(self) -> None:
         """A run ended well."""
         self._in_a_row = 0
 
-    def failed(self, error: Exception) -> OrtmeshError:
+    def failed(self, error: Exception, prove: Prove) -> OrtmeshError:
         """What the caller of the one failed item gets. Logs what is no fault of the caller's.
 
         ExecutorBroken when the device failed, or when the sample fails too.
@@ -42,12 +44,7 @@ class Judge:
             self._in_a_row += 1
         if self._in_a_row >= PROOF_AFTER:
             self._in_a_row = 0
-            self._must_compute(error)
+            wrong = prove()
+            if wrong is not None and not isinstance(wrong, Cancelled):
+                raise ExecutorBroken(f"every request fails, a sample that it computed before too: {readable(wrong)}")
         return failure
-
-    def _must_compute(self, error: Exception) -> None:
-        wrong = self._prove() if self._prove is not None else None
-        if wrong is not None and not isinstance(wrong, Cancelled):
-            raise ExecutorBroken(
-                f"every request fails, a sample that it computed before too: {readable(wrong)}"
-            ) from error

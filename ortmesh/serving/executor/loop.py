@@ -33,15 +33,17 @@ def serve(pile: Pile, run: Run, limit: int, turn: Turn, holder: Holder) -> None:
 
 def _run(items: Sequence[Item], run: Run, turn: Turn) -> int:
     """Runs items, which have all ended then; how many bytes they were."""
+    nbytes = 0
     turn.begin(items)
     try:
         run(items)
     finally:
         turn.end()
         for item in items:
+            nbytes += item.nbytes
             if not item.done:
                 item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
-    return sum(item.nbytes for item in items)
+    return nbytes
 
 
 def one_by_one(items: Sequence[Item], run: Run, error: Exception) -> None:

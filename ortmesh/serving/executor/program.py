@@ -63,7 +63,7 @@ class ProgramExecutor:
         self._meter = meter
         self._proof = proof
         on_device = program.provider != "CPUExecutionProvider"
-        self._judge = Judge(on_device=on_device, prove=self._prove if proof is not None else None)
+        self._judge = Judge(on_device=on_device)
         self._turn = Turn(sessions)
         self._holder = (resident or Resident()).holder(sessions.shrink)
 
@@ -88,14 +88,15 @@ class ProgramExecutor:
             if len(items) > 1 or items[0].done:
                 one_by_one(items, self.run, error)
             elif is_wanted(items[0]):
-                items[0].fail(self._judge.failed(error))
+                items[0].fail(self._judge.failed(error, self._prove))
             return
         self._judge.succeeded()
         self._meter.batch(sum(item.rows for item in items), 0.0, time.perf_counter() - started)
 
     def _prove(self) -> BaseException | None:
-        """What goes wrong with the sample that it has computed before; None when nothing does."""
-        assert self._proof is not None
+        """What goes wrong with the sample that it has computed before; None when nothing does, or there is none."""
+        if self._proof is None:
+            return None
         sample = Capture()
         try:
             self._program.run([Item(self._proof, answer=sample, owner=sample, deadline=math.inf)])

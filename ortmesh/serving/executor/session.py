@@ -42,7 +42,7 @@ class SessionExecutor:
         self._bound = _needs_binding(session, signature)
         self._proof = proof
         on_device = session.get_providers()[0] != "CPUExecutionProvider"
-        self._judge = Judge(on_device=on_device, prove=self._prove if proof is not None else None)
+        self._judge = Judge(on_device=on_device)
         self._turn = Turn(session)
         self._holder = (resident or Resident()).holder(session.shrink)
         self.on_alone: Callable[[str], None] = lambda reason: None
@@ -72,7 +72,7 @@ class SessionExecutor:
             if len(items) > 1:
                 one_by_one(items, self.run, error)
             elif is_wanted(items[0]):
-                items[0].fail(self._judge.failed(error))
+                items[0].fail(self._judge.failed(error, self._prove))
         else:
             self._judge.succeeded()
             for item, outputs in zip(items, pieces, strict=True):
@@ -114,8 +114,9 @@ class SessionExecutor:
         return np.take(array, range(start, start + rows), axis=axis)
 
     def _prove(self) -> BaseException | None:
-        """What goes wrong with the sample that it has computed before; None when nothing does."""
-        assert self._proof is not None
+        """What goes wrong with the sample that it has computed before; None when nothing does, or there is none."""
+        if self._proof is None:
+            return None
         feeds = dict(self._proof)
         try:
             self._run_bound(feeds) if self._bound else self._run(feeds)

@@ -35,6 +35,11 @@ def choose_providers(runtime: Runtime, available: Sequence[str]) -> list[str]:
     return [*(name for name in wanted if name != PROVIDERS["cpu"]), PROVIDERS["cpu"]]
 
 
+def has_device() -> bool:
+    """True when ONNX Runtime can compute elsewhere than on the CPU here."""
+    return any(PROVIDERS[name] in onnxruntime.get_available_providers() for name in ("cuda", "tensorrt"))
+
+
 def providers_of(runtime: Runtime) -> list[str]:
     """The providers for a card on this machine."""
     return choose_providers(runtime, onnxruntime.get_available_providers())

@@ -44,8 +44,7 @@ class Turn:
 
     def end(self) -> None:
         """Nothing is computed any more."""
-        with self._lock:
-            self._items = None
+        self._items = None  # without the lock: whoever interrupts too late is undone by `begin`
 
     def interrupt(self) -> None:
         """Ends the run in progress, whoever waits for it, and all later ones: the executor is not needed any more."""

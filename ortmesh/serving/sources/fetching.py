@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ Fetch = Callable[[Source, Path, Progress], Archive | Files]
 """`fetch(source, folder, progress)`: brings the source into `folder`, which belongs to this source alone and
 survives a broken-off try. A file that is there already, whole and with the right sum, is not fetched again."""
 
+FULL = re.compile(r"No space left|File too large|Disk quota exceeded")
+"""What the system tells a command that runs beside us of a full disk: its output is all that we see of it."""
 ATTEMPTS = 5
 FIRST_DELAY_SECONDS = 0.5
 

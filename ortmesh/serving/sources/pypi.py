@@ -11,7 +11,7 @@ from ortmesh.serving.cards import Source
 from ortmesh.serving.child import run
 from ortmesh.serving.digests import matches
 from ortmesh.serving.faults import DiskFull, IndexUnreachable, PullError, SourceMissing, disk_errors
-from ortmesh.serving.sources.fetching import Archive, Progress, Step, body
+from ortmesh.serving.sources.fetching import FULL, Archive, Progress, Step, body
 
 REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*")
 PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
@@ -75,7 +75,7 @@ def _reason(requirement: str, log: str) -> PullError | DiskFull:
     """What pip's output means."""
     errors = [line.strip() for line in log.splitlines() if line.startswith("ERROR:")] or log.strip().splitlines()[-3:]
     text = f"pip could not download {requirement}: {' '.join(errors)}"
-    if "No space left" in log:
+    if FULL.search(log):
         return DiskFull(f"no space is left while pip downloads {requirement}")
     if NO_NETWORK.search(log):
         return IndexUnreachable(f"the package index can't be reached for {requirement}; is there a network, a proxy?")

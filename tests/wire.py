@@ -13,8 +13,8 @@ import h2.connection
 import h2.errors
 import h2.events
 
-from tests.mesh.bad import ANSWER_SECONDS
-
+ANSWER_SECONDS = 5.0
+"""How long the other end may be silent."""
 Headers = Sequence[tuple[str, str]]
 USUAL: Headers = (("content-type", "application/grpc"), ("te", "trailers"))
 
@@ -47,7 +47,7 @@ def framed(payload: bytes, *, length: int | None = None, flag: int = 0) -> bytes
     return struct.pack(">BI", flag, len(payload) if length is None else length) + payload
 
 
-def post(address: str, path: str, body: bytes, headers: Headers = ()) -> Heard:
+def post(address: str, path: str | bytes, body: bytes, headers: Headers = ()) -> Heard:
     """Sends one request with exactly this body and waits for how it ends."""
     with connected(address) as caller:
         caller.begin(path, headers)
@@ -58,11 +58,12 @@ def post(address: str, path: str, body: bytes, headers: Headers = ()) -> Heard:
 @contextmanager
 def connected(address: str) -> Iterator[Caller]:
     """A caller on a connection of its own."""
-    with _socket(address) as connection:
+    with open_socket(address) as connection:
         yield Caller(connection)
 
 
-def _socket(address: str) -> socket.socket:
+def open_socket(address: str) -> socket.socket:
+    """A connection to `host:port` or `unix:/path`."""
     if address.startswith("unix:"):
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(ANSWER_SECONDS)
@@ -84,7 +85,7 @@ class Caller:
         self._http.initiate_connection()
         self._flush()
 
-    def begin(self, path: str, headers: Headers = ()) -> None:
+    def begin(self, path: str | bytes, headers: Headers = ()) -> None:
         """Sends the headers."""
         pseudo = ((":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost"))
         self._http.send_headers(1, [*pseudo, *USUAL, *headers])
