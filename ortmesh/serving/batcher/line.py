@@ -14,7 +14,6 @@ from itertools import islice
 
 from ortmesh.serving.types import Item
 
-
 MANY_CALLERS = 1024
 """So many are remembered who have nothing waiting."""
 
