@@ -51,6 +51,7 @@ class Item:
         "group",
         "nbytes",
         "owner",
+        "price",
         "priority",
         "rows",
         "size",
@@ -91,6 +92,8 @@ class Item:
         """`time.monotonic()` seconds; infinite for none."""
         self.priority = priority
         self.caller = caller
+        self.price = 0.0
+        """What it takes of its caller's share; the pile sets it."""
         self.owner = owner
         self.answer = answer
         self.taken = 0.0

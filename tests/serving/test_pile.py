@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ortmesh.errors import Cancelled, Expired, NotReady, Overloaded
-from ortmesh.serving.batcher import Pile, arrival_order
+from ortmesh.serving.batcher import ArrivalOrder, CostAware, Costs, Grid, Pile, Policy
+from ortmesh.serving.batcher.policy import oldest_first
 from ortmesh.serving.types import Item, Owner
 from ortmesh.serving.warmup import Capture
 
@@ -75,6 +76,65 @@ def test_higher_priority_goes_first() -> None:
     pile, normal, urgent = Pile(), item(), item(priority=1)
     pile.submit_many([normal, urgent])
     assert pile.take(1) == [urgent]
+
+
+def test_a_lower_priority_does_not_wait_for_ever() -> None:
+    pile, old, urgent = Pile(), item(), item(priority=1)
+    old.arrival -= 10
+    pile.submit_many([old, urgent])
+    assert pile.take(1) == [old]
+
+
+def test_one_callers_flood_does_not_starve_another() -> None:
+    """Of two callers each second item is the other's, however many the first has sent before."""
+    pile = Pile()
+    flood, few = [item(caller="a") for _ in range(100)], [item(caller="b") for _ in range(5)]
+    pile.submit_many(flood)
+    pile.submit_many(few)
+    taken = [pile.take(1)[0] for _ in range(12)]  # type: ignore[index]
+    assert few == [each for each in taken if each.caller == "b"]
+    assert [each for each in taken if each.caller == "a"] == flood[:7]
+
+
+def test_a_callers_share_is_not_saved_up() -> None:
+    """Who was silent for long gets half from then on, not all until it has caught up."""
+    pile = Pile()
+    pile.submit(item(caller="b"))
+    for _ in range(100):
+        pile.submit(item(caller="a"))
+        pile.take(1)
+    pile.submit_many([item(caller="a") for _ in range(10)])
+    pile.submit_many([item(caller="b") for _ in range(10)])
+    taken = [pile.take(1)[0].caller for _ in range(10)]  # type: ignore[index]
+    assert 4 <= taken.count("a") <= 6
+
+
+def test_a_flood_leaves_room_for_another_caller() -> None:
+    pile = Pile(max_items=100)
+    for _ in range(50):
+        pile.submit(item(caller="a"))
+    with pytest.raises(Overloaded, match="share"):
+        pile.submit(item(caller="a"))
+    for _ in range(25):
+        pile.submit(item(caller="b"))
+
+
+def test_a_long_list_of_callers_is_forgotten_once_they_were_served() -> None:
+    pile = Pile()
+    pile.submit(item(caller="first"))
+    for number in range(5000):
+        pile.submit(item(caller=str(number)))
+        pile.take(1)
+    assert len(pile._waiting._used) < 2048
+
+
+def test_an_item_that_cannot_be_done_in_time_is_not_begun() -> None:
+    """By what the model's runs cost."""
+    costs = Costs(Grid((1,), (1,), {(1, 1): 5.0}))
+    pile, late, good = Pile(policy=CostAware(costs, sized=False)), item(deadline=time.monotonic() + 4), item()
+    pile.submit_many([late, good])
+    assert pile.take(1) == [good]
+    assert isinstance(error_of(late), Expired)
 
 
 def test_cancelled_and_expired_items_are_dropped_before_they_cost() -> None:
@@ -180,16 +240,31 @@ def test_a_maximum_wait_gathers_more() -> None:
     assert pile.take(2) == [first, second]
 
 
-shapes = st.tuples(st.integers(1, 6), st.sampled_from("abc"), st.booleans(), st.integers(0, 2))
+shapes = st.tuples(
+    st.integers(1, 6),
+    st.sampled_from("abc"),
+    st.booleans(),
+    st.integers(0, 2),
+    st.sampled_from(["", "x", "y"]),
+    st.integers(0, 99),
+)
+COST_AWARE = CostAware(
+    Costs(Grid((1, 8), (1, 64), {(b, s): 0.01 + b * s for b in (1, 8) for s in (1, 64)})), sized=True
+)
 
 
-@given(st.lists(shapes, min_size=1, max_size=40), st.integers(1, 8))
+@pytest.mark.parametrize("policy", [ArrivalOrder(), COST_AWARE, CostAware(COST_AWARE.costs, sized=False)])
+@given(described=st.lists(shapes, min_size=1, max_size=40), limit=st.integers(1, 8))
 def test_every_item_is_taken_exactly_once_within_the_limit(
-    described: list[tuple[int, str, bool, int]], limit: int
+    policy: Policy, described: list[tuple[int, str, bool, int, str, int]], limit: int
 ) -> None:
-    items = [item(rows, group=group, solo=solo, priority=priority) for rows, group, solo, priority in described]
-    pile, seen = Pile(), []
-    pile.submit_many(items)
+    items = [
+        item(rows, group=group, solo=solo, priority=priority, caller=caller, size=size)
+        for rows, group, solo, priority, caller, size in described
+    ]
+    pile, seen = Pile(policy=policy), []
+    for each in items:
+        pile.submit(each)
     while len(pile):
         batch = pile.take(limit)
         assert batch
@@ -201,7 +276,9 @@ def test_every_item_is_taken_exactly_once_within_the_limit(
 
 
 @given(st.lists(shapes, min_size=1, max_size=40), st.integers(1, 8))
-def test_within_a_batch_the_order_of_arrival_is_kept(described: list[tuple[int, str, bool, int]], limit: int) -> None:
-    items = [item(rows, group=group, solo=solo, priority=priority) for rows, group, solo, priority in described]
-    chosen = arrival_order(items, limit, 0.0)
+def test_within_a_batch_the_order_of_arrival_is_kept(
+    described: list[tuple[int, str, bool, int, str, int]], limit: int
+) -> None:
+    items = [item(rows, group=group, solo=solo, priority=priority) for rows, group, solo, priority, *_ in described]
+    chosen = oldest_first(items, limit, time.monotonic())
     assert chosen == sorted(set(chosen))

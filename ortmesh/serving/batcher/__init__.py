@@ -3,7 +3,8 @@
 It knows neither asyncio, gRPC nor ONNX Runtime.
 """
 
+from ortmesh.serving.batcher.costs import Costs, Grid
 from ortmesh.serving.batcher.pile import Pile
-from ortmesh.serving.batcher.policy import Policy, arrival_order
+from ortmesh.serving.batcher.policy import ArrivalOrder, CostAware, Policy
 
-__all__ = ["Pile", "Policy", "arrival_order"]
+__all__ = ["ArrivalOrder", "CostAware", "Costs", "Grid", "Pile", "Policy"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 
 from ortmesh.errors import Cancelled, Expired, NotReady, Overloaded
-from ortmesh.serving.batcher.policy import Policy, arrival_order
+from ortmesh.serving.batcher.line import Line
+from ortmesh.serving.batcher.policy import ArrivalOrder, Policy
 from ortmesh.serving.types import Item, Meter, NoMeter
 
 WINDOW = 4
@@ -30,24 +30,30 @@ class Pile:
         max_items: int = 2048,
         max_bytes: int = 256 * 1024 * 1024,
         max_wait_seconds: float = 0.0,
-        policy: Policy = arrival_order,
+        policy: Policy | None = None,
         meter: Meter | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._max_wait = max_wait_seconds
-        self._policy = policy
+        self._policy = policy or ArrivalOrder()
+        self._clock = clock
         self._meter = meter or NoMeter()
-        self._waiting: deque[Item] = deque()
-        self._bytes = 0
+        self._waiting = Line()
         self._closed = False
         self._refusal = NotReady("the model is being unloaded")
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
-        self._drain = _DrainRate()
+        self._drain = _DrainRate(clock)
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def oldest(self) -> float:
+        """When the item arrived that has waited longest; infinite when none waits."""
+        with self._lock:
+            return min((item.arrival for item in self._waiting), default=math.inf)
 
     def submit(self, item: Item) -> None:
         """Adds an item. Overloaded beyond a bound, with the time the queue needs to drain; NotReady when closed.
@@ -56,14 +62,15 @@ class Pile:
         """
         with self._lock:
             self._admit((item,), item.nbytes)
-            self._waiting.append(item)
+            self._waiting.append(item, self._policy.price(item))
             self._work.notify()
 
     def submit_many(self, items: Sequence[Item]) -> None:
         """Adds all items or none: a page of forty lines does not fail at its thirty-ninth."""
         with self._lock:
             self._admit(items, sum(item.nbytes for item in items))
-            self._waiting.extend(items)
+            for item in items:
+                self._waiting.append(item, self._policy.price(item))
             self._work.notify(len(items))
 
     def take(self, limit: int, wait: float | None = None) -> list[Item] | None:
@@ -88,10 +95,7 @@ class Pile:
         with self._lock:
             self._closed = True
             self._refusal = error or self._refusal
-            abandoned = list(self._waiting) if error is not None else []
-            if abandoned:
-                self._waiting.clear()
-                self._bytes = 0
+            abandoned = self._waiting.clear() if error is not None else []
             self._work.notify_all()
         for item in abandoned:
             item.fail(self._refusal)
@@ -99,17 +103,28 @@ class Pile:
     def _admit(self, items: Sequence[Item], nbytes: int) -> None:
         if self._closed:
             raise NotReady(self._refusal.message, retry_after_seconds=self._refusal.retry_after_seconds)
-        over_items = len(self._waiting) + len(items) > self._max_items
-        over_bytes = self._bytes + nbytes > self._max_bytes and self._waiting
-        if (over_items or over_bytes) and not all(item.owner.admitted for item in items):
+        bound = self._reached(items, nbytes)
+        if bound and not all(item.owner.admitted for item in items):
             self._meter.dropped("overloaded")
-            bound = f"{self._max_items} items" if over_items else f"{self._max_bytes} bytes"
             raise Overloaded(
                 f"the model's queue is full ({bound})", retry_after_seconds=self._drain.seconds(len(self._waiting))
             )
-        self._bytes += nbytes
         for item in items:
             item.owner.admitted = True
+
+    def _reached(self, items: Sequence[Item], nbytes: int) -> str:
+        """The bound that these items would exceed, in words; empty for none."""
+        waiting = self._waiting
+        if len(waiting) + len(items) > self._max_items:
+            return f"{self._max_items} items"
+        if waiting.nbytes + nbytes > self._max_bytes and waiting:
+            return f"{self._max_bytes} bytes"
+        # Dynamic thresholds (Choudhury, Hahne 1998): a caller may hold as much as is still free, so that there is
+        # always room for another. Without identity all callers are one, which may fill the queue.
+        caller = items[0].caller
+        if caller and waiting.of(caller) + len(items) > max(self._max_items - len(waiting), len(items)):
+            return f"a caller's share of {self._max_items} items"
+        return ""
 
     def _wait_for_work(self, until: float | None) -> bool:
         """True when there is work; False when there is none by `until`, or never again."""
@@ -134,14 +149,13 @@ class Pile:
 
     def _choose(self, limit: int) -> tuple[list[Item], list[tuple[Item, BaseException]]]:
         """(the batch, what was dropped), both removed from the pile. Called with the lock held."""
-        now = time.monotonic()
-        window = list(islice(self._waiting, WINDOW * limit))
-        dropped = [(item, error) for item in window if (error := _unwanted(item, now)) is not None]
+        now = self._clock()
+        window = self._waiting.first(WINDOW * limit)
+        dropped = [(item, error) for item in window if (error := self._unwanted(item, now)) is not None]
         gone = {id(item) for item, _ in dropped}
         alive = [item for item in window if id(item) not in gone] if gone else window
-        indices = self._policy(alive, limit, now) if alive else []
-        chosen = [alive[index] for index in indices]
-        self._remove(window, gone, chosen, prefix=not gone and indices == list(range(len(indices))))
+        chosen = [alive[index] for index in self._policy.choose(alive, limit, now)] if alive else []
+        self._waiting.take(window, chosen, [item for item, _ in dropped])
         for item in chosen:
             item.taken = now
             self._meter.queued(now - item.arrival)
@@ -150,33 +164,23 @@ class Pile:
         self._drain.took(len(chosen) + len(dropped), now)
         return chosen, dropped
 
-    def _remove(self, window: list[Item], gone: set[int], chosen: list[Item], prefix: bool) -> None:
-        self._bytes -= sum(item.nbytes for item in chosen)
-        if prefix:
-            for _ in chosen:
-                self._waiting.popleft()
-            return
-        self._bytes -= sum(item.nbytes for item in window if id(item) in gone)
-        gone |= {id(item) for item in chosen}
-        for _ in window:
-            self._waiting.popleft()
-        self._waiting.extendleft(item for item in reversed(window) if id(item) not in gone)
-
-
-def _unwanted(item: Item, now: float) -> BaseException | None:
-    """Why an item is worth no work, or None."""
-    if item.owner.cancelled:
-        return Cancelled("the caller left")
-    if item.deadline <= now:
-        return Expired("the deadline passed while the request waited for the model")
-    return None
+    def _unwanted(self, item: Item, now: float) -> BaseException | None:
+        """Why an item is worth no work, or None."""
+        if item.owner.cancelled:
+            return Cancelled("the caller left")
+        if item.deadline <= now:
+            return Expired("the deadline passed while the request waited for the model")
+        if item.deadline != math.inf and item.deadline <= now + self._policy.seconds(item):
+            return Expired("the deadline would pass while the request is computed")
+        return None
 
 
 class _DrainRate:
     """How many items a second leave the pile, measured over the last seconds."""
 
-    def __init__(self) -> None:
-        self._since = time.monotonic()
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since = clock()
         self._count = 0
         self._rate = 0.0
 
@@ -189,6 +193,6 @@ class _DrainRate:
 
     def seconds(self, waiting: int) -> float:
         """How long the waiting items need at the measured rate; a second while none is known."""
-        elapsed = max(time.monotonic() - self._since, 1e-3)
+        elapsed = max(self._clock() - self._since, 1e-3)
         rate = max(self._rate, self._count / elapsed if elapsed > 0.1 else 0.0)
         return min(max(waiting / rate, 0.01), LONGEST_RETRY_SECONDS) if rate else 1.0

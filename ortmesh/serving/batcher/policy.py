@@ -1,22 +1,78 @@
-"""Which waiting items run next, as one batch: pure functions. Stage: batcher."""
+"""Which waiting items run next, as one batch. Stage: batcher."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
+import numpy as np
+
+from ortmesh.serving.batcher.compose import PRIORITY_WEIGHT, compose
+from ortmesh.serving.batcher.costs import Costs
 from ortmesh.serving.types import Item
 
-Policy = Callable[[Sequence[Item], int, float], list[int]]
-"""(waiting in order of arrival, most rows, now) to the indices that run together, ascending, at least one."""
+LEAST_WAIT = 1e-3
+"""Seconds added to each wait, so that priority counts among items that have just come."""
 
 
-def arrival_order(waiting: Sequence[Item], limit: int, now: float) -> list[int]:
-    """The oldest item of the highest priority, and whatever may share a batch with it, oldest first.
+class Policy(Protocol):
+    """What a pile asks. Called with its lock held: no blocking, no side effects."""
 
-    An item of more rows than the limit runs alone, and so does a solo one. O(waiting) at worst, O(batch) when all
-    items are of one group and one priority.
+    def choose(self, waiting: Sequence[Item], limit: int, now: float) -> list[int]:
+        """The items that run together, at most `limit` rows or one item: ascending indices, at least one."""
+
+    def price(self, item: Item) -> float:
+        """What an item takes of its caller's share."""
+
+    def seconds(self, item: Item) -> float:
+        """How long an item needs at least: one that can't be done in time is not begun."""
+
+
+class ArrivalOrder:
+    """The oldest item and whatever may share a batch with it, oldest first: for a model whose costs are not known."""
+
+    def choose(self, waiting: Sequence[Item], limit: int, now: float) -> list[int]:
+        """O(waiting) at worst, O(batch) when all items are of one group and one priority."""
+        return oldest_first(waiting, limit, now)
+
+    def price(self, item: Item) -> float:
+        """Its rows."""
+        return float(item.rows)
+
+    def seconds(self, item: Item) -> float:
+        """Nobody knows."""
+        return 0.0
+
+
+class CostAware:
+    """Batches of the size that the device likes, of items whose sizes go together."""
+
+    def __init__(self, costs: Costs, *, sized: bool) -> None:
+        """`sized` is False for a model whose items all cost the same: it needs no search."""
+        self.costs = costs
+        self._sized = sized
+
+    def choose(self, waiting: Sequence[Item], limit: int, now: float) -> list[int]:
+        """As `compose` does; for items that all cost the same, the oldest up to the best batch."""
+        if self._sized:
+            return compose(waiting, self.costs, limit, now)
+        return oldest_first(waiting, min(limit, self.costs.best_rows(0)), now)
+
+    def price(self, item: Item) -> float:
+        """The least seconds that it can cost."""
+        return float(self.costs.prices(np.array([item.size]))[0]) * item.rows
+
+    def seconds(self, item: Item) -> float:
+        """Of a run with this item alone."""
+        return self.costs.seconds(item.rows, item.size)
+
+
+def oldest_first(waiting: Sequence[Item], limit: int, now: float) -> list[int]:
+    """The item that has waited longest by its priority, and whatever may share a batch with it, first come first.
+
+    An item of more rows than the limit runs alone, and so does a solo one.
     """
-    first = _oldest_of_highest_priority(waiting)
+    first = _longest_waiting(waiting, now)
     lead = waiting[first]
     if lead.solo or lead.rows >= limit:
         return [first]
@@ -31,9 +87,13 @@ def arrival_order(waiting: Sequence[Item], limit: int, now: float) -> list[int]:
     return sorted(chosen)
 
 
-def _oldest_of_highest_priority(waiting: Sequence[Item]) -> int:
-    best = 0
+def _longest_waiting(waiting: Sequence[Item], now: float) -> int:
+    """Time counts fourfold for each step of priority: the higher goes first, the lower does not wait for ever."""
+    best, longest = 0, -1.0
     for index, item in enumerate(waiting):
-        if item.priority > waiting[best].priority:
-            best = index
+        if index and not item.priority and not waiting[best].priority:
+            continue
+        waited = (max(now - item.arrival, 0.0) + LEAST_WAIT) * PRIORITY_WEIGHT**item.priority
+        if waited > longest:
+            best, longest = index, waited
     return best

@@ -1,0 +1,172 @@
+"""Costs: what one run of a model takes, by its rows and its size; measured, interpolated, learning. Stage: batcher."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+CELLS = 256
+"""Sizes are looked up in at most about so many steps."""
+LEAST_SECONDS = 1e-7
+DISTURBED = 1.2
+"""A batch never costs much more than its halves: a cell that does was measured while something else ran."""
+SPEED, SHAPE, FORGET = 0.05, 0.2, 0.002
+"""Of what a run shows: the weight of the device's speed, the weight of its own cells, and how fast the latter fades, so
+that a bad sample cannot bar a cell for ever."""
+MOST_AT_ONCE = 1.0
+"""A run's surprise is clipped to a factor e: a page fault is no new law."""
+RUNS_A_REFRESH = 8
+"""The table is worked out anew after so many runs (some 40 µs); the device's speed counts at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What was measured: seconds of one run for some rows and sizes. What was not measured is absent."""
+
+    rows: tuple[int, ...]
+    """Ascending; the last is the largest batch worth running."""
+    sizes: tuple[int, ...]
+    """Ascending, at least 1; one entry where all items cost the same."""
+    seconds: Mapping[tuple[int, int], float]
+    """By (rows, size); (1, size) is there for one size at least."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept on disk."""
+        cells = [[rows, size, seconds] for (rows, size), seconds in sorted(self.seconds.items())]
+        return {"rows": list(self.rows), "sizes": list(self.sizes), "seconds": cells}
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> Grid:
+        """Reads what `to_json` wrote. KeyError, TypeError or ValueError for anything else."""
+        seconds = {(int(rows), int(size)): float(cost) for rows, size, cost in written["seconds"]}
+        grid = cls(tuple(map(int, written["rows"])), tuple(map(int, written["sizes"])), seconds)
+        if not any(rows == 1 for rows, _ in seconds) or any(not 0 < cost < np.inf for cost in seconds.values()):
+            raise ValueError("a grid needs a positive cost of one row")
+        if list(grid.rows) != sorted(set(grid.rows)) or list(grid.sizes) != sorted(set(grid.sizes)):
+            raise ValueError("rows and sizes ascend")
+        return grid
+
+
+class Costs:
+    """Seconds of one run for any rows and size. Thread-safe: readers see the table before or after a refresh."""
+
+    def __init__(self, grid: Grid, max_size: int = 0) -> None:
+        """`max_size` is the largest size that will be asked for, where it is beyond the grid's."""
+        self.grid = grid
+        self.max_rows = grid.rows[-1]
+        largest = max(max_size, grid.sizes[-1])
+        self._step = max(1, largest // CELLS)
+        self._dense_sizes = np.arange(0, largest + 2 * self._step, self._step)
+        self._by_size = interpolation(grid.sizes, np.maximum(1, self._dense_sizes))
+        self._by_rows = interpolation(grid.rows, np.arange(1, self.max_rows + 1))
+        self._prior = _filled(grid)
+        self._offset = np.zeros_like(self._prior)
+        self._speed = 1.0
+        self._runs = 0
+        self._lock = threading.Lock()
+        self._refresh()
+
+    @property
+    def speed(self) -> float:
+        """How many times what was measured at first a run takes now."""
+        return self._speed
+
+    def seconds(self, rows: int, size: int) -> float:
+        """Of one run; rows beyond the table's cost in proportion."""
+        within = min(rows, self.max_rows)
+        cost = self._dense[self._index(np.array([size]))[0], within - 1] * self._speed
+        return float(cost * rows / within)
+
+    def table(self, sizes: Floats) -> Floats:
+        """[items, max_rows]: seconds of 1, 2, … rows of each of these sizes."""
+        found: Floats = self._dense[self._index(sizes)] * self._speed
+        return found
+
+    def prices(self, sizes: Floats) -> Floats:
+        """[items]: the least that a row of each size can cost, in the best batch of its own size."""
+        found: Floats = self._prices[self._index(sizes)] * self._speed
+        return found
+
+    def best_rows(self, size: int) -> int:
+        """The rows of the batch in which a row of this size costs least."""
+        return int(self._best[self._index(np.array([size]))[0]])
+
+    def learn(self, rows: int, size: int, seconds: float) -> None:
+        """Takes the time of one run into account."""
+        if rows > self.max_rows or seconds <= 0:
+            return
+        with self._lock:
+            surprise = float(np.clip(np.log(seconds / self.seconds(rows, size)), -MOST_AT_ONCE, MOST_AT_ONCE))
+            self._speed *= float(np.exp(SPEED * surprise))
+            near = np.outer(self._by_size[self._index(np.array([size]))[0]], self._by_rows[rows - 1])
+            self._offset *= 1 - FORGET
+            self._offset += SHAPE * surprise * np.clip(near, 0, 1)
+            self._runs += 1
+            if self._runs % RUNS_A_REFRESH == 0:
+                self._refresh()
+
+    def learnt(self) -> Grid:
+        """The grid as it is known now, every cell filled: what the next start begins with."""
+        with self._lock:
+            cells = self._prior * np.exp(self._offset) * self._speed
+        keys = [(rows, size) for size in self.grid.sizes for rows in self.grid.rows]
+        return Grid(self.grid.rows, self.grid.sizes, dict(zip(keys, cells.ravel().tolist(), strict=True)))
+
+    def _index(self, sizes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        index: npt.NDArray[np.int64] = np.minimum(-(-sizes.astype(np.int64) // self._step), len(self._dense_sizes) - 1)
+        return index
+
+    def _refresh(self) -> None:
+        dense = self._by_size @ (self._prior * np.exp(self._offset)) @ self._by_rows.T
+        # More rows never cost less.
+        dense = np.maximum(np.maximum.accumulate(dense, axis=1), LEAST_SECONDS)
+        a_row = dense / np.arange(1, self.max_rows + 1)
+        self._prices, self._best = a_row.min(axis=1), a_row.argmin(axis=1) + 1
+        self._dense = dense
+
+
+def interpolation(grid: Sequence[int], at: npt.NDArray[Any]) -> Floats:
+    """[len(at), len(grid)]: weights by which values on the grid give those between, and beyond in a line."""
+    points, wanted = np.asarray(grid, float), np.asarray(at, float)
+    weights = np.zeros((len(wanted), len(points)))
+    if len(points) == 1:  # in proportion
+        weights[:, 0] = wanted / points[0]
+        return weights
+    right = np.clip(np.searchsorted(points, wanted), 1, len(points) - 1)
+    share = (wanted - points[right - 1]) / (points[right] - points[right - 1])
+    each = np.arange(len(wanted))
+    weights[each, right - 1] = 1 - share
+    weights[each, right] = share
+    return weights
+
+
+def _filled(grid: Grid) -> Floats:
+    """[sizes, rows]: the grid with every cell: what is missing goes on from its neighbours, disturbed cells are cut."""
+    cells = np.full((len(grid.sizes), len(grid.rows)), np.nan)
+    for (rows, size), seconds in grid.seconds.items():
+        cells[grid.sizes.index(size), grid.rows.index(rows)] = seconds
+    known = [int(each) for each in np.flatnonzero(~np.isnan(cells).all(axis=1))]
+    for line in known:
+        cells[line] = _along_rows(cells[line], grid.rows)
+    for line in set(range(len(cells))) - set(known):
+        weights = interpolation([grid.sizes[each] for each in known], np.array([grid.sizes[line]]))
+        cells[line] = np.maximum(weights[0] @ cells[known], LEAST_SECONDS)
+    for column in range(1, len(grid.rows)):
+        most = cells[:, column - 1] * grid.rows[column] / grid.rows[column - 1]
+        cells[:, column] = np.where(cells[:, column] > DISTURBED * most, most, cells[:, column])
+    return cells
+
+
+def _along_rows(line: Floats, rows: Sequence[int]) -> Floats:
+    """Missing batches of one size: the last marginal cost goes on."""
+    measured = [int(each) for each in np.flatnonzero(~np.isnan(line))]
+    guessed = interpolation([rows[each] for each in measured], np.array(rows)) @ line[measured]
+    filled: Floats = np.where(np.isnan(line), np.maximum(guessed, line[measured[0]] / 2), line)
+    return filled

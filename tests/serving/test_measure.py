@@ -1,0 +1,65 @@
+"""Measuring a model: cells worth knowing, in little time, and nothing that the model refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ortmesh.serving.executor.measure import LONGEST_SECONDS, SIZES, Cell, Measuring, batch, plan
+from ortmesh.serving.signature import Signature, TensorInfo
+from ortmesh.serving.types import Array
+
+TOKENS = TensorInfo("tokens", "INT64", np.dtype(np.int64), (-1, -1), 0, pad_axis=1)
+IMAGE = TensorInfo("image", "FP32", np.dtype(np.float32), (-1, 3, 4, 4), 0)
+TEXTS = Signature({"tokens": TOKENS}, {})
+IMAGES = Signature({"image": IMAGE}, {})
+
+
+def cells_of(max_rows: int, cost: Callable[[int, int], float], sizes: tuple[int, ...] = SIZES) -> list[Cell]:
+    going, cells = plan(max_rows, sizes), list[Cell]()
+    try:
+        cell = next(going)
+        while True:
+            cells.append(cell)
+            cell = going.send(cost(*cell))
+    except StopIteration:
+        return cells
+
+
+def test_batches_grow_while_they_pay() -> None:
+    """A device that is full with four rows of eight: the next batch shows it, larger ones are not tried."""
+    cells = cells_of(64, lambda rows, size: 0.001 * max(1.0, rows * size / 32), sizes=(8,))
+    assert cells == [(1, 8), (2, 8), (4, 8), (8, 8)]
+
+
+def test_the_cards_largest_batch_is_the_last_even_when_it_is_no_power_of_two() -> None:
+    assert [rows for rows, _ in cells_of(12, lambda rows, size: 0.001, sizes=(8,))] == [1, 2, 4, 8, 12]
+
+
+def test_cells_that_would_hold_up_a_request_are_not_run() -> None:
+    cells = cells_of(64, lambda rows, size: 0.002 * rows * size)
+    assert max(0.002 * rows * size for rows, size in cells) <= 2 * LONGEST_SECONDS
+    assert (1, 64) in cells
+    assert (1, 512) not in cells
+
+
+def test_a_batch_is_made_of_an_example_that_the_model_takes() -> None:
+    tokens: Array = np.array([[5, 6, 7]])
+    np.testing.assert_array_equal(batch(TEXTS, {"tokens": tokens}, 2, 5)["tokens"], [[5, 6, 7, 5, 6]] * 2)
+    image = np.ones((1, 3, 4, 4), np.float32)
+    assert batch(IMAGES, {"image": image}, 8, 1)["image"].shape == (8, 3, 4, 4)
+
+
+def test_what_the_model_refuses_ends_the_plan_and_what_is_known_stays() -> None:
+    """A position table of 64, say."""
+
+    def run(feeds: dict[str, Array]) -> None:
+        if feeds["tokens"].shape[1] > 64:
+            raise ValueError("index out of range")
+
+    measuring = Measuring(run, TEXTS, {"tokens": np.array([[5, 6, 7]])}, 4)
+    while not measuring.done:
+        measuring.step()
+    assert max(size for _, size in measuring.seconds) == 64
+    assert (1, 8) in measuring.seconds
