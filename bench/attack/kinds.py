@@ -59,7 +59,7 @@ KINDS = (
     Kind("reset", "10 × {:,} calls begun and reset at once", floods.rapid_reset, 10_000, 1_000),
     Kind("continuation", "10 × {:,} CONTINUATION frames of 16 KiB", headers.continuation_flood, 2_000, 200),
     Kind("headers", "200 header blocks of {:,} × 4 KB in a byte each", headers.header_bomb, 10_000, 2_000),
-    Kind("unread", "10 × {:,} calls with 4 MB of headers, settings unread", headers.unacknowledged_headers, 1, 1),
+    Kind("unread", "10 × {:,} calls with 2 MB of headers, settings unread", headers.unacknowledged_headers, 1, 1),
     Kind("ping", "10 × {:,} pings, answers unread", floods.ping_flood, 100_000, 20_000),
     Kind("settings", "10 × {:,} settings, answers unread", floods.settings_flood, 100_000, 20_000),
     Kind("idle", "{:,} connections that say nothing", crowds.idle_connections, 2_000, 500),

@@ -46,7 +46,7 @@ def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) ->
         },
         "circuit_breakers": {"thresholds": [_thresholds(NAMED_REPLICAS if named else len(addresses))]},
         "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _protocol(addresses)
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _protocol()
         },
         "load_assignment": {
             "cluster_name": name,
@@ -119,15 +119,14 @@ def _outliers() -> Json:
     }
 
 
-def _protocol(addresses: Sequence[Address]) -> Json:
+def _protocol() -> Json:
     http2: Json = {
         "max_concurrent_streams": 100,
         "initial_stream_window_size": 256 * 1024,
         "initial_connection_window_size": 32 * MIB,
+        # A machine may vanish without a word, and a process that hangs says none: calls in it go elsewhere.
+        "connection_keepalive": {"interval": "10s", "timeout": "5s"},
     }
-    if not all(address.path for address in addresses):
-        # A machine may vanish without a word; the other end of a socket cannot.
-        http2["connection_keepalive"] = {"interval": "10s", "timeout": "2s"}
     return {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "common_http_protocol_options": {"idle_timeout": f"{IDLE_SECONDS}s"},

@@ -46,7 +46,7 @@ class RouteFile:
     def write(self, configuration: dict[str, Any]) -> bool:
         """Puts the routes in place; False when they stand there already. Envoy reads them when it starts."""
         version = version_of(configuration)
-        if version == self._version:
+        if version == self._version and self.path.exists():
             return False
         write_atomically(self.path, _text(configuration))
         self._version = version
@@ -59,16 +59,24 @@ class RouteFile:
         back, for an Envoy that starts anew. AdminError when Envoy is not there; OSError when the file can't be written.
         """
         before = await self._stats()
-        old_version, old_text = self._version, self.path.read_text()
+        old_version, old_text = self._version, self._text()
         if not self.write(configuration) and before.get(VERSION) == self._version:
             return False
         try:
             await self._until_taken(before.get(REJECTED, 0))
         except RoutesRejected:
-            write_atomically(self.path, old_text)
+            if old_text:
+                write_atomically(self.path, old_text)
             self._version = old_version
             raise
         return True
+
+    def _text(self) -> str:
+        """The file as it is; empty when somebody has removed it."""
+        try:
+            return self.path.read_text()
+        except FileNotFoundError:
+            return ""
 
     async def _until_taken(self, rejected: int) -> None:
         limit = time.monotonic() + APPLY_SECONDS
@@ -96,6 +104,8 @@ def version_of(configuration: dict[str, Any]) -> str:
 
 def write_first(path: Path, configuration: dict[str, Any]) -> None:
     """Puts routes in place unless some stand there, however close another process is at doing so."""
+    if path.exists():  # also on a disk without room
+        return
     beside = path.with_suffix(".first")
     beside.write_text(_text(configuration))
     try:

@@ -23,21 +23,10 @@ RESOLVE_SECONDS = 5.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """All models of a service with their cards."""
 KEEPALIVE_SECONDS = 10.0
-"""A machine may vanish without a word: so often it is asked whether it is there. The fronts allow no more."""
+"""So often a replica is asked whether it is there. The fronts allow no more."""
 KEEPALIVE_TIMEOUT_SECONDS = 5.0
 RENEWED = (grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED)
 """How a watch ends that went well: the service bounds its length."""
-
-OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    # A proxy that the environment names is for the world outside.
-    ("grpc.enable_http_proxy", 0),
-    # A watch may be silent for hours, and gRPC would stop asking after two answers.
-    ("grpc.http2.max_pings_without_data", 0),
-)
 
 
 async def follow(replica: Replica, mesh: Mesh) -> None:
@@ -76,22 +65,28 @@ async def _behind(named: Replica) -> set[Replica]:
 async def _follow_one(replica: Replica, mesh: Mesh) -> None:
     """Reports the replica's models to the mesh until it is cancelled; a lost replica is tried again for ever."""
     delay = FIRST_DELAY_SECONDS
-    async with grpc.aio.insecure_channel(str(replica.address), options=_options(replica)) as channel:
+    async with grpc.aio.insecure_channel(str(replica.address), options=_options()) as channel:
         while True:
             heard = await _watch(channel, replica, mesh)
             delay = FIRST_DELAY_SECONDS if heard else min(2 * delay, LONGEST_DELAY_SECONDS)
             await asyncio.sleep(delay)
 
 
-def _options(replica: Replica) -> list[tuple[str, int]]:
-    if replica.address.path:  # the other end of a socket cannot vanish unseen
-        return list(OPTIONS)
+def _options() -> list[tuple[str, int]]:
     return [
-        *OPTIONS,
+        ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # A proxy that the environment names is for the world outside.
+        ("grpc.enable_http_proxy", 0),
+        # A machine may vanish without a word, and a process that hangs says none, on a socket neither.
         ("grpc.keepalive_time_ms", int(1000 * KEEPALIVE_SECONDS)),
         ("grpc.keepalive_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_SECONDS)),
         # gRPC waits for the answer as long as this says, a minute by default, whatever the line above does.
         ("grpc.http2.ping_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_SECONDS)),
+        # A watch may be silent for hours, and gRPC would stop asking after two answers.
+        ("grpc.http2.max_pings_without_data", 0),
     ]
 
 

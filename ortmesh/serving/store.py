@@ -52,6 +52,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
+        self._last_defaults: dict[str, str] = {}
         self.problems: dict[Path, str] = {}
         """What the last `cards()` could not use, and why. Never fatal: the other models are served."""
 
@@ -114,7 +115,11 @@ class Store:
         return pick_default(self.versions(name), self.defaults().get(name))
 
     def defaults(self) -> dict[str, str]:
-        """The versions that were set by `set_default`; a damaged file counts as empty and is a problem."""
+        """The versions that were set by `set_default`.
+
+        A damaged file is a problem, and what was read before counts: callers must not be moved to another version by a
+        file that somebody is writing.
+        """
         path = self.root / DEFAULTS_FILE
         try:
             if path.stat().st_size > MAX_CARD_BYTES or not path.is_file():
@@ -123,10 +128,11 @@ class Store:
             if not isinstance(content, dict) or not all(isinstance(version, str) for version in content.values()):
                 raise ValueError("expected a JSON object of names and versions")
         except FileNotFoundError:
-            return {}
+            content = {}
         except (ValueError, OSError, RecursionError) as error:
             self.problems[path] = str(error)
-            return {}
+            return self._last_defaults
+        self._last_defaults = content
         return content
 
     def set_default(self, name: str, version: str) -> None:

@@ -29,43 +29,48 @@ class Suspect(Exception):
 
 
 class Suspects:
-    """The marks in one folder, which outlives the process; those of other live processes are left alone."""
+    """The marks in one folder, which outlives the process; those of other live processes are left alone.
 
-    def __init__(self, folder: Path) -> None:
+    `prefix` keeps those of other families and stores apart.
+    """
+
+    def __init__(self, folder: Path, prefix: str = "") -> None:
         self._folder = folder
+        self._prefix = prefix
 
     @classmethod
     def of(cls, store: Path, family: str) -> Suspects:
         """Of the services of a family that serve a store on this machine."""
         place = hashlib.sha256(os.fsencode(store)).hexdigest()[:12]
-        return cls(user_cache_path("ortmesh") / "loading" / f"{family}-{place}")
+        return cls(user_cache_path("ortmesh") / "loading", f"{family}-{place}-")
 
     def look(self) -> None:
         """Counts what earlier processes left behind. To be called before the first load. It forgets where it can't
         write: then nothing is suspected."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            for mark in self._folder.glob("*.loading"):
+            for mark in self._folder.glob(f"{self._prefix}*.loading"):
                 self._count(mark)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter: somebody else's file
             log.info("what is loaded can't be remembered beyond this process: %s", error)
 
     def of_version(self, key: str, folder: Path) -> int:
         """How many processes died while they loaded the version, as its files are now."""
-        deaths = self._folder / f"{key}.deaths"
+        deaths = self._path(f"{key}.deaths")
         return _deaths(deaths, _digest(folder)) if deaths.exists() else 0
 
     @contextmanager
     def loading(self, key: str, folder: Path) -> Iterator[None]:
         """Marks a version while it is loaded. Suspect after too many deaths. Whatever it raises, it killed nobody."""
-        deaths = self._folder / f"{key}.deaths"
+        deaths = self._path(f"{key}.deaths")
         if (number := self.of_version(key, folder)) >= MOST_DEATHS:
             raise Suspect(
                 f"the service died {number} times while it loaded this model: it is tried again when its files change, "
                 "or after a day"
             )
-        mark = self._folder / f"{key}.{os.getpid()}.loading"
+        mark = self._path(f"{key}.{os.getpid()}.loading")
         with suppress(OSError):  # `look` has told it
+            self._folder.mkdir(parents=True, exist_ok=True)
             mark.write_text(_digest(folder), encoding="ascii")
         try:
             yield
@@ -79,11 +84,14 @@ class Suspects:
         with suppress(OSError):  # another service has marks there
             self._folder.rmdir()
 
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{self._prefix}{name}"
+
     def _count(self, mark: Path) -> None:
-        key, pid, _ = mark.name.rsplit(".", 2)
+        key, pid, _ = mark.name.removeprefix(self._prefix).rsplit(".", 2)
         if int(pid) != os.getpid() and _lives(int(pid)):
             return
-        digest, deaths = mark.read_text(encoding="ascii"), mark.with_name(f"{key}.deaths")
+        digest, deaths = mark.read_text(encoding="ascii"), self._path(f"{key}.deaths")
         number = _deaths(deaths, digest) + 1
         deaths.write_text(f"{digest} {number}", encoding="ascii")
         mark.unlink()

@@ -74,13 +74,14 @@ async def _wake(places: Sequence[Path]) -> AsyncGenerator[None, None]:
 
 def _places(root: Path) -> Sequence[Path]:
     """The root, the models' folders, and those of versions: what has a card. Also where they are links to folders."""
-    models = [Path(entry.path) for entry in _visible(root) if _is_folder(entry)]
+    # A name beyond ASCII is no model's, and one that is not UTF-8 can't be watched.
+    models = [Path(entry.path) for entry in _visible(root) if entry.name.isascii() and _is_folder(entry)]
     versions = [Path(entry.path) for model in models for entry in _visible(model) if _is_version(entry)]
     return [root, *sorted(models), *sorted(versions)]
 
 
 def _is_version(entry: os.DirEntry[str]) -> bool:
-    return _is_folder(entry) and os.path.exists(os.path.join(entry.path, CARD_FILE))
+    return entry.name.isascii() and _is_folder(entry) and os.path.exists(os.path.join(entry.path, CARD_FILE))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

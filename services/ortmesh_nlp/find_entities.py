@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -34,6 +35,9 @@ WINDOWS_AT_ONCE = 32
 """Of one text: more would fill the queue, and other callers' texts would wait for all of them."""
 LONG_CHARACTERS = 10_000
 LONG_AT_ONCE = 8
+STEPS_AT_ONCE = 1
+"""Of long texts, prepared or searched for patterns in the pool: that is Python, whose lock the texts of all others need
+too (up to 1 s for 100,000 characters), and more threads would not make it quicker."""
 """Longer texts than that that are worked on at a time: one of 100,000 characters takes up to 200 MB for a moment, and
 50 MB until it is read. Shorter ones are bounded by the model's queue."""
 
@@ -69,6 +73,7 @@ class FindEntities:
     def __init__(self, models: Models) -> None:
         self.models = models
         self.gate = Gate(LONG_AT_ONCE)
+        self.steps = Gate(STEPS_AT_ONCE)
         models.require("find_entities", known_by)
 
     async def __call__(self, request: FindEntitiesRequest, call: Call) -> FindEntitiesResponse:
@@ -80,8 +85,11 @@ class FindEntities:
         model = self.models.choose("find_entities", request.model, call)
         known = await call.in_pool(known_by, model)
         types = checked_types(request.types, known.labels)
-        async with self.gate.place(call) if len(request.text) > LONG_CHARACTERS else nullcontext():
-            found = await find(model, request.text, known, call)
+        if len(request.text) > LONG_CHARACTERS:
+            async with self.gate.place(call):
+                found = await find(model, request.text, known, call, partial(self.steps.in_pool, call))
+        else:
+            found = await find(model, request.text, known, call, call.in_pool)
         asked = [span for span in found if span.type in types and span.score >= min_score]
         return FindEntitiesResponse(
             model=ModelVersion(name=model.name, version=model.version),
@@ -89,15 +97,16 @@ class FindEntities:
         )
 
 
-async def find(model: Model, text: str, known: Known, call: Call) -> list[Span]:
-    """All that a model and the patterns find in a text."""
-    prepared = await call.in_pool(prepare, text, known.tokenizer, known.max_tokens, known.overlap)
+async def find(model: Model, text: str, known: Known, call: Call, in_pool: Callable[..., Awaitable[Any]]) -> list[Span]:
+    """All that a model and the patterns find in a text; `in_pool` runs pure functions for the call."""
+    prepared: Prepared = await in_pool(prepare, text, known.tokenizer, known.max_tokens, known.overlap)
     logits: list[Array] = []
     for first in range(0, len(prepared.tensors), WINDOWS_AT_ONCE):
         outputs = await model.many(prepared.tensors[first : first + WINDOWS_AT_ONCE], call)
         logits += [each["logits"][0] for each in outputs]
     check_labels(model, known.labels, logits[0].shape[-1])
-    return await call.in_pool(finish, text, prepared, logits, known.labels)
+    spans: list[Span] = await in_pool(finish, text, prepared, logits, known.labels)
+    return spans
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ def test_up_listens_on_a_hosts_name(started: list[Command], runtime: Path) -> No
         ),
         (("up",), "ORTMESH_MODELS", "~nobody-here/x", "models (ORTMESH_MODELS): '~nobody-here/x'"),
         (("pull",), "ORTMESH_MODELS", "~nobody-here/x", "models (ORTMESH_MODELS): '~nobody-here/x'"),
-        (("models", "list", "--address", "127.0.0.1:9"), "ORTMESH_MODELS", "~nobody-here/x", "models (ORTMESH_MODELS)"),
+        (("models", "remove", "x"), "ORTMESH_MODELS", "~nobody-here/x", "models (ORTMESH_MODELS)"),
     ],
 )
 @pytest.mark.usefixtures("store")

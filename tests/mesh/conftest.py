@@ -178,6 +178,7 @@ def mesh(
     finally:
         assert running.stop() == 0
         assert not running.pids(""), "something outlived the mesh"
+        shutil.rmtree(runtime)
 
 
 @pytest.fixture(params=["gateway", "direct"])

@@ -219,6 +219,15 @@ def test_a_model_that_no_sample_satisfies_is_served_unbatched(tmp_path: Path) ->
     assert found(tmp_path, made)[0] is Mode.ALONE
 
 
+def test_no_sample_is_larger_than_what_a_service_can_spare(tmp_path: Path) -> None:
+    """A picture of 40,000 pixels squared would be 13 GB while it is drawn."""
+    nodes, shape = [helper.make_node("Neg", ["x"], ["y"])], ["n", 40_000, 40_000]
+    graphs.write(tmp_path, nodes, [graphs.tensor("x", shape)], [graphs.tensor("y", shape)], {})
+    mode, reason = found(tmp_path, card())
+    assert mode is Mode.ALONE
+    assert "could not be tried" in reason
+
+
 def test_a_corrupt_file_says_why_it_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(Exception, match=r"(?i)protobuf"):

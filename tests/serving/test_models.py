@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -331,11 +332,14 @@ async def test_a_store_on_a_path_of_any_characters_is_served(tmp_path: Path, cal
         assert (await models.named("double", "", call)(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
 
 
-async def test_links_in_circles_and_out_of_the_store_harm_nobody(shelf: Store, tmp_path: Path, call: Call) -> None:
+async def test_links_in_circles_and_out_of_the_store_and_names_that_are_none_harm_nobody(
+    shelf: Store, tmp_path: Path, call: Call
+) -> None:
     (shelf.root / "loop").symlink_to("loop")
     (shelf.root / "double" / "2").symlink_to("2")
     (shelf.root / "itself").symlink_to(".")
     (shelf.root / "root").symlink_to("/")
+    os.makedirs(os.fsencode(shelf.root) + b"/\xff\xfe/\xff")
     async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
         await models.until_loaded()
         assert [model.name for model in models.list()] == ["double"]

@@ -285,3 +285,15 @@ def test_links_in_a_circle_and_deep_defaults_are_lived_with(tmp_path: Path) -> N
     assert store.cards() == []
     assert tmp_path / "defaults.json" in store.problems
     assert fingerprint(tmp_path)
+
+
+def test_a_file_of_defaults_that_is_being_written_moves_nobody(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    written = tmp_path / "defaults.json"
+    written.write_text('{"double": "1"}')
+    assert store.defaults() == {"double": "1"}
+    written.write_text('{"double":')
+    assert store.defaults() == {"double": "1"}
+    assert written in store.problems
+    written.unlink()
+    assert store.defaults() == {}

@@ -13,7 +13,7 @@ CONNECTIONS = 10
 ANSWER_SECONDS = 5.0
 HELD_SECONDS = 1.0
 LAST_WORDS_SECONDS = 0.5
-UNACKNOWLEDGED_BYTES = 4_000_000
+UNACKNOWLEDGED_BYTES = 2_000_000
 BOMB_BLOCKS = 20
 TABLE_BYTES = 4096
 ENTRY_OVERHEAD = 32
@@ -60,7 +60,7 @@ async def header_bomb(door: Door, seen: Seen, count: int) -> None:
 
 
 async def unacknowledged_headers(door: Door, seen: Seen, count: int) -> None:
-    """Ten connections that never acknowledge the target's settings, on each `count` calls with 4 MB of headers."""
+    """Ten connections that never acknowledge the target's settings, on each `count` calls with 2 MB of headers."""
     more = _headers_of(MAX_FRAME)
     frames = UNACKNOWLEDGED_BYTES // MAX_FRAME
     async with crowd(door.address, seen, CONNECTIONS, listens=False) as connections:
