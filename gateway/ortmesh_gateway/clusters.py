@@ -45,9 +45,7 @@ def cluster(name: str, addresses: Sequence[Address], *, checked: bool = True) ->
             "update_merge_window": "0s",
         },
         "circuit_breakers": {"thresholds": [_thresholds(NAMED_REPLICAS if named else len(addresses))]},
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _protocol()
-        },
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _protocol()},
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [_endpoint(address) for address in addresses]}],
