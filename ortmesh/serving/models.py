@@ -9,8 +9,6 @@ import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -18,11 +16,9 @@ from ortmesh.errors import BadInput, NotFound, NotReady
 from ortmesh.front.call import Call
 from ortmesh.serving.answers import Outbox
 from ortmesh.serving.cards import Card
-from ortmesh.serving.loaded import Loaded, load
+from ortmesh.serving.loader import Loader
 from ortmesh.serving.model import Model, Spans
-from ortmesh.serving.resident import Resident, trim
 from ortmesh.serving.slot import Slot, Wanted
-from ortmesh.serving.stop import Stop
 from ortmesh.serving.store import Installed, Store, pick_default, version_order
 from ortmesh.serving.suspects import Suspects
 from ortmesh.serving.types import Meter
@@ -50,23 +46,15 @@ class Models:
     ) -> None:
         self._store = store
         self.family = family
-        self._threads = threads
         self._meter = meter
         self._only = frozenset(only)
         self._spans = spans
         self._slots: dict[Key, Slot] = {}
         self._defaults: dict[str, Model] = {}
-        self._checks: dict[str, Callable[[Model], object]] = {}
         self._watchers: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._reconciling = asyncio.Lock()
-        # Of their own: a model that loads for minutes must not hold up what else goes to threads.
-        self._loaders = ThreadPoolExecutor(threads + 4, "loader")
-        self._resident = Resident()
-        self._suspects = suspects
-        self._apart = asyncio.Lock()
-        self._quiet = asyncio.Condition()
-        self._loading = 0
+        self._load = Loader(threads, suspects)
         self.looked = asyncio.Event()
         """Set once the store was looked at: before, no model is known, not even as unknown."""
         self.lost = asyncio.Event()
@@ -91,14 +79,13 @@ class Models:
 
         To be called before `start`. `check` blocks, in a thread.
         """
-        self._checks[task] = check
+        self._load.checks[task] = check
 
     async def start(self) -> None:
         """Begins to load what the store holds and to follow its changes; returns before the models are ready."""
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(self._loop)
-        if self._suspects is not None:
-            await asyncio.to_thread(self._suspects.look)
+        await self._load.open()
         changes = self._store.watch()  # before the first look, so that nothing falls between the two
         await self._reconcile()
         self._spawn(self._follow(changes))
@@ -124,9 +111,7 @@ class Models:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(slot.end() for slot in slots))
-        self._loaders.shutdown(wait=False, cancel_futures=True)
-        if self._suspects is not None:
-            self._suspects.close()
+        self._load.close()
 
     # What the tasks ask
 
@@ -292,8 +277,7 @@ class Models:
         """Keeps a slot until its version is not wanted any more, and opens another if it was wanted again meanwhile."""
         await slot.keep()
         del self._slots[key]
-        self._resident.changed()
-        await asyncio.to_thread(trim)
+        await self._load.forget()
         if slot.wanted is not None:  # wanted again while the last lease was waited for
             self._open(key, slot.wanted)
         self._changed()
@@ -302,44 +286,6 @@ class Models:
         assert self._outbox is not None
         meter = self._meter(card.name, card.version)
         return Model(card, folder, outbox=self._outbox, meter=meter, spans=self._spans)
-
-    async def _load(self, model: Model) -> Loaded:
-        """What the model runs on. What an earlier process may have died of is loaded apart from the others."""
-        if self._suspects is None or not self._suspects.of_version(model.card.key, model.folder):
-            async with self._counted():
-                return await self._load_now(model)
-        async with self._apart:
-            async with self._quiet:
-                await self._quiet.wait_for(lambda: not self._loading)
-            return await self._load_now(model)
-
-    @asynccontextmanager
-    async def _counted(self) -> AsyncIterator[None]:
-        self._loading += 1
-        try:
-            yield
-        finally:
-            self._loading -= 1
-            async with self._quiet:
-                self._quiet.notify_all()
-
-    async def _load_now(self, model: Model) -> Loaded:
-        """A load that is cancelled ends as soon as ONNX Runtime heeds it."""
-        stop, loop = Stop(), asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._loaders, self._load_and_check, model, stop)
-        finally:
-            stop.now("it is not wanted any more")
-
-    def _load_and_check(self, model: Model, stop: Stop) -> Loaded:
-        marked = self._suspects.loading(model.card.key, model.folder) if self._suspects else nullcontext()
-        with marked:
-            loaded = load(model.card, model.folder, self._threads, model.meter, stop=stop, resident=self._resident)
-        self._resident.changed()
-        model.know(loaded.signature)
-        for check in filter(None, map(self._checks.get, model.card.tasks)):
-            check(model)
-        return loaded
 
     def _choose_defaults(self) -> None:
         """The wanted version of each name where it is ready; else what serves; else the newest that is ready."""

@@ -152,7 +152,7 @@ def loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], threadi
             gates[card.description].wait(20)
         return load(card, *rest, **more)
 
-    monkeypatch.setattr("ortmesh.serving.models.load", held)
+    monkeypatch.setattr("ortmesh.serving.loader.load", held)
     yield lambda description: gates.setdefault(description, threading.Event())
     for gate in gates.values():
         gate.set()

@@ -18,7 +18,7 @@ from tests.serving.shelf import install
 SERVICE = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from ortmesh.serving import loaded, models
+from ortmesh.serving import loaded, loader
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.serving.suspects import Suspects
@@ -30,7 +30,7 @@ def load(card, *rest, **more):
     return loaded.load(card, *rest, **more)
 
 async def main():
-    models.load = load
+    loader.load = load
     suspects = Suspects(Path(sys.argv[2]))
     async with Models(Store(Path(sys.argv[1])), "nlp", threads=2, meter=lambda *_: NoMeter(), suspects=suspects) as all:
         await all.until_loaded()
