@@ -18,9 +18,9 @@ from rich.console import Console
 from bench.attack.caller import calling
 from bench.attack.kinds import KINDS, Kind
 from bench.attack.processes import many_files, read
-from bench.attack.report import AGAIN_SECONDS, markdown, show
-from bench.attack.targets import TARGETS, Start
-from bench.attack.trial import Latency, Outcome, trial
+from bench.attack.report import failures, markdown, show
+from bench.attack.targets import TARGETS, Target
+from bench.attack.trial import Latency, Siege, left_of, trial
 
 RESULTS = Path(__file__).parent.parent / "results" / "attack.md"
 QUIET_SECONDS = 4.0
@@ -40,24 +40,25 @@ def main() -> int:
     wanted = [kind for kind in KINDS if not chosen.only or kind.name in chosen.only]
     kinds = [kind for kind in wanted if kind.short_count or not chosen.short]
     console = Console()
-    outcomes = [each for name in chosen.target for each in attack(name, kinds, short=chosen.short, console=console)]
-    show(console, outcomes)
+    sieges = [each for name in chosen.target for each in besiege(name, kinds, chosen.short, console)]
+    show(console, sieges)
     if chosen.write:
-        RESULTS.write_text(markdown(outcomes, short=chosen.short), encoding="utf-8")
-    return int(any(outcome.broken(within_seconds=AGAIN_SECONDS) for outcome in outcomes if outcome.target != EXEMPT))
+        RESULTS.write_text(markdown(sieges, short=chosen.short), encoding="utf-8")
+    return int(any(failures(siege) for siege in sieges if siege.target != EXEMPT))
 
 
-def attack(name: str, kinds: Sequence[Kind], *, short: bool, console: Console) -> Iterator[Outcome]:
-    """All kinds on one target."""
-    usual, with_stream = TARGETS[name]
-    yield from _on(name, usual, [kind for kind in kinds if not kind.on_stream], short, console)
-    yield from _on(name, with_stream, [kind for kind in kinds if kind.on_stream], short, console)
+def besiege(name: str, kinds: Sequence[Kind], short: bool, console: Console) -> Iterator[Siege]:
+    """All kinds on a target, and on the one like it whose streams are long."""
+    for start, on_stream in zip(TARGETS[name], (False, True), strict=True):
+        mine = [kind for kind in kinds if kind.on_stream == on_stream]
+        if mine:
+            with start() as target:
+                yield _siege(name, target, mine, short, console)
 
 
-def _on(name: str, start: Start, kinds: Sequence[Kind], short: bool, console: Console) -> Iterator[Outcome]:
-    if not kinds:
-        return
-    with start() as target, calling(target.door) as caller, many_files():
+def _siege(name: str, target: Target, kinds: Sequence[Kind], short: bool, console: Console) -> Siege:
+    outcomes = []
+    with calling(target.door) as caller, many_files():
         begin = time.monotonic()
         time.sleep(SHORT_QUIET_SECONDS if short else QUIET_SECONDS)
         before = Latency.of(caller.between(begin, time.monotonic()))
@@ -65,10 +66,10 @@ def _on(name: str, start: Start, kinds: Sequence[Kind], short: bool, console: Co
         for kind in kinds:
             count = kind.short_count if short else kind.count
             outcome = asyncio.run(trial(name, kind, count, target, rest, caller, before))
-            console.print(
-                f"{name:8} {kind.name:13} {outcome.seconds:5.1f} s  +{outcome.largest.growth_bytes / 1e6:.0f} MB"
-            )
-            yield outcome
+            grown = f"{outcome.largest.growth_bytes / 1e6:.0f} MB"
+            console.print(f"{name:8} {kind.name:13} {outcome.seconds:5.1f} s  {grown:>8}")
+            outcomes.append(outcome)
+    return Siege(name, tuple(outcomes), left_of(rest))
 
 
 if __name__ == "__main__":

