@@ -26,8 +26,8 @@ from ortmesh.front.status import Failure
 
 MAX_PENDING = 4096
 """Calls that wait for the loop; some 10 KB each."""
-ACKNOWLEDGED_MILLISECONDS = 1000
-"""How long a new connection may take to acknowledge our settings: a round trip."""
+ACKNOWLEDGED_MILLISECONDS = 5000
+"""How long a new connection may take to acknowledge our settings: a round trip, of a caller that is short of CPUs."""
 CLOSE_SECONDS = 1.0
 """Grace for what still runs when the server closes: answers that are being written."""
 

@@ -66,6 +66,7 @@ class Slot:
         self._tell_lost = lost
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
+        self._loaded_from: Wanted | None = None
         self._death: str | None = None
         self._warning = ""
         self._tries = 0
@@ -98,6 +99,10 @@ class Slot:
             while not await self._bring_up(wanted):
                 await self._wait(LONGEST_RESTART_SECONDS, wanted)
             while (reason := await self._until_news(wanted)) is not None:
+                if self._loaded_from is not wanted:
+                    # What it was loaded from is gone; in its place lies what could not be served before.
+                    self.model.failed(reason)
+                    break
                 await self._restart(reason, wanted)
         await self.model.stop()
         await asyncio.gather(*self._leaving)
@@ -136,7 +141,7 @@ class Slot:
             self._failed(model, reason_of(error), wanted)
             return self.model is not model or not (isinstance(error, MemoryError) or NO_MEMORY.search(str(error)))
         if loaded is not None:
-            self._put_in_place(model, loaded)
+            self._put_in_place(model, loaded, wanted)
         return True
 
     async def _load_while_wanted(self, model: Model, wanted: Wanted) -> Loaded | None:
@@ -160,8 +165,9 @@ class Slot:
             self.model.warning = f"what replaced it can't be served: {reason}"
         self._tell()
 
-    def _put_in_place(self, model: Model, loaded: Loaded) -> None:
+    def _put_in_place(self, model: Model, loaded: Loaded, wanted: Wanted) -> None:
         before, self.model = self.model, model
+        self._loaded_from = wanted
         model.start(loaded, self._died)
         self._ready_since = time.monotonic()
         log.info("%s is ready on %s %s", model.card.key, model.provider, model.state_reason)
@@ -224,7 +230,7 @@ class Slot:
                     self.model.failed(reason, restarting=True)
                     self._tell_lost()
                 continue
-            self._put_in_place(self.model, loaded)
+            self._put_in_place(self.model, loaded, wanted)
             return
 
     async def _wait(self, seconds: float, wanted: Wanted) -> None:

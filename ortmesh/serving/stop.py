@@ -39,6 +39,7 @@ class Stop:
     def watching(self, running: Interruptible, seconds: float) -> Iterator[None]:
         """While the load runs something, which may take so long. Stopped, instead of what came of it, when it was
         ended: what an interrupted run raises, and what warm-up makes of that, is of no use to anybody."""
+        self._must_go_on(None)
         timer = threading.Timer(seconds, self.now, [f"its warm-up did not end within {seconds:g} s"])
         timer.daemon = True
         with self._lock:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ortmesh.errors import BadInput, ExecutorFailed, Expired, NotReady, OrtmeshError
+from ortmesh.errors import BadInput, ExecutorFailed, Expired, ModelFailed, NotReady, OrtmeshError
 from ortmesh.front.call import Call
 from ortmesh.serving import slot
 from ortmesh.serving.executor.session import SessionExecutor
@@ -191,6 +191,28 @@ async def test_an_illegal_access_takes_one_model_away_for_a_moment(models: Model
     assert others.good > served
     assert not others.bad
     assert states.count("FAILED") >= 1
+
+
+async def test_a_model_whose_files_were_replaced_is_not_restarted_from_the_new_ones(
+    models: Models, faults: Faults, call: Call, tmp_path: Path
+) -> None:
+    """They could not be served: the old card over the new graph would be neither."""
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "model.onnx").write_bytes(b"no graph")
+    store = Store(tmp_path / "store")
+    install(store, tmp_path / "bad", replace=True)
+    await until(models, lambda: "what replaced it can't be served" in models.find("double").state_reason)
+    assert await ask(models, "double", call) == [[2, 2, 2, 2]]
+    faults.once("double", ILLEGAL_ACCESS)
+    with pytest.raises(ExecutorFailed):
+        await ask(models, "double", call)
+    await until(models, lambda: models.find("double").state == "FAILED")
+    await until(models, lambda: "illegal" not in models.find("double").state_reason)
+    with pytest.raises(ModelFailed):
+        await ask(models, "double", call)
+    install(store, tmp_path / "double", replace=True)
+    await until(models, lambda: models.find("double").state == "READY")
+    assert await ask(models, "double", call) == [[2, 2, 2, 2]]
 
 
 async def test_restarts_come_later_and_later_until_one_succeeds(
