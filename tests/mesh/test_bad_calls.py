@@ -79,7 +79,6 @@ FRAMES: Mapping[str, Bad] = {
     ),
     "a length within the message": Bad(EMBED, framed(GOOD, length=2), native=INTERNAL),
     "a second message for tensors": Bad(INFER, framed(TENSORS) * 2, gateway=INVALID),
-    "compressed, it says, without saying how": Bad(EMBED, framed(GOOD, flag=1), native=INTERNAL, grpcio=INTERNAL),
     "a flag that is none": Bad(EMBED, framed(GOOD, flag=7), native=INTERNAL),
 }
 
@@ -92,6 +91,11 @@ def test_a_body_that_is_not_one_message_is_refused(door: Door, adapter: str, nam
 def test_tensors_behind_a_flag_that_is_none_are_refused_by_the_gateway(mesh: RunningMesh) -> None:
     """grpcio takes them for an empty message, or for none, as it comes."""
     assert post(mesh.address, INFER, framed(TENSORS, flag=7)).code == INVALID
+
+
+def test_a_message_that_is_compressed_without_saying_how_ends_well_or_with_a_code(door: Door, adapter: str) -> None:
+    """grpcio takes it as it is."""
+    _ends(door, adapter, Bad(EMBED, framed(GOOD, flag=1), native=INTERNAL, grpcio=OK))
 
 
 def test_of_two_messages_the_first_is_answered(door: Door, adapter: str) -> None:
