@@ -164,6 +164,13 @@ def test_submit_many_admits_all_or_nothing() -> None:
     assert len(pile) == 2
 
 
+def test_no_items_are_admitted_too() -> None:
+    """All pictures of a request may be bad."""
+    pile = Pile()
+    pile.submit_many([])
+    assert not len(pile)
+
+
 def test_bytes_are_bounded_and_freed_when_items_leave() -> None:
     pile = Pile(max_bytes=100)
     pile.submit(item(nbytes=80))

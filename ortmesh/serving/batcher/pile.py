@@ -121,7 +121,7 @@ class Pile:
             return f"{self._max_bytes} bytes"
         # Dynamic thresholds (Choudhury, Hahne 1998): a caller may hold as much as is still free, so that there is
         # always room for another. Without identity all callers are one, which may fill the queue.
-        caller = items[0].caller
+        caller = items[0].caller if items else ""
         if caller and waiting.of(caller) + len(items) > max(self._max_items - len(waiting), len(items)):
             return f"a caller's share of {self._max_items} items"
         return ""
