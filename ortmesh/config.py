@@ -25,6 +25,8 @@ MAX_SOCKET_PATH = 107
 
 GATEWAY_SOCKETS = ("directory.sock", "admin.sock")
 """What the gateway's two processes listen on in their runtime folder; the longest first."""
+GATEWAY_ROUTES = "routes.json"
+"""The file of routes in the same folder."""
 
 
 def check_address(address: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from ortmesh_gateway.admin import AdminError
 from ortmesh_gateway.files import RouteFile, RoutesRejected
 from ortmesh_gateway.mesh import Mesh
-from ortmesh_gateway.routes import route_configuration, routed_models
+from ortmesh_gateway.routes import route_configuration
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +59,11 @@ class Publisher:
 
     async def _publish(self) -> bool:
         """True when Envoy uses the routes of all models."""
-        configuration, names = self._configuration(), self._mesh.names()
-        routed = routed_models(configuration["virtual_hosts"][0]["routes"])
+        models, names = self._models(), self._mesh.names()
+        configuration = route_configuration(models, self._families)
         try:
-            if await self._routes.publish(configuration) and routed:
-                log.info("routes to %d models are live", len(routed))
+            if await self._routes.publish(configuration) and models:
+                log.info("routes to %d models are live", len(models))
         except AdminError as error:
             level = logging.WARNING if self._published else logging.DEBUG  # it starts as we do
             log.log(level, "Envoy is not there to take the new routes, it reads them when it starts: %s", error)
@@ -82,10 +82,11 @@ class Publisher:
         except OSError as error:
             log.error("the new routes can't be written: %s", error)
 
-    def _configuration(self) -> dict[str, Any]:
+    def _models(self) -> dict[str, str]:
+        """What is routed: each model's name and its family."""
         untold = {family for family in self._families if not self._mesh.has_told(family)}
         before = {name: family for name, family in self._before.items() if family in untold}
-        return route_configuration(before | self._mesh.clusters(), self._families)
+        return before | self._mesh.clusters()
 
     def _unsettle(self) -> None:
         self._settled.clear()

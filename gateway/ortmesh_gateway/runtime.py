@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ortmesh.config import GATEWAY_SOCKETS, MAX_SOCKET_PATH
+from ortmesh.config import GATEWAY_ROUTES, GATEWAY_SOCKETS, MAX_SOCKET_PATH
 
 
 class Runtime:
@@ -20,7 +20,7 @@ class Runtime:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.bootstrap = folder / "envoy.json"
         """What Envoy is started with."""
-        self.routes = folder / "routes.json"
+        self.routes = folder / GATEWAY_ROUTES
         """What Envoy watches."""
         self.admin = folder / admin
         """Where Envoy listens for its administration."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from ortmesh.cli.supervisor import Part
-from ortmesh.config import GATEWAY_SOCKETS, Family, check_address
+from ortmesh.config import GATEWAY_ROUTES, GATEWAY_SOCKETS, Family, check_address
 
 FAMILIES: tuple[str, ...] = get_args(Family)
 SERVICES = {
@@ -19,8 +19,6 @@ SERVICES = {
 }
 MAX_REPLICAS = 64
 MAX_PORT = 65_535
-
-ROUTES = "routes.json"
 
 Task = tuple[str, str]
 """A family and a task of it, e.g. `("nlp", "embed")`; the task is empty for models that only tensors reach."""
@@ -85,7 +83,7 @@ def make_plan(
     backends = tuple(f"{each.family}={each.address}" for each in services)
     gateway, proxy = _front(address, backends, folder / "gateway", _environment(metrics_port, len(services)))
     wanted = frozenset(task for task in tasks if task[0] in replicas)
-    leftovers = (folder / "gateway" / ROUTES,)
+    leftovers = (folder / "gateway" / GATEWAY_ROUTES,)
     return Plan(address, services, gateway, proxy, tuple(replicas), leftovers, store, wanted)
 
 
@@ -96,7 +94,7 @@ def make_gateway_plan(
     families = tuple(dict.fromkeys(each.partition("=")[0] for each in backends))
     environment = _environment(metrics_port, 0)
     gateway, proxy = _front(address, backends, folder, environment, options)
-    return Plan(address, (), gateway, proxy, families, (folder / ROUTES,))
+    return Plan(address, (), gateway, proxy, families, (folder / GATEWAY_ROUTES,))
 
 
 def _front(
