@@ -81,6 +81,18 @@ def _labels(**labels: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(labels.items()))
 
 
+class FourRows:
+    """Costs of one batch."""
+
+    speed = 1.5
+
+    def table(self) -> list[tuple[int, int, float]]:
+        return [(128, 4, 0.06)]
+
+    def choices(self) -> list[tuple[int, int, float]]:
+        return [(128, 4, 67.0)]
+
+
 def _some_work(telemetry: Telemetry) -> None:
     rpc = telemetry.rpc(EMBED)
     rpc.end("OK", 0.004, None, 100, 1600)
@@ -89,11 +101,12 @@ def _some_work(telemetry: Telemetry) -> None:
     telemetry.in_flight(lambda: 1)
     meter = telemetry.meter("minilm", "1")
     meter.batch(4, 0.25, 0.05)
-    meter.queued(0.001)
-    meter.queued(0.002)
+    meter.queued(0.001, "busy")
+    meter.queued(0.002, "busy")
     meter.dropped("expired")
     meter.dropped("expired")
     meter.dropped("cancelled")
+    meter.costs(FourRows())
     telemetry.model_state("minilm", "1", "READY")
 
 
@@ -117,13 +130,16 @@ def test_prometheus_gets_the_numbers_of_calls_and_models(telemetry: Telemetry) -
     refused = _labels(**{**dict(RPC_OK), "rpc_grpc_status_code": "3"})
     assert samples["rpc_server_duration_milliseconds_count", refused] == 1
     assert samples["ortmesh_calls_in_flight", ()] == 1
-    assert samples["ortmesh_queue_duration_seconds_count", MINILM] == 2
+    assert samples["ortmesh_queue_duration_seconds_count", _labels(reason="busy", **dict(MINILM))] == 2
     assert samples["ortmesh_compute_duration_seconds_sum", MINILM] == pytest.approx(0.05)
     assert samples["ortmesh_batch_size_sum", MINILM] == 4
     assert samples["ortmesh_batch_padding_ratio_sum", MINILM] == 0.25
     assert samples["ortmesh_items_dropped_total", _labels(reason="expired", **dict(MINILM))] == 2
     assert samples["ortmesh_model_state", _labels(state="READY", **dict(MINILM))] == 1
     assert samples["ortmesh_model_state", _labels(state="LOADING", **dict(MINILM))] == 0
+    assert samples["ortmesh_batch_cost_seconds", _labels(size="128", rows="4", **dict(MINILM))] == 0.06
+    assert samples["ortmesh_batch_best", _labels(size="128", **dict(MINILM))] == 4
+    assert samples["ortmesh_batch_cost_factor_ratio", MINILM] == 1.5
     assert samples["process_resident_memory_bytes", ()] > 0
     about = next(dict(labels) for name, labels in samples if name == "target_info")
     assert about["service_name"] == "ortmesh-nlp"
@@ -182,7 +198,7 @@ def test_counts_from_many_threads_add_up(telemetry: Telemetry) -> None:
     def work() -> None:
         for _ in range(2000):
             rpc.end("OK", 0.001, None, 1, 1)
-            meter.queued(0.001)
+            meter.queued(0.001, "busy")
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -379,7 +395,7 @@ def test_without_an_exporter_a_span_only_carries_the_callers_ids(telemetry: Tele
 def test_every_instrument_has_a_name_of_its_own_in_prometheus() -> None:
     every = [value for value in vars(instruments).values() if isinstance(value, Instrument)]
     names = {prometheus_name(instrument) for instrument in every}
-    assert len(names) == len(every) == 10
+    assert len(names) == len(every) == 13
     assert all(re.fullmatch(r"[a-z_]+", name) for name in names)
 
 

@@ -14,7 +14,9 @@ from rich.text import Text
 
 from ortmesh.cli.answers import print_json, table
 from ortmesh.cli.console import fail, out
+from ortmesh.cli.costs import print_batching
 from ortmesh.cli.failures import errors_in_words
+from ortmesh.cli.kept_costs import kept_batching
 from ortmesh.cli.known import from_mesh, from_store, one_from_mesh, one_from_store, open_store
 from ortmesh.cli.options import ADDRESS, Address, Json, names_a_mesh
 from ortmesh.cli.plan import FAMILIES
@@ -71,10 +73,14 @@ def show(
     models: StoreFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Show one model: its state and tensors, where it runs and where it is from, what it must not be used for."""
-    model = None if models else one_from_mesh(address, name, must=names_a_mesh(context))
+    """Show one model: its state and tensors, where it is from, what it must not be used for, what its batches cost."""
+    model, measured_on = None if models else one_from_mesh(address, name, must=names_a_mesh(context)), ""
     if model is None:
-        model = one_from_store(open_store(models), name)
+        store = open_store(models)
+        model = one_from_store(store, name)
+        if (kept := kept_batching(store.folder(model.name, model.version))) is not None:
+            measured_on = kept[0]
+            model.batching.CopyFrom(kept[1])
     if as_json:
         print_json(model)
         return
@@ -83,6 +89,7 @@ def show(
         for tensor in tensors:
             shape = ", ".join("any" if size < 0 else str(size) for size in tensor.shape)
             out.print(Text.assemble((f"{kind}  ", "dim"), (tensor.name, "bold"), f"  {tensor.datatype} [{shape}]"))
+    print_batching(model, out, measured_on)
 
 
 @app.command()

@@ -12,6 +12,8 @@ NAME = r"^[a-z0-9][a-z0-9._-]{0,127}$"
 VERSION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 CARD_FILE = "card.yaml"
 MAX_CARD_BYTES = 1024 * 1024
+MAX_RECORDED = 64
+"""So many runs of a session are recorded at most."""
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Version = Annotated[str, StringConstraints(pattern=VERSION)]
@@ -81,6 +83,30 @@ class Batching(Part):
     """How many bytes of tensors may wait."""
 
 
+class Buckets(Part):
+    """The shapes to which batches are padded where a GPU replays recorded runs, and for which TensorRT builds."""
+
+    rows: list[Annotated[int, Field(ge=1, le=4096)]] = Field(default_factory=list)
+    """Numbers of rows; empty: the powers of two up to `batching.max_rows`. 1 is always one of them."""
+    sizes: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    """Sizes along the padded axis; empty: 8, 16, 32 … 512. Batches of larger items are not recorded."""
+
+    @model_validator(mode="after")
+    def _few(self) -> Buckets:
+        if len(self.rows) * max(len(self.sizes), 1) > MAX_RECORDED:
+            raise ValueError(f"rows times sizes are more than {MAX_RECORDED}: each is a recorded run with its memory")
+        return self
+
+
+class TensorRT(Part):
+    """How TensorRT builds its engines."""
+
+    fp16: bool = False
+    """True to let it compute in 16 bits where that is quicker; the results are less exact."""
+    workspace_mb: int | None = Field(default=None, ge=1)
+    """The most memory that building may take; None: what the GPU has."""
+
+
 class Runtime(Part):
     """On what the model runs."""
 
@@ -90,7 +116,16 @@ class Runtime(Part):
     """A provider without which the model must not start."""
     instances: int = Field(default=1, ge=1, le=16)
     """Executors side by side."""
-    gpu_mem_limit_mb: int | None = None
+    device_id: int = Field(default=0, ge=0, le=63)
+    """Which GPU, among those that CUDA_VISIBLE_DEVICES leaves."""
+    gpu_mem_limit_mb: int | None = Field(default=None, ge=1)
+    """The most that one instance's arena may take of a GPU's memory, in MiB, without its weights; None: all."""
+    cuda_graph: bool = False
+    """True to record a run of each bucket and to replay it (CUDA graphs): less work for the CPU at small batches."""
+    tf32: bool = False
+    """True to let a GPU multiply 32-bit floats with 11 bits of each: quicker, and results differ between batches."""
+    buckets: Buckets = Field(default_factory=Buckets)
+    tensorrt: TensorRT = Field(default_factory=TensorRT)
     program: str | None = None
     """The program that runs the model's sessions (`ortmesh.serving.executor.programs`); None: one session."""
 

@@ -5,16 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import onnxruntime
+
+from ortmesh.serving.batcher.book import CostBook
 from ortmesh.serving.cards import Card, Runtime
+from ortmesh.serving.executor.buckets import buckets_of
 from ortmesh.serving.executor.program import Program, ProgramExecutor
 from ortmesh.serving.executor.programs import PROGRAMS
+from ortmesh.serving.executor.provider_options import Options, engines_of, profiles_of
 from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.executor.sessions import PROVIDERS, Sessions, providers_of
+from ortmesh.serving.executor.study import Study
 from ortmesh.serving.free_memory import free_bytes
+from ortmesh.serving.kept import Kept, key_of
 from ortmesh.serving.resident import Resident
 from ortmesh.serving.signature import Signature, signature_of
+from ortmesh.serving.sizing import Sizing, elements_of, length_of, rows_of
 from ortmesh.serving.stop import Stop
 from ortmesh.serving.types import Executor, Item, Meter, NoMeter, Tensors
 from ortmesh.serving.warmup import Capture, Finding, Mode, RunItems, probe
@@ -31,6 +40,13 @@ class Loaded:
     executors: Sequence[Executor]
     provider: str
     finding: Finding
+    sizing: Sizing
+    threads: int
+    """Of each executor's operators, on a CPU; 0 on a device."""
+    costs: CostBook | None = None
+    """What is known of its batches; None for a program."""
+    study: Study | None = None
+    """How more is found out."""
     note: str = ""
     """What else an operator should know of it."""
 
@@ -54,14 +70,37 @@ def load(
     open_one = _open_program if card.runtime.program is not None else _open_session
     opened: list[_Opened] = []
     for _ in range(instances):
-        sessions = Sessions(card.runtime, each)
+        sessions = Sessions(card.runtime, each, engines=engines_of(card, folder), profiles=partial(_profiles, card))
         with stop.watching(sessions, WARM_UP_SECONDS):
             opened.append(open_one(card, folder, sessions, meter, resident))
         sessions.shrink()  # what warm-up took
     finding = _weakest([one.finding for one in opened])
     limit = card.batching.max_rows if finding.mode is not Mode.ALONE else 1
-    executors = [one.executor(limit) for one in opened]
-    return Loaded(opened[0].signature, executors, opened[0].provider, finding, _note(card.runtime, instances))
+    signature, provider = opened[0].signature, opened[0].provider
+    sizing = Sizing(signature, elements_of(finding.proof, signature) if finding.proof else 0)
+    book = CostBook(sizing.sizes, sizing.max_size)
+    executors = [one.executor(limit, book) for one in opened]
+    study = _study(executors[0], book, sizing, Kept(folder, key_of(card, folder, provider, threads)))
+    if study is not None:
+        with stop.watching(opened[0].sessions, WARM_UP_SECONDS):
+            study.first()
+        opened[0].sessions.shrink()
+    on_cpu = provider == PROVIDERS["cpu"]
+    notes = [_note(card.runtime, instances), *dict.fromkeys(one.sessions.note for one in opened)]
+    note = "; ".join(filter(None, notes))
+    return Loaded(
+        signature, executors, provider, finding, sizing, each if on_cpu else 0, book if study else None, study, note
+    )
+
+
+def _study(executor: Executor, book: CostBook, sizing: Sizing, kept: Kept) -> Study | None:
+    """What a session's batches cost; None for what was never computed, and for programs, whose steps depend on what
+    they read."""
+    if not isinstance(executor, SessionExecutor) or not executor.provable:
+        return None
+    study = Study(book, kept, lambda: executor.measure(sizing.measurable))
+    executor.study = study
+    return study
 
 
 def share(runtime: Runtime, threads: int) -> tuple[int, int]:
@@ -89,6 +128,15 @@ def _must_fit(folder: Path) -> None:
         raise MemoryError(f"its files have {needed / 1e6:.3g} MB, and {free / 1e6:.3g} MB of memory are free")
 
 
+def _profiles(card: Card, path: Path) -> Options:
+    """The shapes for which TensorRT builds: known once the graph was opened, on the CPU and without its optimizer."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS["cpu"]])
+    signature = signature_of(session.get_inputs(), session.get_outputs(), card)
+    return profiles_of(signature, buckets_of(card, pad_sizes=signature.padded))
+
+
 @dataclass(frozen=True, slots=True)
 class _Opened:
     """One instance, warmed up."""
@@ -96,20 +144,44 @@ class _Opened:
     signature: Signature
     provider: str
     finding: Finding
-    executor: Callable[[int], Executor]
-    """Makes its executor, for so many rows at once."""
+    sessions: Sessions
+    executor: Callable[[int, CostBook], Executor]
+    """Makes its executor, for so many rows at once; the book learns from its runs."""
 
 
 def _open_session(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _Opened:
+    """A graph whose runs can't be recorded, though its card wants that, is served without."""
+    try:
+        return _warm_up(card, folder, sessions, meter, resident)
+    except Exception as error:
+        if not sessions.records or providers_of(card.runtime)[0] != PROVIDERS["cuda"]:
+            raise
+        sessions.record_no_more(error)
+        return _warm_up(card, folder, sessions, meter, resident)
+
+
+def _warm_up(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _Opened:
     session = sessions.open(folder / card.graph)
     signature = signature_of(session.get_inputs(), session.get_outputs(), card)
-    warm = SessionExecutor(session, signature, limit=card.batching.max_rows, meter=NoMeter())
+    every = buckets_of(card, pad_sizes=True)
+    warm = SessionExecutor(session, signature, limit=card.batching.max_rows, meter=NoMeter(), buckets=every)
     finding = _probe_session(warm, signature, card)
+    sessions.note = sessions.note or warm.note
+    buckets = every if finding.mode is Mode.TOGETHER else buckets_of(card, pad_sizes=False)
 
-    def executor(limit: int) -> Executor:
-        return SessionExecutor(session, signature, limit=limit, meter=meter, resident=resident, proof=finding.proof)
+    def executor(limit: int, book: CostBook) -> Executor:
+        return SessionExecutor(
+            session,
+            signature,
+            limit=limit,
+            meter=meter,
+            resident=resident,
+            proof=finding.proof,
+            costs=book,
+            buckets=buckets,
+        )
 
-    return _Opened(signature, session.get_providers()[0], finding, executor)
+    return _Opened(signature, session.get_providers()[0], finding, sessions, executor)
 
 
 def _open_program(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _Opened:
@@ -122,10 +194,10 @@ def _open_program(card: Card, folder: Path, sessions: Sessions, meter: Meter, re
     warm = ProgramExecutor(program, sessions, limit=card.batching.max_rows, meter=NoMeter())
     finding = _probe(warm.run, program.signature, program.samples(), card)
 
-    def executor(limit: int) -> Executor:
+    def executor(limit: int, book: CostBook) -> Executor:
         return ProgramExecutor(program, sessions, limit=limit, meter=meter, resident=resident, proof=finding.proof)
 
-    return _Opened(program.signature, program.provider, finding, executor)
+    return _Opened(program.signature, program.provider, finding, sessions, executor)
 
 
 def _probe_session(executor: SessionExecutor, signature: Signature, card: Card) -> Finding:
@@ -164,21 +236,3 @@ def _sample_item(tensors: Tensors, capture: Capture, signature: Signature) -> It
 
 def _weakest(findings: Sequence[Finding]) -> Finding:
     return max(findings, key=lambda finding: list(Mode).index(finding.mode))
-
-
-def rows_of(tensors: Tensors, signature: Signature) -> int:
-    """Rows along the batch axis; 1 when no tensor has one."""
-    for name, array in tensors.items():
-        axis = signature.inputs[name].batch_axis
-        if axis is not None:
-            return int(array.shape[axis])
-    return 1
-
-
-def length_of(tensors: Tensors, signature: Signature) -> int:
-    """The length along the axis that may be padded, e.g. tokens; 0 when there is none."""
-    for name, array in tensors.items():
-        axis = signature.inputs[name].pad_axis
-        if axis is not None:
-            return int(array.shape[axis])
-    return 0

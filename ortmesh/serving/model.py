@@ -14,11 +14,14 @@ from ortmesh.errors import ExecutorFailed, ModelFailed, NotReady
 from ortmesh.front.call import Call
 from ortmesh.serving.answers import FutureAnswer, Outbox, TracedAnswer
 from ortmesh.serving.batcher import Pile
+from ortmesh.serving.batcher.book import CostBook
+from ortmesh.serving.batcher.policy import ArrivalOrder, CostAware
 from ortmesh.serving.cards import Card, must_stay_inside
 from ortmesh.serving.executor.failures import readable
 from ortmesh.serving.executor.session import SessionExecutor
-from ortmesh.serving.loaded import Loaded, length_of, rows_of
+from ortmesh.serving.loaded import Loaded
 from ortmesh.serving.signature import Signature, TensorInfo
+from ortmesh.serving.sizing import Sizing, rows_of
 from ortmesh.serving.types import Answer, Executor, Item, Meter, Tensors
 from ortmesh.serving.warmup import Mode
 
@@ -66,7 +69,12 @@ class Model:
         self.meter = meter
         self._spans = spans
         self.mode = Mode.TOGETHER
+        self.costs: CostBook | None = None
+        """What its batches cost, once it is loaded; None for a program."""
+        self.threads = 0
+        """Of each executor's operators, on a CPU."""
         self._signature = NOTHING
+        self._sizing = Sizing(NOTHING)
         self._shared: tuple[str, ...] = ()
         """Inputs that must be equal in a batch: part of what items are grouped by."""
         self._outbox = outbox
@@ -85,6 +93,11 @@ class Model:
     def state_reason(self) -> str:
         """What an operator reads beside its state."""
         return "; ".join(filter(None, (self.reason, self.warning)))
+
+    @property
+    def executors(self) -> int:
+        """How many batches are computed side by side."""
+        return len(self._executors)
 
     @property
     def inputs(self) -> Mapping[str, TensorInfo]:
@@ -150,20 +163,28 @@ class Model:
         """Takes over what its graph takes and gives."""
         self._signature = signature
 
-    def start(self, loaded: Loaded, died: Callable[[Model, BaseException], None]) -> None:
-        """Takes what was loaded into service. `died(model, error)` is called in an executor's thread when it breaks."""
+    def start(self, loaded: Loaded, died: Callable[[Model, BaseException], None], learnt: Callable[[], None]) -> None:
+        """Takes what was loaded into service. `died(model, error)` is called in an executor's thread when it breaks,
+        `learnt()` when it has found out what batches cost."""
         self.know(loaded.signature)
         self._shared = tuple(name for name, info in loaded.signature.inputs.items() if info.shared)
         self.provider = loaded.provider
         self.mode = loaded.finding.mode
+        self._sizing = loaded.sizing
+        self.costs = loaded.costs
+        self.threads = loaded.threads
+        self.meter.costs(self.costs)
         batching = self.card.batching
         self._pile = Pile(
+            policy=CostAware(self.costs, sized=loaded.sizing.sized) if self.costs else ArrivalOrder(),
             max_items=batching.max_items,
             max_bytes=batching.max_bytes,
             max_wait_seconds=batching.max_wait_ms / 1000,
             meter=self.meter,
         )
         self._executors = loaded.executors
+        if loaded.study is not None:
+            loaded.study.told = learnt
         self._proved = self._proved or loaded.finding.proof is not None
         for session in self._sessions:
             session.on_alone = self._serve_alone
@@ -219,14 +240,15 @@ class Model:
         return self._pile
 
     def _item(self, tensors: Tensors, answer: Answer, call: Call, pad: bool) -> Item:
+        size = self._sizing.of(tensors)
         return Item(
             tensors,
             answer=answer,
             owner=call,
             deadline=call.deadline,
             rows=rows_of(tensors, self._signature),
-            size=length_of(tensors, self._signature),
-            group=self._group(tensors, pad),
+            size=size,
+            group=self._group(tensors, pad, size),
             solo=self.mode is Mode.ALONE,
             priority=call.priority,
             caller=call.caller,
@@ -236,10 +258,10 @@ class Model:
         assert self._spans is not None
         self._spans(span, arrival, taken, done, model=self.name, version=self.version)
 
-    def _group(self, tensors: Tensors, pad: bool) -> Hashable:
+    def _group(self, tensors: Tensors, pad: bool, size: int) -> Hashable:
         shared = tuple([tensors[name].tobytes() for name in self._shared]) if self._shared else None
         if pad and self._signature.padded:
-            return shared, length_of(tensors, self._signature) if self.mode is Mode.EQUAL_SIZES else None
+            return shared, size if self.mode is Mode.EQUAL_SIZES else None
         shapes = [_shape_without_batch(array.shape, self.inputs[name].batch_axis) for name, array in tensors.items()]
         return shared, tuple(shapes)
 
@@ -291,6 +313,7 @@ class Model:
         """Lets go of the sessions: else they stay in memory until Python looks for circles."""
         for session in self._sessions:
             session.on_alone = lambda reason: None
+            session.study = None
         self._executors = ()
         self._threads.clear()
         self._assets.clear()

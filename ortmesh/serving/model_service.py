@@ -10,6 +10,7 @@ from ortmesh.front.call import Call
 from ortmesh.front.methods import Method, bind, generated
 from ortmesh.front.pages import page_of, requested
 from ortmesh.models.v1 import models_pb2
+from ortmesh.serving.batching_report import batching_of
 from ortmesh.serving.signature import TensorInfo
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def describe(model: Model) -> models_pb2.Model:
         attribution=card.license.attribution,
         description=card.description,
         card_json=card.model_dump_json(),
+        batching=batching_of(model),
     )
 
 

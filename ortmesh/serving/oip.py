@@ -15,6 +15,7 @@ from ortmesh.front.call import Call
 from ortmesh.front.methods import Method, bind, private
 from ortmesh.front.scan import check_infer
 from ortmesh.serving.oip_infer import ModelInfer
+from ortmesh.serving.oip_message import InferRequest
 from ortmesh.serving.signature import TensorInfo
 
 if TYPE_CHECKING:
@@ -43,8 +44,12 @@ def methods(models: Models, *, family: str, accepting: Callable[[], bool] = lamb
         },
         direct={"ModelInfer": infer.direct},
         check={"ModelInfer": check_infer},
-        messages=private,
+        messages=_messages,
     )
+
+
+def _messages(full_name: str) -> type[Any]:
+    return InferRequest if full_name == InferRequest.DESCRIPTOR.full_name else private(full_name)
 
 
 class Server:

@@ -43,9 +43,12 @@ class Resident:
         self._holders: weakref.WeakSet[Holder] = weakref.WeakSet()
         self._at_rest: int | None = None
 
-    def holder(self, shrink: Callable[[], None]) -> Holder:
-        """For one executor: `shrink` gives back what its sessions keep, in the executor's thread."""
-        made = Holder(self, shrink)
+    def holder(self, shrink: Callable[[], None], *, on_device: bool = False) -> Holder:
+        """For one executor: `shrink` gives back what its sessions keep, in the executor's thread.
+
+        `on_device` when they keep it in a GPU's memory, of which the process's own size says nothing.
+        """
+        made = Holder(self, shrink, on_device=on_device)
         with self._lock:
             self._holders.add(made)
         return made
@@ -85,9 +88,10 @@ class Holder:
     CALM_SECONDS = 5.0
     """One that had only small runs for so long does too: one caller's huge picture is not kept for all to come."""
 
-    def __init__(self, resident: Resident, shrink: Callable[[], None]) -> None:
+    def __init__(self, resident: Resident, shrink: Callable[[], None], *, on_device: bool = False) -> None:
         self._resident = resident
         self._shrink = shrink
+        self._on_device = on_device
         self._largest = 0
         self._large_at = 0.0
         self.holds = False
@@ -104,7 +108,7 @@ class Holder:
 
     def give_back(self) -> None:
         """Gives back what it holds, if the process holds too much."""
-        if self.holds and self._resident.too_much():
+        if self.holds and (self._on_device or self._resident.too_much()):
             self._shrink()
             self._largest = 0
             self.holds = False

@@ -168,7 +168,7 @@ class Slot:
     def _put_in_place(self, model: Model, loaded: Loaded, wanted: Wanted) -> None:
         before, self.model = self.model, model
         self._loaded_from = wanted
-        model.start(loaded, self._died)
+        model.start(loaded, self._died, self._learnt)
         self._ready_since = time.monotonic()
         log.info("%s is ready on %s %s", model.card.key, model.provider, model.state_reason)
         self._death = None
@@ -205,6 +205,11 @@ class Slot:
 
         with contextlib.suppress(RuntimeError):  # the loop is closed: the service has ended
             self._loop.call_soon_threadsafe(tell)
+
+    def _learnt(self) -> None:
+        """In the executor's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the service has ended
+            self._loop.call_soon_threadsafe(self._tell)
 
     async def _restart(self, reason: str, wanted: Wanted) -> None:
         """Makes the executors anew until that works, after delays that grow; callers are told to come again."""

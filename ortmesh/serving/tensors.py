@@ -24,6 +24,8 @@ MAX_TEXTS = 1_048_576
 """Elements of a BYTES tensor: each becomes an object of 50 bytes and more, even of two characters."""
 LENGTH = struct.Struct("<I")
 """What stands before each element of a raw BYTES tensor."""
+Payload = bytes | memoryview
+"""Raw bytes: of their own, or a view of the message that they came in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,8 @@ def count(kind: DataType, shape: Sequence[int], index: int) -> int:
     return 0 if 0 in shape else elements
 
 
-def decode_raw(kind: DataType, shape: Sequence[int], payload: bytes, index: int) -> Array:
-    """A tensor from its raw bytes: a read-only view of `payload` (BYTES: an array of str).
+def decode_raw(kind: DataType, shape: Sequence[int], payload: Payload, index: int) -> Array:
+    """A tensor from its raw bytes: a read-only view of `payload`, aligned as that is (BYTES: an array of str).
 
     BadInput when the bytes are not such a tensor's.
     """
@@ -129,10 +131,10 @@ def encode_raw(kind: DataType, array: Array) -> bytes:
     return array.tobytes()
 
 
-def decode_text(element: bytes, field: str, place: int) -> str:
+def decode_text(element: Payload, field: str, place: int) -> str:
     """One element of a BYTES tensor as the text that ONNX Runtime wants. BadInput when it is not UTF-8."""
     try:
-        return element.decode()
+        return str(element, "utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(field, f"element {place} is not UTF-8 ({error.reason} at its byte {error.start})") from None
 
@@ -142,7 +144,7 @@ def encode_texts(array: Array) -> Iterable[bytes]:
     return (element if isinstance(element, bytes) else element.encode() for element in array.ravel().tolist())
 
 
-def _split(payload: bytes, elements: int, index: int) -> Array:
+def _split(payload: Payload, elements: int, index: int) -> Array:
     """The elements of a raw BYTES tensor, [elements], as str."""
     field = f"raw_input_contents[{index}]"
     if elements * LENGTH.size > len(payload):  # before the array is made: the shape may ask for terabytes
@@ -163,7 +165,7 @@ def _split(payload: bytes, elements: int, index: int) -> Array:
     return texts
 
 
-def _check_truth(payload: bytes, index: int) -> None:
+def _check_truth(payload: Payload, index: int) -> None:
     """BadInput unless every byte of a BOOL tensor is 0 or 1: any other is undefined behaviour in the graph."""
     wrong = np.frombuffer(payload, np.uint8) > 1
     if wrong.any():

@@ -58,6 +58,7 @@ class Item:
         "solo",
         "taken",
         "tensors",
+        "why",
     )
 
     def __init__(
@@ -98,6 +99,8 @@ class Item:
         self.answer = answer
         self.taken = 0.0
         """When an executor took it; 0 while it waits."""
+        self.why = "busy"
+        """Why it waits: `free` (it does not), `busy` (all executors compute), `passed_over` (others were chosen)."""
         self.done = False
 
     @property
@@ -179,11 +182,53 @@ class Meter(Protocol):
     def batch(self, rows: int, padded_share: float, compute_seconds: float) -> None:
         """A batch ran: its rows, the share of its cells that was padding, its time in the executor."""
 
-    def queued(self, seconds: float) -> None:
-        """An item waited this long before it was taken."""
+    def queued(self, seconds: float, reason: str) -> None:
+        """An item waited this long before it was taken: `free` (an executor waited for it), `busy` (all computed),
+        `passed_over` (others were chosen before it)."""
 
     def dropped(self, reason: str) -> None:
         """An item was dropped before it cost anything: `cancelled`, `expired`, `overloaded`."""
+
+    def costs(self, table: CostTable | None) -> None:
+        """Where to read what batches cost; None when that is not known."""
+
+
+class CostTable(Protocol):
+    """What batches of one model version cost, as known now: `ortmesh.serving.batcher.book.CostBook`."""
+
+    @property
+    def speed(self) -> float:
+        """How many times what was measured at first a run takes now; 0 while nothing is known."""
+
+    def table(self) -> Sequence[tuple[int, int, float]]:
+        """(size, rows, seconds of a run); size 0 where all items cost the same."""
+
+    def choices(self) -> Sequence[tuple[int, int, float]]:
+        """(size, rows, rows a second): the batch in which a row of each size costs least."""
+
+
+Cell = tuple[int, int]
+"""Rows and size of a batch."""
+
+
+class CostBook(CostTable, Protocol):
+    """What executors tell of a version's costs. Thread-safe: its executors share one."""
+
+    @property
+    def stale(self) -> bool:
+        """True when they should be measured, or measured anew, once there is time."""
+
+    def measured(self, cells: Mapping[Cell, float], *, whole: bool = True) -> None:
+        """Takes over what a measurement found, in place of what was known; not `whole`: for the time being."""
+
+    def learn(self, rows: int, size: int, seconds: float) -> None:
+        """Takes the time of one run into account."""
+
+    def to_json(self) -> Mapping[str, Any]:
+        """What the next start begins with; empty while nothing whole is known."""
+
+    def read(self, written: Mapping[str, Any]) -> bool:
+        """Takes over what `to_json` wrote; False when it is nothing, or not of this model."""
 
 
 class NoMeter:
@@ -192,8 +237,11 @@ class NoMeter:
     def batch(self, rows: int, padded_share: float, compute_seconds: float) -> None:
         """Forgets."""
 
-    def queued(self, seconds: float) -> None:
+    def queued(self, seconds: float, reason: str) -> None:
         """Forgets."""
 
     def dropped(self, reason: str) -> None:
+        """Forgets."""
+
+    def costs(self, table: CostTable | None) -> None:
         """Forgets."""

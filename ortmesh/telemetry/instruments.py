@@ -26,9 +26,14 @@ QUEUE = Instrument("ortmesh.queue.duration", "s", "Time an item waited for an ex
 COMPUTE = Instrument("ortmesh.compute.duration", "s", "Time a batch took in the executor", "histogram", SECONDS)
 BATCH_SIZE = Instrument("ortmesh.batch.size", "{row}", "Rows of a batch", "histogram", ROWS)
 BATCH_PADDING = Instrument("ortmesh.batch.padding", "1", "Share of a batch that was padding", "histogram", SHARES)
+BATCH_COST = Instrument("ortmesh.batch.cost", "s", "What a run of so many rows of a size takes, as known now", "gauge")
+BATCH_BEST = Instrument("ortmesh.batch.best", "{row}", "Rows of the batch in which an item costs least", "gauge")
+COST_FACTOR = Instrument("ortmesh.batch.cost.factor", "1", "How many times the first measurement a run takes", "gauge")
 DROPPED = Instrument("ortmesh.items.dropped", "{item}", "Items dropped before they were computed", "counter")
 MODEL_STATE = Instrument("ortmesh.model.state", "", "1 for the state in which a model version is, else 0", "gauge")
 
+WAITS = ("free", "busy", "passed_over")
+"""The values of QUEUE's attribute `reason`: an executor waited for the item, all computed, others were chosen first."""
 STATES = ("LOADING", "READY", "FAILED", "UNLOADING")
 """The values of MODEL_STATE's attribute `state`."""
 

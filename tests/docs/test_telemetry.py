@@ -6,6 +6,7 @@ import json
 import logging
 
 from ortmesh.config import TelemetrySettings
+from ortmesh.serving.batcher.book import CostBook
 from ortmesh.telemetry import Telemetry, instruments
 from ortmesh.telemetry.logs import JsonLines
 from ortmesh.telemetry.prometheus import prometheus_name
@@ -29,9 +30,12 @@ def test_the_labels_are_those_of_the_series() -> None:
     process.rpc("/a.B/C").end("OK", 0.1)
     meter = process.meter("m", "1")
     meter.batch(1, 0.0, 0.1)
-    meter.queued(0.1)
+    meter.queued(0.1, "busy")
     meter.dropped("expired")
     meter.state("READY")
+    costs = CostBook((1,))
+    costs.measured({(1, 1): 0.1})
+    meter.costs(costs)
     written = {row[0].strip("`"): row[3] for row in table_rows(PAGE) if len(row) == 5}
     for point in process.snapshot():
         assert written[point.instrument.name] == labels(list(point.labels)), point.instrument.name

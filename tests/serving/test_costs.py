@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ortmesh.serving.batcher.costs import Costs, Grid
+from ortmesh.serving.batcher.costs import DISTURBED, Costs, Grid
 
 ROWS, SIZES = (1, 2, 4, 8), (8, 32, 128)
 
@@ -41,7 +41,7 @@ def test_a_grid_with_holes_is_filled() -> None:
 
 def test_a_disturbed_measurement_is_cut() -> None:
     cells = dict(grid().seconds) | {(4, 32): 10.0}
-    assert Costs(Grid(ROWS, SIZES, cells)).seconds(4, 32) <= 2 * Costs(grid()).seconds(2, 32) + 1e-9
+    assert Costs(Grid(ROWS, SIZES, cells)).seconds(4, 32) <= DISTURBED * 2 * Costs(grid()).seconds(2, 32) + 1e-9
 
 
 @given(st.dictionaries(st.tuples(st.sampled_from(ROWS), st.sampled_from(SIZES)), st.floats(1e-6, 10), min_size=1))
@@ -98,3 +98,10 @@ def test_what_was_learnt_is_where_the_next_start_begins() -> None:
 def test_a_file_that_holds_something_else_is_refused(written: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         Grid.from_json(written)
+
+
+def test_a_cell_that_took_longer_than_a_larger_one_was_disturbed() -> None:
+    """A smaller batch, or shorter items, could be padded to it."""
+    cells = {(b, s): 0.001 + 1e-5 * b * s for b in ROWS for s in SIZES}
+    disturbed = Costs(Grid(ROWS, SIZES, cells | {(4, 8): 0.1}))
+    assert disturbed.seconds(4, 8) <= min(cells[8, 8], cells[4, 32]) + 1e-9

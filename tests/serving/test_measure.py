@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ortmesh.serving.executor.measure import LONGEST_SECONDS, SIZES, Cell, Measuring, batch, plan
+from ortmesh.serving.executor.measure import LONGEST_SECONDS, Measuring, batch, plan
 from ortmesh.serving.signature import Signature, TensorInfo
-from ortmesh.serving.types import Array
+from ortmesh.serving.sizing import LENGTHS
+from ortmesh.serving.types import Array, Cell
 
 TOKENS = TensorInfo("tokens", "INT64", np.dtype(np.int64), (-1, -1), 0, pad_axis=1)
 IMAGE = TensorInfo("image", "FP32", np.dtype(np.float32), (-1, 3, 4, 4), 0)
@@ -16,7 +17,7 @@ TEXTS = Signature({"tokens": TOKENS}, {})
 IMAGES = Signature({"image": IMAGE}, {})
 
 
-def cells_of(max_rows: int, cost: Callable[[int, int], float], sizes: tuple[int, ...] = SIZES) -> list[Cell]:
+def cells_of(max_rows: int, cost: Callable[[int, int], float], sizes: tuple[int, ...] = LENGTHS) -> list[Cell]:
     going, cells = plan(max_rows, sizes), list[Cell]()
     try:
         cell = next(going)
@@ -40,8 +41,8 @@ def test_the_cards_largest_batch_is_the_last_even_when_it_is_no_power_of_two() -
 def test_cells_that_would_hold_up_a_request_are_not_run() -> None:
     cells = cells_of(64, lambda rows, size: 0.002 * rows * size)
     assert max(0.002 * rows * size for rows, size in cells) <= 2 * LONGEST_SECONDS
-    assert (1, 64) in cells
-    assert (1, 512) not in cells
+    assert (1, 32) in cells
+    assert not any(size > 64 for _, size in cells)
 
 
 def test_a_batch_is_made_of_an_example_that_the_model_takes() -> None:
@@ -51,15 +52,18 @@ def test_a_batch_is_made_of_an_example_that_the_model_takes() -> None:
     assert batch(IMAGES, {"image": image}, 8, 1)["image"].shape == (8, 3, 4, 4)
 
 
-def test_what_the_model_refuses_ends_the_plan_and_what_is_known_stays() -> None:
-    """A position table of 64, say."""
+def test_larger_items_than_one_that_the_model_refused_are_not_tried() -> None:
+    """A position table of 40, say."""
+    tried = set[int]()
 
     def run(feeds: dict[str, Array]) -> None:
-        if feeds["tokens"].shape[1] > 64:
+        tried.add(feeds["tokens"].shape[1])
+        if feeds["tokens"].shape[1] > 40:
             raise ValueError("index out of range")
 
-    measuring = Measuring(run, TEXTS, {"tokens": np.array([[5, 6, 7]])}, 4)
-    while not measuring.done:
-        measuring.step()
-    assert max(size for _, size in measuring.seconds) == 64
+    measuring = Measuring(run, TEXTS, {"tokens": np.array([[5, 6, 7]])}, 4, LENGTHS)
+    measuring.run(60)
+    assert measuring.done
+    assert {size for _, size in measuring.seconds} == {8, 16, 32}
+    assert tried == {8, 64, 16, 32}
     assert (1, 8) in measuring.seconds

@@ -133,6 +133,13 @@ async def test_a_model_shows_what_its_card_and_graph_say(models: Models, call: C
     shown = json.loads(answer.card_json)
     assert Card.model_validate(shown) == models.find("alpha").card
     answer.ClearField("card_json")
+    batching = answer.batching
+    assert (batching.policy, batching.executors, batching.threads) == ("by cost", 1, 1)
+    assert {cost.size for cost in batching.costs} == {0}
+    assert batching.costs[0].rows == 1
+    assert 0 < batching.costs[0].seconds < 1
+    assert batching.choices[0].items_per_second > 0
+    answer.ClearField("batching")
     tensor = {"datatype": "FP32", "shape": [-1, 3], "batch_axis": 0}
     assert answer == models_pb2.Model(
         name="alpha",
@@ -266,6 +273,7 @@ class Changing:
 
     card = card("alpha")
     name, version, state, is_default, provider = "alpha", "1", "READY", True, ""
+    executors = 0
     inputs: dict[str, Any] = {}  # noqa: RUF012
     outputs: dict[str, Any] = {}  # noqa: RUF012
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ortmesh.errors import Cancelled, Expired, NotReady, Overloaded
-from ortmesh.serving.batcher import ArrivalOrder, CostAware, Costs, Grid, Pile, Policy
+from ortmesh.serving.batcher import ArrivalOrder, CostAware, Pile, Policy
+from ortmesh.serving.batcher.book import CostBook
 from ortmesh.serving.batcher.policy import oldest_first
-from ortmesh.serving.types import Item, Owner
+from ortmesh.serving.types import Item, NoMeter, Owner
 from ortmesh.serving.warmup import Capture
 
 
@@ -34,6 +36,25 @@ def item(
 def error_of(dropped: Item) -> BaseException | None:
     assert isinstance(dropped.answer, Capture)
     return dropped.answer.error
+
+
+def book(rows: tuple[int, ...], sizes: tuple[int, ...], cost: Callable[[int, int], float]) -> CostBook:
+    made = CostBook(sizes)
+    made.measured({(count, size): cost(count, size) for count in rows for size in sizes})
+    return made
+
+
+FIVE_SECONDS = CostAware(book((1,), (1,), lambda rows, size: 5.0), sized=False)
+
+
+class Waits(NoMeter):
+    """Remembers why items waited."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def queued(self, seconds: float, reason: str) -> None:
+        self.reasons.append(reason)
 
 
 def test_an_idle_executor_gets_a_lone_item_at_once() -> None:
@@ -130,11 +151,35 @@ def test_a_long_list_of_callers_is_forgotten_once_they_were_served() -> None:
 
 def test_an_item_that_cannot_be_done_in_time_is_not_begun() -> None:
     """By what the model's runs cost."""
-    costs = Costs(Grid((1,), (1,), {(1, 1): 5.0}))
-    pile, late, good = Pile(policy=CostAware(costs, sized=False)), item(deadline=time.monotonic() + 4), item()
+    pile, late, good = Pile(policy=FIVE_SECONDS), item(deadline=time.monotonic() + 4), item()
     pile.submit_many([late, good])
     assert pile.take(1) == [good]
     assert isinstance(error_of(late), Expired)
+
+
+def test_an_item_that_is_thought_to_be_late_is_tried_when_nothing_else_waits() -> None:
+    """The costs may be wrong, and only a run can show it; what waits behind it is dropped for it all the same."""
+    pile = Pile(policy=FIVE_SECONDS)
+    first, second = item(deadline=time.monotonic() + 4), item(deadline=time.monotonic() + 4)
+    pile.submit_many([first, second])
+    assert pile.take(8) == [first]
+    assert isinstance(error_of(second), Expired)
+
+
+def test_why_an_item_waited_is_told() -> None:
+    """Not at all; because all executors computed; because others were chosen before it."""
+    meter = Waits()
+    pile = Pile(policy=CostAware(book((1, 2), (1,), lambda rows, size: 1.0), sized=False), meter=meter)
+    executor = threading.Thread(target=pile.take, args=(1,))
+    executor.start()
+    while not pile._free:
+        time.sleep(0.001)
+    pile.submit(item())
+    executor.join()
+    pile.submit_many([item(), item(), item()])
+    pile.take(2)
+    pile.take(2)
+    assert meter.reasons == ["free", "busy", "busy", "passed_over"]
 
 
 def test_cancelled_and_expired_items_are_dropped_before_they_cost() -> None:
@@ -255,12 +300,15 @@ shapes = st.tuples(
     st.sampled_from(["", "x", "y"]),
     st.integers(0, 99),
 )
-COST_AWARE = CostAware(
-    Costs(Grid((1, 8), (1, 64), {(b, s): 0.01 + b * s for b in (1, 8) for s in (1, 64)})), sized=True
+BOOK = book((1, 8), (1, 64), lambda rows, size: 0.01 + rows * size)
+UNKNOWN = CostBook((1,))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [ArrivalOrder(), CostAware(BOOK, sized=True), CostAware(BOOK, sized=False), CostAware(UNKNOWN, sized=True)],
+    ids=["arrival", "by cost", "of one size", "unknown"],
 )
-
-
-@pytest.mark.parametrize("policy", [ArrivalOrder(), COST_AWARE, CostAware(COST_AWARE.costs, sized=False)])
 @given(described=st.lists(shapes, min_size=1, max_size=40), limit=st.integers(1, 8))
 def test_every_item_is_taken_exactly_once_within_the_limit(
     policy: Policy, described: list[tuple[int, str, bool, int, str, int]], limit: int

@@ -8,8 +8,10 @@ Weights: huggingface.co/sentence-transformers/all-MiniLM-L6-v2.
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from onnx import TensorProto
 from safetensors.numpy import load_file
 
@@ -27,15 +29,21 @@ POOL_EPSILON = 1e-9  # sentence-transformers' own; keeps a text without tokens f
 
 def convert(sources: Mapping[str, Path], out: Path) -> None:
     """Write `model.onnx` and `tokenizer.json`."""
-    _MiniLM(load_file(sources[WEIGHTS])).build().save(out / "model.onnx")
+    write(sources, out, np.float32)
+
+
+def write(sources: Mapping[str, Path], out: Path, dtype: npt.DTypeLike) -> None:
+    """Write both, with weights and hidden states of this type; inputs, pooling and outputs do not depend on it."""
+    _MiniLM(load_file(sources[WEIGHTS]), np.dtype(dtype)).build().save(out / "model.onnx")
     _write_tokenizer(sources[TOKENIZER], out / "tokenizer.json")
 
 
 class _MiniLM:
     """Writes the graph; hidden states are [batch, tokens, 384]."""
 
-    def __init__(self, weights: Mapping[str, Array]) -> None:
-        self.weights = weights
+    def __init__(self, weights: Mapping[str, Array], dtype: np.dtype[Any]) -> None:
+        self.weights = {name: weight.astype(dtype) for name, weight in weights.items()}
+        self.exact = dtype == np.float32
         self.graph = Graph("minilm_l6_v2")
 
     def build(self) -> Graph:
@@ -47,6 +55,8 @@ class _MiniLM:
         x = self._embed(ids)
         for layer in range(LAYERS):
             x = self._layer(x, attended, f"encoder.layer.{layer}")
+        if not self.exact:  # pooled and given as float32: a sum over 512 tokens leaves float16's digits
+            x = graph.op("Cast", x, to=TensorProto.FLOAT)
         graph.output("embedding", self._pool(x, mask), np.float32, ["batch", HIDDEN])
         graph.output("last_hidden_state", x, np.float32, ["batch", "tokens", HIDDEN])
         return graph

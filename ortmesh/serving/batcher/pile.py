@@ -17,6 +17,13 @@ WINDOW = 4
 LONGEST_RETRY_SECONDS = 30.0
 
 
+class TooShort(Expired):
+    """By what is known of the model's costs, the deadline would pass while the item is computed."""
+
+
+Dropped = tuple[Item, BaseException]
+
+
 class Pile:
     """Thread-safe; `submit` never blocks, `take` does.
 
@@ -41,6 +48,8 @@ class Pile:
         self._clock = clock
         self._meter = meter or NoMeter()
         self._waiting = Line()
+        self._free = 0
+        """How many executors wait for work."""
         self._closed = False
         self._refusal = NotReady("the model is being unloaded")
         self._lock = threading.Lock()
@@ -62,7 +71,7 @@ class Pile:
         """
         with self._lock:
             self._admit((item,), item.nbytes)
-            self._waiting.append(item, self._policy.price(item))
+            self._append(item)
             self._work.notify()
 
     def submit_many(self, items: Sequence[Item]) -> None:
@@ -70,7 +79,7 @@ class Pile:
         with self._lock:
             self._admit(items, sum(item.nbytes for item in items))
             for item in items:
-                self._waiting.append(item, self._policy.price(item))
+                self._append(item)
             self._work.notify(len(items))
 
     def take(self, limit: int, wait: float | None = None) -> list[Item] | None:
@@ -99,6 +108,11 @@ class Pile:
             self._work.notify_all()
         for item in abandoned:
             item.fail(self._refusal)
+
+    def _append(self, item: Item) -> None:
+        if len(self._waiting) < self._free:
+            item.why = "free"
+        self._waiting.append(item, self._policy.price(item))
 
     def _admit(self, items: Sequence[Item], nbytes: int) -> None:
         if self._closed:
@@ -134,7 +148,9 @@ class Pile:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return False
+            self._free += 1
             self._work.wait(left)
+            self._free -= 1
         return True
 
     def _wait_for_more(self, limit: int) -> None:
@@ -147,22 +163,38 @@ class Pile:
                 return
             self._work.wait(left)
 
-    def _choose(self, limit: int) -> tuple[list[Item], list[tuple[Item, BaseException]]]:
+    def _choose(self, limit: int) -> tuple[list[Item], list[Dropped]]:
         """(the batch, what was dropped), both removed from the pile. Called with the lock held."""
         now = self._clock()
         window = self._waiting.first(WINDOW * limit)
         dropped = [(item, error) for item in window if (error := self._unwanted(item, now)) is not None]
         gone = {id(item) for item, _ in dropped}
         alive = [item for item in window if id(item) not in gone] if gone else window
+        if not alive and len(window) == len(self._waiting):
+            alive, dropped = self._last_chance(dropped)
         chosen = [alive[index] for index in self._policy.choose(alive, limit, now)] if alive else []
         self._waiting.take(window, chosen, [item for item, _ in dropped])
         for item in chosen:
             item.taken = now
-            self._meter.queued(now - item.arrival)
+            self._meter.queued(now - item.arrival, item.why)
+        if len(alive) > len(chosen):
+            for item in alive:
+                item.why = "passed_over"
         for _, error in dropped:
             self._meter.dropped("cancelled" if isinstance(error, Cancelled) else "expired")
         self._drain.took(len(chosen) + len(dropped), now)
         return chosen, dropped
+
+    def _last_chance(self, dropped: list[Dropped]) -> tuple[list[Item], list[Dropped]]:
+        """When nothing else waits, one item whose time is only thought to be too short is tried all the same.
+
+        It harms nobody, and teaches costs that are wrong: else a model whose costs were measured too high would
+        refuse for ever what it could do.
+        """
+        for index, (item, error) in enumerate(dropped):
+            if isinstance(error, TooShort):
+                return [item], dropped[:index] + dropped[index + 1 :]
+        return [], dropped
 
     def _unwanted(self, item: Item, now: float) -> BaseException | None:
         """Why an item is worth no work, or None."""
@@ -171,7 +203,7 @@ class Pile:
         if item.deadline <= now:
             return Expired("the deadline passed while the request waited for the model")
         if item.deadline != math.inf and item.deadline <= now + self._policy.seconds(item):
-            return Expired("the deadline would pass while the request is computed")
+            return TooShort("the deadline would pass while the request is computed")
         return None
 
 

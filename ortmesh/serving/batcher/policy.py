@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
-
+from ortmesh.serving.batcher.book import CostBook
 from ortmesh.serving.batcher.compose import PRIORITY_WEIGHT, compose
-from ortmesh.serving.batcher.costs import Costs
 from ortmesh.serving.types import Item
 
 LEAST_WAIT = 1e-3
@@ -45,26 +43,31 @@ class ArrivalOrder:
 
 
 class CostAware:
-    """Batches of the size that the device likes, of items whose sizes go together."""
+    """Batches of the size that the device likes, of items whose sizes go together; in order of arrival while costs
+    are not known."""
 
-    def __init__(self, costs: Costs, *, sized: bool) -> None:
+    def __init__(self, book: CostBook, *, sized: bool) -> None:
         """`sized` is False for a model whose items all cost the same: it needs no search."""
-        self.costs = costs
+        self._book = book
         self._sized = sized
 
     def choose(self, waiting: Sequence[Item], limit: int, now: float) -> list[int]:
         """As `compose` does; for items that all cost the same, the oldest up to the best batch."""
+        costs = self._book.costs
+        if costs is None:
+            return oldest_first(waiting, limit, now)
         if self._sized:
-            return compose(waiting, self.costs, limit, now)
-        return oldest_first(waiting, min(limit, self.costs.best_rows(0)), now)
+            return compose(waiting, costs, limit, now)
+        return oldest_first(waiting, min(limit, costs.best_rows(0)), now)
 
     def price(self, item: Item) -> float:
-        """The least seconds that it can cost."""
-        return float(self.costs.prices(np.array([item.size]))[0]) * item.rows
+        """The least seconds that it can cost; its rows while costs are not known."""
+        costs = self._book.costs
+        return float(item.rows) if costs is None else costs.price(item.size) * item.rows
 
     def seconds(self, item: Item) -> float:
-        """Of a run with this item alone."""
-        return self.costs.seconds(item.rows, item.size)
+        """Of a run with this item alone, never a guess: beyond what was measured it is the least that is certain."""
+        return self._book.at_least(item.rows, item.size)
 
 
 def oldest_first(waiting: Sequence[Item], limit: int, now: float) -> list[int]:

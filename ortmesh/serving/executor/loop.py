@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from ortmesh.errors import ExecutorFailed, OrtmeshError
 from ortmesh.serving.executor.failures import readable
+from ortmesh.serving.executor.idle import Idle
 from ortmesh.serving.executor.turn import Turn
-from ortmesh.serving.resident import Holder
 from ortmesh.serving.types import Item, Pile
 
 log = logging.getLogger(__name__)
@@ -17,18 +17,16 @@ log = logging.getLogger(__name__)
 Run = Callable[[Sequence[Item]], None]
 
 
-def serve(pile: Pile, run: Run, limit: int, turn: Turn, holder: Holder) -> None:
+def serve(pile: Pile, run: Run, limit: int, turn: Turn, idle: Idle) -> None:
     """Runs batches until the pile closes. ExecutorBroken when it can't go on; then its items have ended too."""
-    wait: float | None = None
+    wait = idle.begin()
     while (items := pile.take(limit, wait)) is not None:
         if not items:
-            holder.give_back()
-            wait = None
+            wait = idle.do()
             continue
-        holder.holds = True
-        holder.ran(_run(items, run, turn), time.monotonic())
+        wait = idle.ran(_run(items, run, turn), time.monotonic())
         del items  # else the last request's tensors stay until the next one comes
-        wait = holder.IDLE_SECONDS
+    idle.end()
 
 
 def _run(items: Sequence[Item], run: Run, turn: Turn) -> int:

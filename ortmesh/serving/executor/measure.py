@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
 from ortmesh.serving.signature import Signature
-from ortmesh.serving.types import Array, Tensors
+from ortmesh.serving.types import Array, Cell, Tensors
 
-Cell = tuple[int, int]
-"""Rows and size."""
+log = logging.getLogger(__name__)
+
 Plan = Generator[Cell, float, None]
 
-SIZES = (8, 16, 32, 64, 128, 256, 512)
-LONGEST_SECONDS = 0.25
+MEASURING = threading.Lock()
+"""One executor of a process at a time: else they would measure each other."""
+LONGEST_SECONDS = 0.1
 """A request that comes meanwhile waits for the cell: longer ones are not run, their costs follow from shorter ones."""
 LEAST_GAIN = 0.05
 """A batch twice as large that saves less than so much a row is the last."""
-RUNS = 2
-"""Of each cell; the least counts: whatever else ran only made it longer."""
+RUNS, MOST_RUNS, ENOUGH_SECONDS = 2, 10, 0.02
+"""Of each cell, more while they are quick; the least counts: whatever else ran only made it longer."""
 
 
 def plan(max_rows: int, sizes: Sequence[int]) -> Plan:
-    """Yields the cells worth running, and is sent the seconds that each took: small ones first, so that what is known
-    after a few tells most."""
+    """Yields the cells worth running, and is sent the seconds that each took; infinite when the model refused it."""
+    too_long = math.inf
     for size in sizes:
-        rows, best = 1, float("inf")
+        if size >= too_long:
+            continue
+        rows, best = 1, math.inf
         while rows <= max_rows:
             seconds = yield rows, size
-            if rows == 1 and 2 * seconds > LONGEST_SECONDS and size != sizes[0]:
-                return
+            if rows == 1 and 2 * seconds > LONGEST_SECONDS:
+                too_long = size
             if seconds / rows > (1 - LEAST_GAIN) * best or 2 * seconds > LONGEST_SECONDS:
                 break
             best = min(best, seconds / rows)
@@ -42,13 +48,19 @@ class Measuring:
     """Runs a plan in steps; `seconds` grows with each."""
 
     def __init__(
-        self, run: Callable[[dict[str, Array]], object], signature: Signature, example: Tensors, max_rows: int
+        self,
+        run: Callable[[dict[str, Array]], object],
+        signature: Signature,
+        example: Tensors,
+        max_rows: int,
+        sizes: Sequence[int],
     ) -> None:
-        """`run` computes a batch, and is called in `step` alone; `example` is an item that the model takes."""
+        """`run` computes a batch, and is called in `step` alone; `example` is an item that the model takes, `sizes`
+        what it can be given, the most telling first."""
         self._run = run
         self._signature = signature
         self._example = example
-        self._plan = plan(max_rows, SIZES if signature.padded else (1,))
+        self._plan = plan(max_rows, sizes)
         self._next: Cell | None = next(self._plan)
         self.seconds: dict[Cell, float] = {}
         """Of each cell that was run."""
@@ -58,17 +70,21 @@ class Measuring:
         """True when no cell is left."""
         return self._next is None
 
+    def run(self, seconds: float) -> None:
+        """Runs cells until none is left or so long has passed: one that has begun is finished."""
+        until = time.monotonic() + seconds
+        while not self.done and time.monotonic() < until:
+            self.step()
+
     def step(self) -> None:
-        """Runs one cell. One that the model refuses ends the plan: what is known must do."""
+        """Runs one cell. The model may refuse one: more than its position table has, than there is memory for."""
         if self._next is None:
             return
         try:
-            took = self._time(*self._next)
-        except Exception:  # larger than its position table, more memory than there is: the model's own limit
-            self._plan.close()
-            self._next = None
-            return
-        self.seconds[self._next] = took
+            self.seconds[self._next] = took = self._time(*self._next)
+        except Exception as error:
+            log.debug("a batch of %d rows of size %d can't be measured: %s", *self._next, error)
+            took = math.inf
         try:
             self._next = self._plan.send(took)
         except StopIteration:
@@ -76,12 +92,12 @@ class Measuring:
 
     def _time(self, rows: int, size: int) -> float:
         feeds = batch(self._signature, self._example, rows, size)
-        least = float("inf")
-        for _ in range(RUNS):
+        took: list[float] = []
+        while len(took) < RUNS or (len(took) < MOST_RUNS and sum(took) < ENOUGH_SECONDS):
             began = time.perf_counter()
             self._run(feeds)
-            least = min(least, time.perf_counter() - began)
-        return least
+            took.append(time.perf_counter() - began)
+        return min(took)
 
 
 def batch(signature: Signature, example: Tensors, rows: int, size: int) -> dict[str, Array]:

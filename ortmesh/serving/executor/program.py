@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 from ortmesh.serving.cards import Card
 from ortmesh.serving.executor.failures import failure_of
+from ortmesh.serving.executor.idle import Idle
 from ortmesh.serving.executor.judge import Judge
 from ortmesh.serving.executor.loop import is_wanted, one_by_one, serve
 from ortmesh.serving.executor.sessions import Sessions
@@ -69,7 +70,7 @@ class ProgramExecutor:
 
     def serve(self, pile: Pile) -> None:
         """Runs batches until the pile closes; ExecutorBroken when it can't go on."""
-        serve(pile, self.run, self._limit, self._turn, self._holder)
+        serve(pile, self.run, self._limit, self._turn, Idle(self._holder))
 
     def interrupt(self) -> None:
         """Ends what it computes, and whatever it would compute later."""

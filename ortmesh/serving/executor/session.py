@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import numpy as np
-import onnxruntime
-
+from ortmesh.serving.executor.binding import Runner
+from ortmesh.serving.executor.buckets import Buckets
 from ortmesh.serving.executor.failures import failure_of
+from ortmesh.serving.executor.idle import Idle
 from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.executor.judge import Judge
 from ortmesh.serving.executor.loop import is_wanted, one_by_one, serve
-from ortmesh.serving.executor.stack import NotByRows, join, must_have_rows, split, stack
+from ortmesh.serving.executor.measure import Measuring
+from ortmesh.serving.executor.stack import NotByRows, aligned, join, must_have_rows, split, stack
+from ortmesh.serving.executor.study import Study
 from ortmesh.serving.executor.turn import Turn
 from ortmesh.serving.resident import Resident
 from ortmesh.serving.signature import Signature
-from ortmesh.serving.types import Array, Item, Meter, Pile, Tensors
+from ortmesh.serving.types import Array, CostBook, Item, Meter, Pile, Tensors
 
 
 class SessionExecutor:
@@ -33,24 +33,46 @@ class SessionExecutor:
         meter: Meter,
         resident: Resident | None = None,
         proof: Tensors | None = None,
+        costs: CostBook | None = None,
+        buckets: Buckets | None = None,
     ) -> None:
+        """`buckets` are the shapes of which a GPU may record runs; `costs` learn from every run; `proof` is a sample
+        that the session has computed before."""
         self._session = session
         self._signature = signature
-        self._outputs = list(signature.outputs)
         self._limit = limit
         self._meter = meter
-        self._bound = _needs_binding(session, signature)
+        self._runner = Runner(session, signature, buckets)
         self._proof = proof
         on_device = session.get_providers()[0] != "CPUExecutionProvider"
         self._judge = Judge(on_device=on_device)
         self._turn = Turn(session)
-        self._holder = (resident or Resident()).holder(session.shrink)
+        self._holder = (resident or Resident()).holder(self._runner.shrink, on_device=on_device)
+        self._costs = costs
+        self.study: Study | None = None
+        """What it finds out while nothing waits."""
         self.on_alone: Callable[[str], None] = lambda reason: None
         """Told, with the reason, when a batch showed that items must run one at a time."""
 
     def serve(self, pile: Pile) -> None:
         """Runs batches until the pile closes; ExecutorBroken when it can't go on."""
-        serve(pile, self.run, self._limit, self._turn, self._holder)
+        serve(pile, self.run, self._limit, self._turn, Idle(self._holder, self.study))
+
+    @property
+    def note(self) -> str:
+        """What an operator should know of how it runs."""
+        return self._runner.note
+
+    @property
+    def provable(self) -> bool:
+        """True when there is a sample that it has computed."""
+        return self._proof is not None
+
+    def measure(self, sizes: Sequence[int]) -> Measuring:
+        """Begins to find out what batches of so large items cost. ValueError when there is no sample to do it with."""
+        if self._proof is None:
+            raise ValueError("no sample satisfies the model")
+        return Measuring(self._runner.run, self._signature, self._proof, self._limit, sizes)
 
     def interrupt(self) -> None:
         """Ends what it computes, and whatever it would compute later."""
@@ -87,8 +109,8 @@ class SessionExecutor:
             return [self._compute_in_slices(items[0])]
         started = time.perf_counter()
         feeds, padded = stack(items, self._signature)
-        outputs = self._run_bound(feeds) if self._bound else self._run(feeds)
-        self._meter.batch(sum(item.rows for item in items), padded, time.perf_counter() - started)
+        outputs = self._runner.run(feeds)
+        self._ran(sum(item.rows for item in items), max(item.size for item in items), padded, started)
         return split(outputs, items, self._signature)
 
     def _compute_in_slices(self, item: Item) -> Tensors:
@@ -102,59 +124,29 @@ class SessionExecutor:
             rows = min(self._limit, item.rows - start)
             started = time.perf_counter()
             feeds = {name: self._slice(name, array, start, rows) for name, array in item.tensors.items()}
-            parts.append(self._run_bound(feeds) if self._bound else self._run(feeds))
+            parts.append(self._runner.run(feeds))
             must_have_rows(parts[-1], rows, self._signature)
-            self._meter.batch(rows, 0.0, time.perf_counter() - started)
+            self._ran(rows, item.size, 0.0, started)
         return join(parts, self._signature)
+
+    def _ran(self, rows: int, size: int, padded: float, started: float) -> None:
+        seconds = time.perf_counter() - started
+        self._meter.batch(rows, padded, seconds)
+        if self._costs is not None:
+            self._costs.learn(rows, size, seconds)
 
     def _slice(self, name: str, array: Array, start: int, rows: int) -> Array:
         axis = self._signature.inputs[name].batch_axis
         if axis is None:
             return array
-        return np.take(array, range(start, start + rows), axis=axis)
+        return aligned(array[(*(slice(None),) * axis, slice(start, start + rows))])
 
     def _prove(self) -> BaseException | None:
         """What goes wrong with the sample that it has computed before; None when nothing does, or there is none."""
         if self._proof is None:
             return None
-        feeds = dict(self._proof)
         try:
-            self._run_bound(feeds) if self._bound else self._run(feeds)
+            self._runner.run(self._proof)
         except Exception as error:
             return failure_of(error, on_device=False)
         return None
-
-    def _run(self, feeds: dict[str, Array]) -> Tensors:
-        return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
-
-    def _run_bound(self, feeds: dict[str, Array]) -> Tensors:
-        """With bound inputs and outputs: for CUDA (one copy each way) and for BF16, which `run` can't return."""
-        binding = self._session.io_binding()
-        kept = [_value(array, self._signature.inputs[name].datatype) for name, array in feeds.items()]
-        for name, value in zip(feeds, kept, strict=True):
-            binding.bind_ortvalue_input(name, value)
-        for name in self._outputs:
-            binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding)
-        return dict(zip(self._outputs, map(_array, binding.get_outputs()), strict=True))
-
-
-def _needs_binding(session: InterruptibleSession, signature: Signature) -> bool:
-    infos = [*signature.inputs.values(), *signature.outputs.values()]
-    if any(info.datatype == "BYTES" for info in infos):
-        return False
-    return session.get_providers()[0] != "CPUExecutionProvider" or any(info.datatype == "BF16" for info in infos)
-
-
-def _value(array: Array, datatype: str) -> Any:
-    contiguous = np.ascontiguousarray(array)
-    if datatype == "BF16":
-        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(contiguous, 16)
-    return onnxruntime.OrtValue.ortvalue_from_numpy(contiguous)
-
-
-def _array(value: Any) -> Array:
-    if value.data_type() == "tensor(bfloat16)":  # NumPy has no such type and `numpy()` refuses: copied as its bits
-        raw = (ctypes.c_char * value.tensor_size_in_bytes()).from_address(value.data_ptr())
-        return np.frombuffer(raw, np.uint16).reshape(value.shape()).copy()
-    return np.asarray(value.numpy())

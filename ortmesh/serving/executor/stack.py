@@ -12,12 +12,13 @@ from ortmesh.serving.types import Array, Item, Tensors
 
 
 def stack(items: Sequence[Item], signature: Signature) -> tuple[dict[str, Array], float]:
-    """(feeds, share of the batch's cells that is padding). One item's arrays are passed on as they are.
+    """(feeds, share of the batch's cells that is padding). One item's arrays are passed on as they are, if aligned;
+    of several items each array is copied once, into its place.
 
     BadInput when a shared tensor differs between items: the executor then runs them one by one.
     """
     if len(items) == 1:
-        return dict(items[0].tensors), 0.0
+        return {name: aligned(array) for name, array in items[0].tensors.items()}, 0.0
     feeds: dict[str, Array] = {}
     cells = used = 0
     for name in items[0].tensors:
@@ -29,11 +30,20 @@ def stack(items: Sequence[Item], signature: Signature) -> tuple[dict[str, Array]
     return feeds, 1 - used / cells if cells else 0.0
 
 
+def aligned(array: Array) -> Array:
+    """The array itself where its numbers lie at multiples of their size, else a copy.
+
+    A caller's tensor may begin at any byte of its message. ONNX Runtime takes that, but sums such numbers in another
+    order and up to eight times as slowly (0.06 ms and 0.5 for a mean of 4 MB, whose copy takes 0.08).
+    """
+    return array if array.flags.aligned else array.copy()
+
+
 def _join(arrays: Sequence[Array], info: TensorInfo) -> Array:
     if info.shared or info.batch_axis is None:
         if any(not np.array_equal(array, arrays[0]) for array in arrays[1:]):
             raise BadInput(info.name, "a shared tensor must be equal in all requests of a batch")
-        return arrays[0]
+        return aligned(arrays[0])
     if info.pad_axis is None:
         return np.concatenate(arrays, axis=info.batch_axis)
     longest = max(array.shape[info.pad_axis] for array in arrays)
@@ -75,20 +85,23 @@ def split(outputs: Mapping[str, Array], items: Sequence[Item], signature: Signat
         return [outputs]
     must_have_rows(outputs, sum(item.rows for item in items), signature)
     pieces: list[Tensors] = []
-    at = 0
+    at, padded = 0, signature.padded
     for item in items:
-        pieces.append({name: _cut(array, signature.outputs[name], at, item) for name, array in outputs.items()})
+        length = item.size if padded else 0
+        pieces.append(
+            {name: _cut(array, signature.outputs[name], at, item.rows, length) for name, array in outputs.items()}
+        )
         at += item.rows
     return pieces
 
 
-def _cut(array: Array, info: TensorInfo, at: int, item: Item) -> Array:
+def _cut(array: Array, info: TensorInfo, at: int, rows: int, length: int) -> Array:
     if info.batch_axis is None:
         return array
     place = [slice(None)] * array.ndim
-    place[info.batch_axis] = slice(at, at + item.rows)
-    if info.pad_axis is not None and item.size and array.shape[info.pad_axis] > item.size:
-        place[info.pad_axis] = slice(0, item.size)
+    place[info.batch_axis] = slice(at, at + rows)
+    if info.pad_axis is not None and length and array.shape[info.pad_axis] > length:
+        place[info.pad_axis] = slice(0, length)
     return array[tuple(place)]
 
 

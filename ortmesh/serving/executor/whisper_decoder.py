@@ -71,6 +71,7 @@ class Graphs:
         self.decoder = sessions.open(folder / "decoder.onnx")
         self.provider: str = self.decoder.get_providers()[0]
         self.device = "cpu" if self.provider == "CPUExecutionProvider" else "cuda"
+        self.device_id: int = self.decoder.stream.device_id if self.decoder.stream is not None else 0
         end = self.facts.tokens["end_of_text"]
         every, spoken = np.zeros((1, self.facts.vocabulary), np.float32), slice(0, end + 1)
         later = np.full_like(every, MASKED)
@@ -89,7 +90,7 @@ class Graphs:
 
     def on_device(self, array: Array) -> Any:
         """An OrtValue where the decoder computes."""
-        return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self.device, 0)
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self.device, self.device_id)
 
 
 class Decoding:
@@ -141,7 +142,7 @@ class Decoding:
         for name, value in feeds.items():
             binding.bind_ortvalue_input(name, value)
         for name in ("new_k", "new_v"):
-            binding.bind_output(name, graphs.device)
+            binding.bind_output(name, graphs.device, graphs.device_id)
         for name in ("scores", "tokens", "probe_scores"):
             binding.bind_output(name, "cpu")
         graphs.decoder.run_with_iobinding(binding)

@@ -1,0 +1,104 @@
+"""CostBook: what is known of one model version's costs where it is served; its executors share one. Stage: batcher."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ortmesh.serving.batcher.costs import Costs, Grid
+from ortmesh.serving.types import Cell
+
+RUNS_TO_STALE = 5000
+"""After so many runs it is worth measuring again: batches that looked bad were not chosen, and so not corrected."""
+
+
+class CostBook:
+    """Thread-safe. It begins empty; a few cells are enough to begin with, live runs correct it."""
+
+    def __init__(self, sizes: Sequence[int], max_size: int = 0) -> None:
+        """`sizes` are where costs are told apart (ascending); `max_size` the largest that callers send."""
+        self._sizes = tuple(sizes)
+        self._max_size = max(max_size, self._sizes[-1])
+        self._lock = threading.Lock()
+        self._runs = 0
+        self._whole = False
+        self.costs: Costs | None = None
+        """None until something was measured."""
+        self.largest = 0
+        """The largest size that was measured: beyond it, costs are a guess."""
+
+    @property
+    def stale(self) -> bool:
+        """True when it should be measured, or measured anew, once there is time."""
+        return not self._whole or self._runs >= RUNS_TO_STALE
+
+    @property
+    def speed(self) -> float:
+        """How many times what was measured at first a run takes now; 0 while nothing is known."""
+        return 0.0 if self.costs is None else self.costs.speed
+
+    def measured(self, cells: Mapping[Cell, float], *, whole: bool = True) -> None:
+        """Takes over what a measurement found, in place of what was known; not `whole`: for the time being.
+
+        Nothing when it did not find what one row costs.
+        """
+        if any(rows == 1 for rows, _ in cells):
+            grid = Grid(tuple(sorted({rows for rows, _ in cells})), self._sizes, dict(cells))
+            self._know(grid, largest=max(size for _, size in cells), whole=whole)
+
+    def learn(self, rows: int, size: int, seconds: float) -> None:
+        """Takes the time of one run into account."""
+        if self.costs is not None:
+            self.costs.learn(rows, size, seconds)
+            self._runs += 1
+
+    def at_least(self, rows: int, size: int) -> float:
+        """Seconds of one run, beyond the largest measured size as of that size: never a guess. 0 when unknown."""
+        return 0.0 if self.costs is None else self.costs.seconds(rows, min(size, self.largest))
+
+    def table(self) -> list[tuple[int, int, float]]:
+        """(size, rows, seconds of a run) as known now, of the sizes that were measured; empty when nothing is known.
+
+        The size is 0 where all items cost the same.
+        """
+        if (costs := self.costs) is None:
+            return []
+        return [
+            (self._shown(size), rows, costs.seconds(rows, size)) for size in self._known for rows in costs.grid.rows
+        ]
+
+    def choices(self) -> list[tuple[int, int, float]]:
+        """(size, rows, rows a second): the batch in which a row of each measured size costs least."""
+        if (costs := self.costs) is None:
+            return []
+        return [(self._shown(size), costs.best_rows(size), 1 / costs.price(size)) for size in self._known]
+
+    def to_json(self) -> dict[str, Any]:
+        """What the next start begins with; empty while nothing whole is known."""
+        if self.costs is None or not self._whole:
+            return {}
+        return {"grid": self.costs.learnt().to_json(), "largest": self.largest}
+
+    def read(self, written: Mapping[str, Any]) -> bool:
+        """Takes over what `to_json` wrote; False when it is nothing, or not of this model."""
+        try:
+            grid, largest = Grid.from_json(written["grid"]), int(written["largest"])
+        except (KeyError, TypeError, ValueError, IndexError):
+            return False
+        if grid.sizes != self._sizes or largest not in self._sizes:
+            return False
+        self._know(grid, largest=largest, whole=True)
+        return True
+
+    def _know(self, grid: Grid, *, largest: int, whole: bool) -> None:
+        costs = Costs(grid, self._max_size)
+        with self._lock:
+            self.costs, self.largest, self._whole, self._runs = costs, largest, whole, 0
+
+    @property
+    def _known(self) -> list[int]:
+        return [size for size in self._sizes if size <= self.largest]
+
+    def _shown(self, size: int) -> int:
+        return 0 if self._sizes == (1,) else size

@@ -1,0 +1,153 @@
+"""CudaStream: a stream of an NVIDIA GPU, its memory and pinned memory of the host, and copies. Stage: executor.
+
+ONNX Runtime's Python offers neither pinned memory for legacy providers nor copies that do not wait: `update_inplace`,
+`bind_ortvalue_input` and `OrtValue.numpy` each block until their copy is done, on the default stream. So the runtime
+library that ONNX Runtime has loaded anyway is called itself; a session is told to compute on the same stream.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from ortmesh.serving.types import Array
+
+TO_DEVICE, TO_HOST = 1, 2
+NON_BLOCKING = 1
+"""Not ordered with the default stream, which other libraries of the process may use."""
+PORTABLE = 1
+"""Pinned for every context of the process."""
+LIBRARIES = ("libcudart.so.13", "libcudart.so.12")
+"""Of the CUDA versions for which ONNX Runtime is built; it has loaded one of them."""
+
+_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+_FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "cudaSetDevice": (_INT,),
+    "cudaStreamCreateWithFlags": (ctypes.POINTER(_POINTER), ctypes.c_uint),
+    "cudaStreamDestroy": (_POINTER,),
+    "cudaStreamSynchronize": (_POINTER,),
+    "cudaHostAlloc": (ctypes.POINTER(_POINTER), _SIZE, ctypes.c_uint),
+    "cudaFreeHost": (_POINTER,),
+    "cudaMalloc": (ctypes.POINTER(_POINTER), _SIZE),
+    "cudaFree": (_POINTER,),
+    "cudaMemcpyAsync": (_POINTER, _POINTER, _SIZE, _INT, _POINTER),
+}
+
+
+class CudaFailed(RuntimeError):
+    """A call of the CUDA runtime failed; begins with CUDA, so that it counts as the device's failure."""
+
+
+class Memory(Protocol):
+    """Bytes at an address that does not change while this object lives."""
+
+    address: int
+    nbytes: int
+
+
+class Stream(Protocol):
+    """What a runner needs of a device: memory near it and far from it, and copies in order."""
+
+    kind: str
+    """ONNX Runtime's name for the device, e.g. `cuda`."""
+    device_id: int
+
+    def pinned(self, nbytes: int) -> Memory:
+        """Memory of the host that the device reads and writes by itself."""
+
+    def memory(self, nbytes: int) -> Memory:
+        """Memory of the device."""
+
+    def to_device(self, target: int, source: int, nbytes: int) -> None:
+        """Begins a copy from pinned memory."""
+
+    def to_host(self, target: int, source: int, nbytes: int) -> None:
+        """Begins a copy to pinned memory."""
+
+    def wait(self) -> None:
+        """Until everything begun on the stream is done."""
+
+
+@cache
+def runtime() -> ctypes.CDLL:
+    """The CUDA runtime library, its functions typed. OSError when the machine has none."""
+    for name in LIBRARIES:
+        try:
+            library = ctypes.CDLL(name)
+            break
+        except OSError:
+            continue
+    else:
+        raise OSError(f"none of {', '.join(LIBRARIES)} can be loaded")
+    for name, types in _FUNCTIONS.items():
+        getattr(library, name).argtypes = types
+        getattr(library, name).restype = _INT
+    library.cudaGetErrorString.restype = ctypes.c_char_p
+    return library
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Calls a function of the runtime; CudaFailed with its name and the reason."""
+    if status := getattr(runtime(), name)(*arguments):
+        reason = runtime().cudaGetErrorString(status)
+        raise CudaFailed(f"CUDA failure {status}: {name}: {reason.decode() if reason else 'unknown'}")
+
+
+class _Block:
+    """Memory that is freed with the object."""
+
+    def __init__(self, allocate: str, free: str, nbytes: int, *flags: int) -> None:
+        pointer = _POINTER()
+        call(allocate, ctypes.byref(pointer), max(nbytes, 1), *flags)
+        self.address = int(pointer.value or 0)
+        self.nbytes = nbytes
+        weakref.finalize(self, getattr(runtime(), free), self.address).atexit = False
+
+
+class CudaStream:
+    """A stream of one GPU. ONNX Runtime gets `handle` as its `user_compute_stream`."""
+
+    kind = "cuda"
+
+    def __init__(self, device_id: int) -> None:
+        self.device_id = device_id
+        stream = _POINTER()
+        call("cudaSetDevice", device_id)
+        call("cudaStreamCreateWithFlags", ctypes.byref(stream), NON_BLOCKING)
+        self.handle = int(stream.value or 0)
+        weakref.finalize(self, runtime().cudaStreamDestroy, self.handle).atexit = False
+
+    def pinned(self, nbytes: int) -> Memory:
+        """Page-locked memory of the host."""
+        call("cudaSetDevice", self.device_id)
+        return _Block("cudaHostAlloc", "cudaFreeHost", nbytes, PORTABLE)
+
+    def memory(self, nbytes: int) -> Memory:
+        """Memory of this GPU, outside ONNX Runtime's arena."""
+        call("cudaSetDevice", self.device_id)
+        return _Block("cudaMalloc", "cudaFree", nbytes)
+
+    def to_device(self, target: int, source: int, nbytes: int) -> None:
+        """Begins a copy; returns at once when `source` is pinned."""
+        call("cudaMemcpyAsync", target, source, nbytes, TO_DEVICE, self.handle)
+
+    def to_host(self, target: int, source: int, nbytes: int) -> None:
+        """Begins a copy; returns at once when `target` is pinned."""
+        call("cudaMemcpyAsync", target, source, nbytes, TO_HOST, self.handle)
+
+    def wait(self) -> None:
+        """Until all is done; other threads of the interpreter go on meanwhile."""
+        call("cudaStreamSynchronize", self.handle)
+
+
+def view(memory: Memory, dtype: np.dtype[Any], shape: tuple[int, ...], start: int = 0) -> Array:
+    """Memory of the host, from the byte `start`, as an array of this type and shape; the caller keeps it alive."""
+    count = int(np.prod(shape, dtype=np.int64))
+    if not count:
+        return np.empty(shape, dtype)
+    raw = (ctypes.c_char * (memory.nbytes - start)).from_address(memory.address + start)
+    return np.frombuffer(memoryview(raw).cast("B"), dtype, count).reshape(shape)

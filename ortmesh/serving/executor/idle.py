@@ -1,0 +1,69 @@
+"""Idle: what an executor does while nothing waits: it gives memory back, and measures what batches cost.
+Stage: executor.
+"""
+
+from __future__ import annotations
+
+from ortmesh.serving.executor.measure import MEASURING, Measuring
+from ortmesh.serving.executor.study import Study
+from ortmesh.serving.resident import Holder
+
+QUIET_SECONDS = 2.0
+"""Nothing is measured until so long after the last request, or the load: others may be busy."""
+BETWEEN_SECONDS = 0.01
+"""Between two cells: time for a request."""
+AGAIN_SECONDS = 1.0
+"""Another executor measures: it is asked again then."""
+
+
+class Idle:
+    """Belongs to the executor's thread. Each method says for how long nothing must come until `do` is to be called;
+    None: not before the next run."""
+
+    def __init__(self, holder: Holder, study: Study | None = None) -> None:
+        self._holder = holder
+        self._study = study
+        self._measuring: Measuring | None = None
+
+    def begin(self) -> float | None:
+        """The executor begins to serve."""
+        return QUIET_SECONDS if self._wants_to_measure else None
+
+    def ran(self, nbytes: int, now: float) -> float:
+        """A run of inputs of so many bytes ended at `now`."""
+        self._holder.holds = True
+        self._holder.ran(nbytes, now)
+        return self._holder.IDLE_SECONDS
+
+    def do(self) -> float | None:
+        """Nothing waits."""
+        if self._study is not None and self._wants_to_measure:
+            return self._measure(self._study)
+        self._holder.give_back()
+        return None
+
+    def end(self) -> None:
+        """The executor serves no more."""
+        if self._study is not None:
+            self._study.keep()
+
+    @property
+    def _wants_to_measure(self) -> bool:
+        return self._study is not None and self._study.costs.stale
+
+    def _measure(self, study: Study) -> float:
+        """Runs one cell."""
+        if not MEASURING.acquire(blocking=False):
+            return AGAIN_SECONDS
+        try:
+            self._measuring = self._measuring or study.begin()
+            self._holder.holds = True
+            self._measuring.step()
+        finally:
+            MEASURING.release()
+        if not self._measuring.done:
+            return BETWEEN_SECONDS
+        found, self._measuring = self._measuring.seconds, None
+        if not study.take_over(found):
+            self._study = None  # the model refuses its own sample: it can't be asked
+        return self._holder.IDLE_SECONDS
