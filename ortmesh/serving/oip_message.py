@@ -1,7 +1,7 @@
 """A ModelInferRequest from its bytes: the raw tensors of a large one stay where they came. Stage: wire.
 
-protobuf copies a field of bytes when it parses it, and once more when it gives it away. So the raw tensors are looked up
-in the message's bytes and given as views of them; only the rest is parsed.
+protobuf copies a field of bytes when it parses it, and once more when it gives it away. So the raw tensors are looked
+up in the message's bytes and given as views of them; only the rest is parsed.
 """
 
 from __future__ import annotations

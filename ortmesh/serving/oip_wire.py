@@ -36,7 +36,7 @@ def prefix(field: int, size: int) -> bytes:
 def join(parts: Sequence[bytes | Array]) -> bytes:
     """The parts one after the other, arrays row-major; each array is copied once, without the interpreter's lock."""
     if all(isinstance(part, bytes) for part in parts):
-        return b"".join(parts)
+        return b"".join(parts)  # type: ignore[arg-type]  # they are bytes
     # Python has no way to fill new bytes but this one: a file in memory gives away the bytes that it was written in.
     file = BytesIO(bytes(sum(len(part) if isinstance(part, bytes) else part.nbytes for part in parts)))
     at = 0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
-from onnx import TensorProto, helper
+from onnx import helper
 
 from ortmesh.descriptors import oip
 from ortmesh.front.admission import Admission

@@ -45,7 +45,7 @@ class CostBook:
         """
         if any(rows == 1 for rows, _ in cells):
             grid = Grid(tuple(sorted({rows for rows, _ in cells})), self._sizes, dict(cells))
-            self._know(grid, largest=max(size for _, size in cells), whole=whole)
+            self._know(Costs(grid, self._max_size), largest=max(size for _, size in cells), whole=whole)
 
     def learn(self, rows: int, size: int, seconds: float) -> None:
         """Takes the time of one run into account."""
@@ -84,15 +84,14 @@ class CostBook:
         """Takes over what `to_json` wrote; False when it is nothing, or not of this model."""
         try:
             grid, largest = Grid.from_json(written["grid"]), int(written["largest"])
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError):
             return False
         if grid.sizes != self._sizes or largest not in self._sizes:
             return False
-        self._know(grid, largest=largest, whole=True)
+        self._know(Costs(grid, self._max_size, measured=False), largest=largest, whole=True)
         return True
 
-    def _know(self, grid: Grid, *, largest: int, whole: bool) -> None:
-        costs = Costs(grid, self._max_size)
+    def _know(self, costs: Costs, *, largest: int, whole: bool) -> None:
         with self._lock:
             self.costs, self.largest, self._whole, self._runs = costs, largest, whole, 0
 

@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 EXACT, STEPS = 64, 192
 """Sizes are looked up one by one so far, and beyond it in so many steps that grow with them: 4 % at 64,000."""
+MOST_ROWS = 4096
 LEAST_SECONDS = 1e-7
 DISTURBED = 1.2
 """A batch never costs much more than its halves: a cell that does was measured while something else ran."""
@@ -52,21 +53,26 @@ class Grid:
             raise ValueError("a grid needs a positive cost of one row")
         if list(grid.rows) != sorted(set(grid.rows)) or list(grid.sizes) != sorted(set(grid.sizes)):
             raise ValueError("rows and sizes ascend")
+        if grid.rows[0] != 1 or grid.rows[-1] > MOST_ROWS:
+            raise ValueError(f"rows are 1 to {MOST_ROWS}")
+        if any(rows not in grid.rows or size not in grid.sizes for rows, size in seconds):
+            raise ValueError("a cell is beyond the grid")
         return grid
 
 
 class Costs:
     """Seconds of one run for any rows and size. Thread-safe: readers see the table before or after a refresh."""
 
-    def __init__(self, grid: Grid, max_size: int = 0) -> None:
-        """`max_size` is the largest size that will be asked for, where it is beyond the grid's."""
+    def __init__(self, grid: Grid, max_size: int = 0, *, measured: bool = True) -> None:
+        """`max_size` is the largest size that will be asked for, where it is beyond the grid's. What was `measured`
+        may have been disturbed by whatever else ran; what was learnt is taken as it is."""
         self.grid = grid
         self.max_rows = grid.rows[-1]
         self._dense_sizes = _dense_sizes(max(max_size, grid.sizes[-1]))
         self._steps = self._dense_sizes.tolist()
         self._by_size = interpolation(grid.sizes, np.maximum(1, self._dense_sizes))
         self._by_rows = interpolation(grid.rows, np.arange(1, self.max_rows + 1))
-        self._prior = _filled(grid)
+        self._prior = _filled(grid, measured=measured)
         self._offset = np.zeros_like(self._prior)
         self._speed = 1.0
         self._runs = 0
@@ -118,7 +124,7 @@ class Costs:
     def learnt(self) -> Grid:
         """The grid as it is known now, every cell filled: what the next start begins with."""
         with self._lock:
-            cells = self._prior * np.exp(self._offset) * self._speed
+            cells = np.maximum.accumulate(self._prior * np.exp(self._offset), axis=1) * self._speed
         keys = [(rows, size) for size in self.grid.sizes for rows in self.grid.rows]
         return Grid(self.grid.rows, self.grid.sizes, dict(zip(keys, cells.ravel().tolist(), strict=True)))
 
@@ -161,19 +167,20 @@ def interpolation(grid: Sequence[int], at: npt.NDArray[Any]) -> Floats:
     return weights
 
 
-def _filled(grid: Grid) -> Floats:
+def _filled(grid: Grid, *, measured: bool) -> Floats:
     """[sizes, rows]: the grid with every cell: what is missing goes on from its neighbours, disturbed cells are cut."""
     cells = np.full((len(grid.sizes), len(grid.rows)), np.nan)
     for (rows, size), seconds in grid.seconds.items():
         cells[grid.sizes.index(size), grid.rows.index(rows)] = seconds
-    cells = _undisturbed(cells)
+    if measured:
+        cells = _undisturbed(cells)
     known = [int(each) for each in np.flatnonzero(~np.isnan(cells).all(axis=1))]
     for line in known:
         cells[line] = _along_rows(cells[line], grid.rows)
     for line in set(range(len(cells))) - set(known):
         weights = interpolation([grid.sizes[each] for each in known], np.array([grid.sizes[line]]))
         cells[line] = np.maximum(weights[0] @ cells[known], LEAST_SECONDS)
-    for column in range(1, len(grid.rows)):
+    for column in range(1, len(grid.rows) if measured else 0):
         most = cells[:, column - 1] * grid.rows[column] / grid.rows[column - 1]
         cells[:, column] = np.where(cells[:, column] > DISTURBED * most, most, cells[:, column])
     return cells

@@ -66,7 +66,7 @@ def test_what_is_strange_is_read_as_protobuf_reads_it(more: bytes, first: bool) 
     assert read.model_name == expected.model_name
 
 
-@pytest.mark.parametrize("cut", [1, 1000, VIEWED_BYTES])
+@pytest.mark.parametrize("cut", [1, 1000, VIEWED_BYTES // 2])
 def test_a_message_that_is_cut_off_is_none(cut: int) -> None:
     with pytest.raises(DecodeError):
         InferRequest.FromString(large().SerializeToString()[:-cut])

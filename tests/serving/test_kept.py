@@ -1,0 +1,88 @@
+"""What was measured is kept beside a model: for this device, and harmless wherever it can't be read or written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ortmesh.serving.cards import Card
+from ortmesh.serving.kept import FILE, MOST_KEYS, Kept, device_of, key_of, read_all
+
+CARD = Card(name="a", family="nlp", files={"model.onnx": "0" * 64})
+
+
+def test_it_is_read_as_it_was_written_by_its_key_alone(tmp_path: Path) -> None:
+    Kept(tmp_path, "one").update({"x": [1, 2]})
+    Kept(tmp_path, "other").update({"x": 3})
+    assert Kept(tmp_path, "one").read()["x"] == [1, 2]
+    assert Kept(tmp_path, "third").read() == {}
+
+
+def test_what_is_added_leaves_the_rest(tmp_path: Path) -> None:
+    Kept(tmp_path, "one").update({"x": 1})
+    Kept(tmp_path, "one").update({"y": 2})
+    found = Kept(tmp_path, "one").read()
+    assert (found["x"], found["y"]) == (1, 2)
+
+
+def test_no_other_file_stays_behind(tmp_path: Path) -> None:
+    for number in range(3):
+        Kept(tmp_path, "one").update({"x": number})
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"one": 3}', "\ud800".encode("utf-8", "surrogatepass").decode("latin-1")]
+)
+def test_a_broken_file_is_as_none_and_written_anew(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE).write_text(content)
+    assert Kept(tmp_path, "one").read() == {}
+    Kept(tmp_path, "one").update({"x": 1})
+    assert Kept(tmp_path, "one").read()["x"] == 1
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(json.dumps({"one": {"x": "y" * (2 << 20)}}))
+    assert read_all(tmp_path) == {}
+
+
+def test_of_many_machines_the_last_ones_are_remembered(tmp_path: Path) -> None:
+    for number in range(MOST_KEYS + 5):
+        Kept(tmp_path, str(number)).update({"x": number})
+    found = read_all(tmp_path)
+    assert len(found) == MOST_KEYS
+    assert str(MOST_KEYS + 4) in found
+    assert "0" not in found
+
+
+def test_a_folder_that_can_not_be_written_to_keeps_nothing(tmp_path: Path) -> None:
+    Kept(tmp_path / "gone", "one").update({"x": 1})
+    assert Kept(tmp_path / "gone", "one").read() == {}
+
+
+def test_the_file_can_be_read_by_other_users(tmp_path: Path) -> None:
+    """Services of one store may run as different users."""
+    Kept(tmp_path, "one").update({"x": 1})
+    assert os.stat(tmp_path / FILE).st_mode & 0o777 == 0o644
+
+
+def test_the_key_is_what_a_measurement_depends_on(tmp_path: Path) -> None:
+    key = key_of(CARD, tmp_path, "CPUExecutionProvider", 2)
+    assert key == key_of(CARD, tmp_path, "CPUExecutionProvider", 2)
+    others = {
+        key_of(CARD, tmp_path, "CPUExecutionProvider", 4),
+        key_of(CARD, tmp_path, "CUDAExecutionProvider", 2),
+        key_of(CARD.model_copy(update={"files": {"model.onnx": "1" * 64}}), tmp_path, "CPUExecutionProvider", 2),
+    }
+    assert len(others | {key}) == 4
+    assert device_of("CPUExecutionProvider") in key
+
+
+def test_a_graph_without_a_sum_is_known_by_its_size(tmp_path: Path) -> None:
+    card = CARD.model_copy(update={"files": {"model.onnx": None}})
+    unknown = key_of(card, tmp_path, "CPUExecutionProvider", 2)
+    (tmp_path / "model.onnx").write_bytes(b"123")
+    assert key_of(card, tmp_path, "CPUExecutionProvider", 2) != unknown
