@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from ortmesh import catalogue
@@ -19,6 +20,9 @@ from ortmesh.serving.store import Store
 from ortmesh.serving.types import NoMeter
 
 FamilyModels = Callable[[str], AbstractAsyncContextManager[Models]]
+
+hypothesis.settings.register_profile("ortmesh", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("ortmesh")
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,8 @@ def test_a_batch_is_one_that_can_run(waiting: list[Item], limit: int, launch: fl
 def test_no_other_contiguous_batch_is_worth_more(shape: list[tuple[int, float]], launch: float) -> None:
     """Against every one of them, by the definition: the best density, then riders that join for no more than they would
     cost at best."""
-    waiting, table, now = [item(size, arrival) for size, arrival in shape], costs(launch), 10.0
+    in_order = sorted(shape, key=lambda each: each[1])
+    waiting, table, now = [item(size, arrival) for size, arrival in in_order], costs(launch), 10.0
     price = np.array([table.prices(np.array([each.size]))[0] for each in waiting])
     age = now - np.array([each.arrival for each in waiting])
     patience = price.mean() + module.AGES_OF_PATIENCE * age.mean()

@@ -69,6 +69,16 @@ class _Items:
     """The least seconds that the item can cost."""
     value: Floats
     patience: float
+    weight: Floats
+    """By priority."""
+
+    def equal(self, one: int, other: int) -> bool:
+        """True when two items differ in nothing but their ages."""
+        return bool(
+            self.size[one] == self.size[other]
+            and self.rows[one] == self.rows[other]
+            and self.weight[one] == self.weight[other]
+        )
 
     @classmethod
     def of(cls, waiting: Sequence[Item], costs: Costs, now: float) -> _Items:
@@ -79,7 +89,7 @@ class _Items:
         patience = float(price.mean() + AGES_OF_PATIENCE * age.mean())
         weight = PRIORITY_WEIGHT ** np.clip(priority, -MOST_STEPS, MOST_STEPS)
         value = weight * price**SIZE_EXPONENT * (1 + age / patience)
-        return cls(size, rows.astype(np.int64), age, deadline, price, value, patience)
+        return cls(size, rows.astype(np.int64), age, deadline, price, value, patience, weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ def _window(
 ) -> _Window:
     """The best batch of one group, one that holds `must` where it is given."""
     order = np.array(members)
-    order = order[np.argsort(items.size[order], kind="stable")]
+    order = order[np.lexsort((order, items.weight[order], items.rows[order], items.size[order]))]
     if len(order) == 1:
         only = int(order[0])
         return _Window([only], float(items.value[only] / costs.seconds(int(items.rows[only]), int(items.size[only]))))
@@ -112,7 +122,23 @@ def _window(
     # Free riders: the batch grows while those that join cost no more than they would at best.
     spare = np.where(gain > -np.inf, _sums(items.price[order], len(span)) - cost, -np.inf)
     end, back = _argmax(spare, first, last, end - back, end)
-    return _Window(sorted(order[end - back : end + 1].tolist()), best)
+    chosen = _elders(items, order, end - back, end, now + float(cost[end, back]))
+    return _Window(sorted(order[chosen].tolist()), best)
+
+
+def _elders(items: _Items, order: Indices, first: int, last: int, done: float) -> list[int]:
+    """The places from `first` to `last`, but of equals the older ones: a window that ends among equals, seen from the
+    larger sizes, holds the younger. Not one that would be late when the batch is done."""
+    low, high = first, first + 1
+    while low > 0 and items.equal(order[low - 1], order[first]):
+        low -= 1
+    if low == first:
+        return list(range(first, last + 1))
+    while high < len(order) and items.equal(order[high], order[first]):
+        high += 1
+    equals = [place for place in range(low, high) if items.deadline[order[place]] >= done or first <= place <= last]
+    rest = list(range(high, last + 1))
+    return equals[: last + 1 - first - len(rest)] + rest
 
 
 def _batches(items: _Items, order: Indices, costs: Costs, limit: int) -> tuple[Indices, npt.NDArray[np.bool_], Floats]:

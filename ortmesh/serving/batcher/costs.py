@@ -16,6 +16,8 @@ Floats = npt.NDArray[np.float64]
 EXACT, STEPS = 64, 192
 """Sizes are looked up one by one so far, and beyond it in so many steps that grow with them: 4 % at 64,000."""
 MOST_ROWS = 4096
+NO_GAIN = 0.02
+"""A larger batch that saves less a row is not better: all in it would wait longer."""
 LEAST_SECONDS = 1e-7
 DISTURBED = 1.2
 """A batch never costs much more than its halves: a cell that does was measured while something else ran."""
@@ -104,7 +106,7 @@ class Costs:
         return float(self._prices[self._index_of(size)]) * self._speed
 
     def best_rows(self, size: int) -> int:
-        """The rows of the batch in which a row of this size costs least."""
+        """The rows of the smallest batch in which a row of this size costs least."""
         return int(self._best[self._index_of(size)])
 
     def learn(self, rows: int, size: int, seconds: float) -> None:
@@ -141,7 +143,8 @@ class Costs:
         # More rows never cost less.
         dense = np.maximum(np.maximum.accumulate(dense, axis=1), LEAST_SECONDS)
         a_row = dense / np.arange(1, self.max_rows + 1)
-        self._prices, self._best = a_row.min(axis=1), a_row.argmin(axis=1) + 1
+        self._prices = a_row.min(axis=1)
+        self._best = (a_row <= (1 + NO_GAIN) * self._prices[:, None]).argmax(axis=1) + 1
         self._dense = dense
 
 

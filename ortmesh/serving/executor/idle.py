@@ -11,7 +11,7 @@ from ortmesh.serving.resident import Holder
 QUIET_SECONDS = 2.0
 """Nothing is measured until so long after the last request, or the load: others may be busy."""
 BETWEEN_SECONDS = 0.01
-"""Between two cells: time for a request."""
+"""Between two runs: time for a request."""
 AGAIN_SECONDS = 1.0
 """Another executor measures: it is asked again then."""
 
@@ -52,7 +52,7 @@ class Idle:
         return self._study is not None and self._study.costs.stale
 
     def _measure(self, study: Study) -> float:
-        """Runs one cell."""
+        """One run: what comes meanwhile waits for it."""
         if not MEASURING.acquire(blocking=False):
             return AGAIN_SECONDS
         try:

@@ -62,8 +62,10 @@ class Measuring:
         self._example = example
         self._plan = plan(max_rows, sizes)
         self._next: Cell | None = next(self._plan)
+        self._took: list[float] = []
+        """The next cell's runs so far."""
         self.seconds: dict[Cell, float] = {}
-        """Of each cell that was run."""
+        """Of each cell that is done."""
 
     @property
     def done(self) -> bool:
@@ -71,33 +73,38 @@ class Measuring:
         return self._next is None
 
     def run(self, seconds: float) -> None:
-        """Runs cells until none is left or so long has passed: one that has begun is finished."""
+        """Goes on until nothing is left or so long has passed: a run that has begun is finished."""
         until = time.monotonic() + seconds
         while not self.done and time.monotonic() < until:
             self.step()
 
     def step(self) -> None:
-        """Runs one cell. The model may refuse one: more than its position table has, than there is memory for."""
+        """One run. The model may refuse it: more than its position table has, than there is memory for."""
         if self._next is None:
             return
         try:
-            self.seconds[self._next] = took = self._time(*self._next)
+            self._took.append(self._time(*self._next))
         except Exception as error:
             log.debug("a batch of %d rows of size %d can't be measured: %s", *self._next, error)
-            took = math.inf
+            self._go_on(math.inf)
+            return
+        if len(self._took) >= RUNS and (len(self._took) == MOST_RUNS or sum(self._took) >= ENOUGH_SECONDS):
+            self.seconds[self._next] = min(self._took)
+            self._go_on(min(self._took))
+
+    def _go_on(self, seconds: float) -> None:
+        """To the next cell, after one that took so long."""
+        self._took.clear()
         try:
-            self._next = self._plan.send(took)
+            self._next = self._plan.send(seconds)
         except StopIteration:
             self._next = None
 
     def _time(self, rows: int, size: int) -> float:
         feeds = batch(self._signature, self._example, rows, size)
-        took: list[float] = []
-        while len(took) < RUNS or (len(took) < MOST_RUNS and sum(took) < ENOUGH_SECONDS):
-            began = time.perf_counter()
-            self._run(feeds)
-            took.append(time.perf_counter() - began)
-        return min(took)
+        began = time.perf_counter()
+        self._run(feeds)
+        return time.perf_counter() - began
 
 
 def batch(signature: Signature, example: Tensors, rows: int, size: int) -> dict[str, Array]:
