@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from bench.batching import traces
 from ortmesh.serving.batcher import Costs, Grid
+from ortmesh.serving.sizing import AREAS, UNIT
 
 HERE = Path(__file__).parent
+TEXTS = ("search-beside-indexing", "questions")
+LINES = "pages"
+LINE_WIDTH = 320
+"""Pixels of the line with which the recognizer is warmed up: a size of UNIT."""
 
 
 @dataclass(frozen=True)
@@ -21,29 +29,63 @@ class Device:
     about: str
     truth: Costs
     """What batches really cost."""
-    known: Costs
-    """What a warm-up over a coarse grid would know of it."""
+    known: Grid
+    """What a warm-up would know of it."""
     size: Callable[[random.Random], int]
     """Draws an item's size."""
     deadline: float
     """Seconds that a caller waits."""
+    traces: tuple[str, ...] = TEXTS
+    """Whose items are of its kind."""
+    padded: bool = True
+    """False when only items of one size share a batch."""
+    sized: Callable[[int], int] = int
+    """The size of an item of a trace."""
+
+    @property
+    def largest(self) -> int:
+        """The largest item that it takes."""
+        return self.truth.grid.sizes[-1]
 
 
+@cache
 def devices() -> dict[str, Device]:
     """Measured and published ones."""
-    made = [_cpu(), _tensorrt(), _launch()]
+    made = [_cpu(), _lines(), _tensorrt(), _launch()]
     return {device.name: device for device in made}
 
 
 def _cpu() -> Device:
-    measured = json.loads((HERE / "minilm-1-core.json").read_text())
     return _device(
         "cpu",
         "MiniLM f32 on one core, measured; batches hardly help, padding costs",
-        Grid.from_json(measured),
+        Grid.from_json(json.loads((HERE / "minilm-1-core.json").read_text())),
         lambda random: random.randint(8, 128),
         1.0,
     )
+
+
+def _lines() -> Device:
+    """Lines of pages are not padded; warm-up measures one width and takes the others for proportional."""
+    truth = Costs(Grid.from_json(json.loads((HERE / "lines-1-core.json").read_text())))
+    rows = (1, 2, 4, 8)
+    widths = [line_size(each.size) for each in traces.read(LINES)]
+    return Device(
+        "lines",
+        "the recognizer of text lines on one core, measured; batches of equal widths only",
+        truth,
+        Grid(rows, AREAS, {(row, UNIT): truth.seconds(row, UNIT) for row in rows}),
+        lambda random: random.choice(widths),
+        2.0,
+        traces=(LINES,),
+        padded=False,
+        sized=line_size,
+    )
+
+
+def line_size(pixels: int) -> int:
+    """The size that the service gives a line's picture: in relation to warm-up's."""
+    return math.ceil(UNIT * pixels / LINE_WIDTH)
 
 
 def _tensorrt() -> Device:
@@ -86,4 +128,4 @@ def _device(name: str, about: str, truth: Grid, size: Callable[[random.Random], 
     rows = tuple(each for each in (1, 2, 4, 8, 16, 32, 64) if each <= truth.rows[-1])
     sizes = (*(each for each in (8, 16, 32, 64, 128, 256) if each < largest), largest)
     coarse = Grid(rows, sizes, {(row, each): exact.seconds(row, each) for row in rows for each in sizes})
-    return Device(name, about, exact, Costs(coarse), size, deadline)
+    return Device(name, about, exact, coarse, size, deadline)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ortmesh.cli.answers import table
-from ortmesh.models.v1.models_pb2 import Batching, Choice, Model
+from ortmesh.models.v1.models_pb2 import Choice, Model
 
-BY_COST = "by cost"
+IN_ORDER = "in order of arrival"
 MEANINGS = {
-    BY_COST: "the batch worth most for its time; longer waits are worth more",
-    "in order of arrival": "what batches cost here is not known yet; it is measured while the model is idle",
-    "one at a time": "",
+    "by cost": "the batch worth most for its time; longer waits are worth more",
+    IN_ORDER: "what batches cost is not known yet; it is measured while the model is idle, on samples that it takes",
 }
 """Of `Batching.policy`, in words."""
+PROGRAM = "what a batch of a model of several steps costs depends on what is in it"
 AS_MEASURED = 0.05
 """A speed that differs by less is no news."""
 GAP = 2
@@ -39,7 +40,7 @@ def print_batching(model: Model, console: Console, measured_on: str = "") -> Non
     console.print()
     if measured_on:
         console.print(Text(f"measured on  {measured_on}"), soft_wrap=True)
-    for line in sayings(batching):
+    for line in sayings(model):
         console.print(Text(line), soft_wrap=True)
     if batching.costs:
         console.print()
@@ -47,10 +48,12 @@ def print_batching(model: Model, console: Console, measured_on: str = "") -> Non
             console.print(part)
 
 
-def sayings(batching: Batching) -> Iterable[str]:
+def sayings(model: Model) -> Iterable[str]:
     """How batches are formed, on what they run, and how today's runs compare with what was measured."""
+    batching = model.batching
     if batching.policy:
-        meaning = MEANINGS.get(batching.policy, "")
+        program = batching.policy == IN_ORDER and (_card(model).get("runtime") or {}).get("program")
+        meaning = PROGRAM if program else MEANINGS.get(batching.policy, "")
         yield f"batches  {batching.policy}{': ' if meaning else ''}{meaning}"
     if batching.executors:
         yield f"layout   {layout(batching.executors, batching.threads)}"
@@ -63,6 +66,8 @@ def layout(executors: int, threads: int) -> str:
     each = f"{threads} thread{'' if threads == 1 else 's'}" if threads else "a device"
     if executors == 1:
         return f"1 executor on {each}"
+    if threads > 1:
+        return f"{executors} executors side by side, up to {threads} threads a batch"
     return f"{executors} executors side by side on {each}{' each' if threads else ''}"
 
 
@@ -106,9 +111,14 @@ def columns(rows: Sequence[int], best: Iterable[int], room: int) -> list[int]:
 
 def unit_of(model: Model) -> str:
     """What sizes count: tokens or another length where items are padded, else what the service calls a size."""
-    inputs = json.loads(model.card_json or "{}").get("inputs") or {}
+    inputs = _card(model).get("inputs") or {}
     padded = any(each.get("pad_axis") is not None for each in inputs.values())
     return ("TOKENS" if model.family == "nlp" else "LENGTH") if padded else "SIZE"
+
+
+def _card(model: Model) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads(model.card_json or "{}")
+    return card
 
 
 def milliseconds(seconds: float) -> str:

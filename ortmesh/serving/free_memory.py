@@ -20,6 +20,16 @@ def free_bytes(root: Path = Path("/")) -> float:
     return min([_of_machine(root, "MemAvailable"), *(limit - used for limit, used in _limits(root))])
 
 
+def files_fit(folder: Path) -> bool:
+    """True when there is as much free memory as the files of a folder have bytes."""
+    return bytes_of(folder) <= free_bytes()
+
+
+def bytes_of(folder: Path) -> int:
+    """Of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def total_bytes(root: Path = Path("/")) -> float:
     """All that the machine has, or the container may have; infinite where the system does not tell."""
     return min([_of_machine(root, "MemTotal"), *(limit for limit, _ in _limits(root))])

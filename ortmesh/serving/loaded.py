@@ -7,29 +7,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import onnxruntime
 
 from ortmesh.serving.batcher.book import CostBook
 from ortmesh.serving.cards import Card, Runtime
+from ortmesh.serving.executor.binding import Runner
 from ortmesh.serving.executor.buckets import buckets_of
+from ortmesh.serving.executor.contest import Run
 from ortmesh.serving.executor.program import Program, ProgramExecutor
 from ortmesh.serving.executor.programs import PROGRAMS
 from ortmesh.serving.executor.provider_options import Options, engines_of, profiles_of
 from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.executor.sessions import PROVIDERS, Sessions, providers_of
 from ortmesh.serving.executor.study import Study
-from ortmesh.serving.free_memory import free_bytes
+from ortmesh.serving.free_memory import bytes_of, free_bytes
 from ortmesh.serving.kept import Kept, key_of
+from ortmesh.serving.laid import lay_out
 from ortmesh.serving.resident import Resident
 from ortmesh.serving.signature import Signature, signature_of
 from ortmesh.serving.sizing import Sizing, elements_of, length_of, rows_of
-from ortmesh.serving.stop import Stop
+from ortmesh.serving.stop import WARM_UP_SECONDS, Stop
 from ortmesh.serving.types import Executor, Item, Meter, NoMeter, Tensors
 from ortmesh.serving.warmup import Capture, Finding, Mode, RunItems, probe
-
-WARM_UP_SECONDS = 300.0
-"""A model whose samples take longer is not served: its graph may have no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,30 +67,32 @@ def load(
     """
     _must_fit(folder)
     stop, resident = stop or Stop(), resident or Resident()
-    instances, each = share(card.runtime, threads)
-    open_one = _open_program if card.runtime.program is not None else _open_session
-    opened: list[_Opened] = []
-    for _ in range(instances):
-        sessions = Sessions(card.runtime, each, engines=engines_of(card, folder), profiles=partial(_profiles, card))
-        with stop.watching(sessions, WARM_UP_SECONDS):
-            opened.append(open_one(card, folder, sessions, meter, resident))
-        sessions.shrink()  # what warm-up took
+    spread = _spread(card, folder, threads, meter, stop, resident)
+    opened = spread.opened
     finding = _weakest([one.finding for one in opened])
     limit = card.batching.max_rows if finding.mode is not Mode.ALONE else 1
     signature, provider = opened[0].signature, opened[0].provider
     sizing = Sizing(signature, elements_of(finding.proof, signature) if finding.proof else 0)
     book = CostBook(sizing.sizes, sizing.max_size)
-    executors = [one.executor(limit, book) for one in opened]
-    study = _study(executors[0], book, sizing, Kept(folder, key_of(card, folder, provider, threads)))
+    executors = [one.executor(limit, book) for one in opened for _ in range(spread.executors_each)]
+    study = _study(executors[0], book, sizing, Kept(folder, key_of(card, folder, provider, spread.threads)))
     if study is not None:
         with stop.watching(opened[0].sessions, WARM_UP_SECONDS):
             study.first()
         opened[0].sessions.shrink()
     on_cpu = provider == PROVIDERS["cpu"]
-    notes = [_note(card.runtime, instances), *dict.fromkeys(one.sessions.note for one in opened)]
+    notes = [_note(card.runtime, len(executors), threads), *dict.fromkeys(one.sessions.note for one in opened)]
     note = "; ".join(filter(None, notes))
     return Loaded(
-        signature, executors, provider, finding, sizing, each if on_cpu else 0, book if study else None, study, note
+        signature,
+        executors,
+        provider,
+        finding,
+        sizing,
+        spread.threads if on_cpu else 0,
+        book if study else None,
+        study,
+        note,
     )
 
 
@@ -103,28 +106,54 @@ def _study(executor: Executor, book: CostBook, sizing: Sizing, kept: Kept) -> St
     return study
 
 
-def share(runtime: Runtime, threads: int) -> tuple[int, int]:
-    """(how many instances, how many threads of operators each): on a CPU never more than it has in all.
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """What was opened, and how many executors run each of it."""
 
-    More would only wait for each other, and each takes memory of its own. On a device they are streams side by side.
+    opened: Sequence[_Opened]
+    executors_each: int
+    threads: int
+    """Of each one's operators."""
+
+
+def _spread(card: Card, folder: Path, threads: int, meter: Meter, stop: Stop, resident: Resident) -> _Spread:
+    """On a CPU the executors of a session share it, so that its weights are there once; programs and sessions on a
+    device have one executor each."""
+    if card.runtime.program is None and _on_cpu(card.runtime):
+        open_session = partial(_open, _open_session, card, folder, meter, resident, stop)
+        one, layout = lay_out(card, folder, threads, stop, open_session)
+        return _Spread([one], layout.executors, layout.threads)
+    instances, each = share(card.runtime, threads)
+    open_one: Open[_Opened] = _open_session if card.runtime.program is None else _open_program
+    opened = [_open(open_one, card, folder, meter, resident, stop, each) for _ in range(instances)]
+    return _Spread(opened, 1, each)
+
+
+def share(runtime: Runtime, threads: int) -> tuple[int, int]:
+    """(how many instances that share nothing, how many threads of operators each): on a CPU never more than it has in
+    all. More would only wait for each other. On a device they are streams side by side.
     """
-    if providers_of(runtime)[0] != PROVIDERS["cpu"]:
-        return runtime.instances, threads
-    instances = min(runtime.instances, threads)
+    instances = runtime.instances or 1
+    if not _on_cpu(runtime):
+        return instances, threads
+    instances = min(instances, threads)
     return instances, threads // instances
 
 
-def _note(runtime: Runtime, instances: int) -> str:
-    if instances == runtime.instances:
+def _on_cpu(runtime: Runtime) -> bool:
+    return providers_of(runtime)[0] == PROVIDERS["cpu"]
+
+
+def _note(runtime: Runtime, executors: int, threads: int) -> str:
+    if runtime.instances is None or executors == runtime.instances:
         return ""
-    return f"{instances} of the {runtime.instances} instances of its card: the service has {instances} threads"
+    return f"{executors} of the {runtime.instances} instances of its card: the service has {threads} threads"
 
 
 def _must_fit(folder: Path) -> None:
     """MemoryError for files that are larger than the memory that is left: to try would have the process killed,
     and all other models with it."""
-    needed = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if needed > (free := free_bytes()):
+    if (needed := bytes_of(folder)) > (free := free_bytes()):
         raise MemoryError(f"its files have {needed / 1e6:.3g} MB, and {free / 1e6:.3g} MB of memory are free")
 
 
@@ -146,10 +175,31 @@ class _Opened:
     finding: Finding
     sessions: Sessions
     executor: Callable[[int, CostBook], Executor]
-    """Makes its executor, for so many rows at once; the book learns from its runs."""
+    """Makes an executor of it, for so many rows at once; the book learns from its runs."""
 
 
-def _open_session(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _Opened:
+@dataclass(frozen=True, slots=True)
+class _OpenedSession(_Opened):
+    """One that several executors may share on a CPU."""
+
+    run: Run
+    """Computes a batch as it is."""
+
+
+M = TypeVar("M", bound=_Opened)
+Open = Callable[[Card, Path, Sessions, Meter, Resident], M]
+
+
+def _open(open_one: Open[M], card: Card, folder: Path, meter: Meter, resident: Resident, stop: Stop, threads: int) -> M:
+    """An instance whose operators have so many threads."""
+    sessions = Sessions(card.runtime, threads, engines=engines_of(card, folder), profiles=partial(_profiles, card))
+    with stop.watching(sessions, WARM_UP_SECONDS):
+        opened = open_one(card, folder, sessions, meter, resident)
+    sessions.shrink()  # what warm-up took
+    return opened
+
+
+def _open_session(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _OpenedSession:
     """A graph whose runs can't be recorded, though its card wants that, is served without."""
     try:
         return _warm_up(card, folder, sessions, meter, resident)
@@ -160,18 +210,19 @@ def _open_session(card: Card, folder: Path, sessions: Sessions, meter: Meter, re
         return _warm_up(card, folder, sessions, meter, resident)
 
 
-def _warm_up(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _Opened:
+def _warm_up(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _OpenedSession:
     session = sessions.open(folder / card.graph)
     signature = signature_of(session.get_inputs(), session.get_outputs(), card)
     every = buckets_of(card, pad_sizes=True)
     warm = SessionExecutor(session, signature, limit=card.batching.max_rows, meter=NoMeter(), buckets=every)
     finding = _probe_session(warm, signature, card)
     sessions.note = sessions.note or warm.note
+    unused = [session]  # the first executor has it itself, others have it again
     buckets = every if finding.mode is Mode.TOGETHER else buckets_of(card, pad_sizes=False)
 
     def executor(limit: int, book: CostBook) -> Executor:
         return SessionExecutor(
-            session,
+            unused.pop() if unused else sessions.again(session),
             signature,
             limit=limit,
             meter=meter,
@@ -181,7 +232,8 @@ def _warm_up(card: Card, folder: Path, sessions: Sessions, meter: Meter, residen
             buckets=buckets,
         )
 
-    return _Opened(signature, session.get_providers()[0], finding, sessions, executor)
+    run = Runner(session, signature).run
+    return _OpenedSession(signature, session.get_providers()[0], finding, sessions, executor, run)
 
 
 def _open_program(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _Opened:

@@ -14,9 +14,14 @@ import threading
 import weakref
 from collections.abc import Callable
 
+from ortmesh.cpus import cpus
+
 SLACK = 1.1
 """What may be held beyond what the process holds at rest: so much, in relation to that."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+"""In malloc.h."""
+LARGE_BYTES = 4 * 1024 * 1024
 
 
 def resident_bytes() -> int:
@@ -26,6 +31,21 @@ def resident_bytes() -> int:
             return int(file.read().split()[1]) * PAGE_BYTES
     except OSError:
         return 0
+
+
+def settle_heaps() -> None:
+    """Tells the C library, where it is glibc, how to keep memory; before threads begin.
+
+    It keeps a heap for four CPUs, at least two, instead of eight for each: a thread that finds all in use begins
+    another, and after a minute of all sizes services held 70 to 180 MB in 15 to 18 of them. And what has megabytes is
+    taken from the system and given back alone, always (glibc would learn to keep up to 32 MB of it in its heaps, where
+    what is small comes to lie behind): so a service of all sizes of pictures comes to rest at the same size each time,
+    where it was 246 to 278 MB. That costs 0.4 ms of CPU time for each megapixel that is decoded, one part in eight.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(M_ARENA_MAX, max(2, cpus() // 4))
+        set_option(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def trim() -> None:
@@ -84,7 +104,9 @@ class Holder:
     """What one executor holds beyond its weights. Belongs to the executor's thread."""
 
     IDLE_SECONDS = 2.0
-    """An executor that had nothing to do for so long gives back."""
+    """An executor that had nothing to do for so long gives back, if the process holds too much."""
+    LONG_SECONDS = 10.0
+    """One that had nothing to do for so long gives back in any case: at rest the process always holds the same."""
     CALM_SECONDS = 5.0
     """One that had only small runs for so long does too: one caller's huge picture is not kept for all to come."""
 
@@ -106,9 +128,9 @@ class Holder:
             self._largest, self._large_at = nbytes, now
             self.give_back()
 
-    def give_back(self) -> None:
-        """Gives back what it holds, if the process holds too much."""
-        if self.holds and (self._on_device or self._resident.too_much()):
+    def give_back(self, *, little: bool = False) -> None:
+        """Gives back what it holds, if the process holds too much, or also when it is `little`."""
+        if self.holds and (little or self._on_device or self._resident.too_much()):
             self._shrink()
             self._largest = 0
             self.holds = False

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+WARM_UP_SECONDS = 300.0
+"""A model whose samples take longer is not served: its graph may have no end."""
+
 
 class Interruptible(Protocol):
     """What a load opens and runs: `ortmesh.serving.executor.sessions.Sessions`."""

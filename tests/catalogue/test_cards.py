@@ -19,6 +19,9 @@ from ortmesh.serving.store import Store
 
 CARDS = catalogue.cards()
 each_card = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+each_default = pytest.mark.parametrize(
+    "card", [card for card in CARDS if not card.optional], ids=lambda card: card.name
+)
 
 
 def installed(card: Card, store: Store) -> Path:
@@ -100,7 +103,7 @@ def test_models_that_a_card_names_are_in_the_catalogue(card: Card) -> None:
     assert card.runtime.program is None or card.runtime.program in PROGRAMS
 
 
-@each_card
+@each_default
 def test_pulled_files_are_those_that_the_card_promises(card: Card, store: Store) -> None:
     folder = installed(card, store)
     ((found, _),) = [pair for pair in store.cards() if pair[1] == folder]
@@ -110,7 +113,7 @@ def test_pulled_files_are_those_that_the_card_promises(card: Card, store: Store)
         assert card.files[name] in (None, promised)
 
 
-@each_card
+@each_default
 def test_tensors_of_the_card_are_those_of_the_graph(card: Card, store: Store) -> None:
     """A program has tensors of its own, which its card does not describe."""
     graph = inspect(installed(card, store) / card.graph)

@@ -24,6 +24,7 @@ from ortmesh.catalogue.recipes import (
     centerface,
     efficientnet_lite0,
     minilm_l6_v2,
+    minilm_l6_v2_f16,
     ppocr_v6_det,
     ppocr_v6_rec,
     silero_vad,
@@ -272,7 +273,20 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "source.json").write_text(json.dumps(padded))
     sources = {"model.safetensors": folder / "model.safetensors", "tokenizer.json": folder / "source.json"}
     minilm_l6_v2.convert(sources, folder)
+    (folder / "f16").mkdir()
+    minilm_l6_v2_f16.convert(sources, folder / "f16")
     return folder
+
+
+def test_minilm_of_16_bits_says_what_the_exact_one_says(minilm: Path) -> None:
+    ids = np.random.default_rng(3).integers(0, 50, (2, 12))
+    mask = np.ones_like(ids)
+    mask[0, 5:] = 0
+    exact, _ = run(minilm / "model.onnx", input_ids=ids, attention_mask=mask)
+    half, hidden = run(minilm / "f16" / "model.onnx", input_ids=ids, attention_mask=mask)
+    assert half.dtype == hidden.dtype == np.float32
+    assert np.sum(exact * half, axis=1).min() > 0.999
+    assert (minilm / "f16" / "model.onnx").stat().st_size < 0.55 * (minilm / "model.onnx").stat().st_size
 
 
 def test_minilm_embeds_a_text_alike_alone_and_padded_beside_a_longer_one(minilm: Path) -> None:

@@ -176,3 +176,14 @@ def heavy(folder: Path, megabytes: int) -> Path:
     rows = np.random.default_rng(0).random((megabytes * 62_500, 4), np.float32)
     weights = {"w": rows, "zero": np.array(0, np.int64)}
     return write(folder, nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])], weights)
+
+
+def attends(folder: Path) -> Path:
+    """y = softmax(x xᵀ) x for x [n, s, 16]: by way of n s² numbers."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["x", "turned"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"]),
+        helper.make_node("MatMul", ["weights", "x"], ["y"]),
+    ]
+    return write(folder, nodes, [tensor("x", ["n", "s", 16])], [tensor("y", ["n", "s", 16])], {})

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ortmesh.serving.executor.contest import LONGEST_SECONDS, Contest, Run, take_turn
+from ortmesh.serving.executor import contest as contest_module
+from ortmesh.serving.executor.contest import LONGEST_SECONDS, TRIES, Contest, Run, cores_free, take_turn
 from ortmesh.serving.executor.layout import (
     MARGIN,
     Layout,
@@ -145,14 +146,21 @@ def test_the_slower_an_item_alone_the_higher_the_price(one: float, other: float)
 
 
 def contest(runs: Mapping[int, Run], max_rows: int = 8) -> Contest:
-    return Contest(runs, candidates(2), lambda rows: {"x": np.zeros((rows, 1))}, max_rows)
+    return Contest(runs.__getitem__, candidates(2), lambda rows: {"x": np.zeros((rows, 1))}, max_rows)
 
 
 def waits(seconds: float) -> Run:
-    """A model whose rows take so long, whoever computes."""
+    """A model whose rows take so long, and nobody needs a core meanwhile."""
     return lambda feeds: threading.Event().wait(seconds * len(feeds["x"]))
 
 
+@pytest.fixture
+def calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every round counts, however busy this machine is."""
+    monkeypatch.setattr(contest_module, "CALM", 0.0)
+
+
+@pytest.mark.usefixtures("calm")
 def test_every_layout_is_measured_alone_and_under_load_with_small_and_larger_batches() -> None:
     held = contest({2: waits(0.001), 1: waits(0.001)})
     measurements = held.hold()
@@ -163,11 +171,16 @@ def test_every_layout_is_measured_alone_and_under_load_with_small_and_larger_bat
     assert measurements[0].alone == measurements[1].alone  # one session
 
 
+@pytest.mark.usefixtures("calm")
 def test_layouts_take_turns_so_that_a_busy_moment_hits_all() -> None:
     order: list[int] = []
 
     def runs(threads: int) -> Run:
-        return lambda feeds: order.append(threads)
+        def run(feeds: Tensors) -> None:
+            order.append(threads)
+            threading.Event().wait(0.001)
+
+        return run
 
     contest({2: runs(2), 1: runs(1)}, max_rows=1).hold()
     changes = [threads for threads, _ in itertools.groupby(order)]
@@ -182,8 +195,12 @@ def test_a_model_of_long_runs_is_not_measured() -> None:
         runs += 1
         threading.Event().wait(1.2 * LONGEST_SECONDS)
 
-    assert contest({2: slow, 1: lambda feeds: None}).hold() == []
-    assert runs == 2
+    assert contest({2: slow}).hold() == []  # nor is another session opened
+    assert runs == TRIES
+
+
+def test_a_model_whose_runs_are_hardly_more_than_a_call_is_not_measured() -> None:
+    assert contest({2: lambda feeds: None}).hold() == []
 
 
 def test_models_that_load_at_once_are_measured_one_after_the_other() -> None:
@@ -216,9 +233,17 @@ def test_what_a_run_raises_leaves_the_contest() -> None:
         take_turn(fail, {}, callers=2, repeats=3)
 
 
-def test_callers_that_get_no_core_are_noticed() -> None:
-    """They sleep instead of computing, as if others had the machine."""
+def test_a_machine_on_which_callers_get_no_core_tells_nothing() -> None:
+    """They wait instead of computing, as if others had the machine."""
+    assert contest({2: waits(0.002), 1: waits(0.002)}, max_rows=1).hold() == []
 
-    held = contest({2: waits(0.002), 1: waits(0.002)}, max_rows=1)
-    held.hold()
-    assert not held.calm
+
+def test_other_programs_that_hold_the_cores_are_noticed_by_threads_that_only_compute() -> None:
+    assert 0 < cores_free(2) <= 1.1
+
+
+@pytest.mark.usefixtures("calm")
+def test_rounds_while_others_hold_the_cores_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no session has one thread."""
+    monkeypatch.setattr(contest_module, "cores_free", lambda threads: -1.0)
+    assert contest({2: waits(0.002), 1: waits(0.002)}, max_rows=1).hold() == []

@@ -21,25 +21,36 @@ from tests.serving.breakable import Faults
 
 @pytest.mark.parametrize(
     ("instances", "threads", "expected"),
-    [(1, 8, (1, 8)), (2, 8, (2, 4)), (3, 8, (3, 2)), (16, 8, (8, 1)), (16, 2, (2, 1)), (2, 1, (1, 1))],
+    [
+        (None, 8, (1, 8)),
+        (1, 8, (1, 8)),
+        (2, 8, (2, 4)),
+        (3, 8, (3, 2)),
+        (16, 8, (8, 1)),
+        (16, 2, (2, 1)),
+        (2, 1, (1, 1)),
+    ],
 )
-def test_executors_on_a_cpu_share_its_threads(instances: int, threads: int, expected: tuple[int, int]) -> None:
+def test_programs_on_a_cpu_share_its_threads(instances: int | None, threads: int, expected: tuple[int, int]) -> None:
     """More of them than threads would only wait for each other, with a copy of the weights each."""
-    assert share(Runtime(instances=instances), threads) == expected
+    assert share(Runtime(instances=instances, program="whisper"), threads) == expected
 
 
 def test_executors_on_a_device_are_as_many_as_the_card_says(monkeypatch: pytest.MonkeyPatch) -> None:
     available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: available)
+    monkeypatch.setattr("ortmesh.serving.executor.sessions.why_no_gpu", lambda device_id: "")
     assert share(Runtime(instances=4), threads=2) == (4, 2)
+    assert share(Runtime(), threads=2) == (1, 2)
     assert share(Runtime(instances=4, providers=["cpu"]), threads=2) == (2, 1)
 
 
 def test_a_card_that_asks_for_more_executors_than_cpus_is_told(tmp_path: Path, faults: Faults) -> None:
+    """They share one session: its weights are there once."""
     graphs.double(tmp_path)
     loaded = load(Card(name="double", family="nlp", runtime=Runtime(instances=16)), tmp_path, 2, NoMeter())
-    assert len(loaded.executors) == 2
-    assert sum(faults.opened.values()) == 2
+    assert (len(loaded.executors), loaded.threads) == (2, 1)
+    assert sum(faults.opened.values()) == 1
     assert loaded.note == "2 of the 16 instances of its card: the service has 2 threads"
     loaded = load(Card(name="double", family="nlp", runtime=Runtime(instances=2)), tmp_path, 2, NoMeter())
     assert loaded.note == ""

@@ -41,8 +41,8 @@ class Placed:
         return found.keys() == wanted.keys() and all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
-def card(**inputs: TensorSpec) -> Card:
-    return Card(name="m", family="nlp", inputs=inputs)
+def card(outputs: dict[str, TensorSpec] | None = None, **inputs: TensorSpec) -> Card:
+    return Card(name="m", family="nlp", inputs=inputs, outputs=outputs or {})
 
 
 def masked_sum(tmp_path: Path, *, record: bool, honest: bool = True) -> Placed:
@@ -111,7 +111,7 @@ def test_bfloat16_travels_as_its_bits(tmp_path: Path) -> None:
 
 
 def test_a_wrong_request_is_the_callers_and_recording_goes_on(tmp_path: Path) -> None:
-    placed = Placed(graphs.lookup(tmp_path), card(ids=PADDED), record=True)
+    placed = Placed(graphs.lookup(tmp_path), card({"y": PADDED}, ids=PADDED), record=True)
     good = {"ids": np.array([[1, 2, 3]])}
     for _ in range(3):
         with pytest.raises(Exception, match="out of data bounds"):

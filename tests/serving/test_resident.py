@@ -16,6 +16,7 @@ import pytest
 from ortmesh.front.call import Call
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import Card
+from ortmesh.serving.executor.idle import Idle
 from ortmesh.serving.loaded import load, rows_of
 from ortmesh.serving.models import Models
 from ortmesh.serving.resident import Holder, Resident, resident_bytes, trim
@@ -122,6 +123,28 @@ def test_memory_comes_back_while_small_requests_go_on(tmp_path: Path, monkeypatc
         assert resident_bytes() <= before + 0.2 * (peak - before)
 
 
+def test_shapes_that_never_repeat_take_no_more_than_the_largest_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where memory was planned for each shape, three hundred of them would take as much again as the largest."""
+    monkeypatch.setattr(Holder, "CALM_SECONDS", 60)  # nothing is given back meanwhile
+    graphs.attends(tmp_path)
+    with running(Card(name="attends", family="nlp"), tmp_path) as runner:
+        runner.run([{"x": np.ones((1, 8, 16), np.float32)}])
+        trim()
+        before = resident_bytes()
+        runner.run([{"x": np.ones((8, 1000, 16), np.float32)}])
+        largest = resident_bytes() - before
+        assert largest > 25 * MB
+        held = []
+        for number in range(300):
+            rows, length = 1 + number % 8, 20 + int(950 * (0.618034 * number % 1)) + number % 7
+            runner.run([{"x": np.ones((rows, length, 16), np.float32)}])
+            held.append(resident_bytes() - before)
+        assert max(held) < 1.4 * largest
+        assert comes_down_to(before + 0.2 * largest) < before + 0.2 * largest
+
+
 def test_a_pictures_memory_comes_back(store: Store) -> None:
     """A real model: faces in pictures of 1,600 pixels take half a gigabyte."""
     card, folder = next((card, folder) for card, folder in store.cards() if card.name == "centerface")
@@ -196,3 +219,27 @@ def test_what_is_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clock.given_back == 1
     clock.holder.give_back()  # 111
     assert clock.given_back == 2
+
+
+def test_little_is_given_back_too_when_nothing_came_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At rest a process always holds the same."""
+    clock = Clock(monkeypatch)
+    clock.run(10, at=0)
+    clock.holder.give_back()
+    idle = Idle(clock.holder)
+    assert idle.ran(10, 1) == Holder.IDLE_SECONDS
+    assert idle.do() == Holder.LONG_SECONDS - Holder.IDLE_SECONDS
+    assert clock.given_back == 1
+    assert idle.do() is None
+    assert clock.given_back == 2
+
+
+def test_what_lies_on_a_device_is_given_back_whatever_the_process_holds() -> None:
+    """The process's own size says nothing of a GPU's memory."""
+    given: list[str] = []
+    holder = Resident().holder(lambda: given.append("back"), on_device=True)
+    for expected in (1, 2):
+        holder.holds = True
+        holder.give_back()
+        holder.give_back()  # nothing is left
+        assert len(given) == expected

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ortmesh.serving.executor.layout import Layout, Measurement
@@ -17,9 +17,13 @@ SECONDS = 0.5
 LONGEST_SECONDS = 0.1
 """A model whose run takes longer is not measured: two rounds would hold up its load for seconds, and its operators are
 long enough for all threads (faces in 480 × 640 pixels, 14 ms: nothing gained by any layout)."""
+SHORTEST_SECONDS = 1e-4
+"""Nor is one whose run is shorter: there is nothing in it to spread, and most of a call is Python."""
 ROUNDS = 7
 """Of a quick model; each cell's least counts: whatever else ran only made it longer."""
 LEAST_ROUNDS = 2
+TRIES = 3
+"""Of one item, to see whether a contest is worth its time."""
 SLOT_SECONDS = 0.004
 """Runs shorter than this are repeated in a turn: a thread needs 0.1 ms to wake."""
 BATCH_SECONDS = 0.05
@@ -27,7 +31,9 @@ BATCH_SECONDS = 0.05
 LARGER = (8, 4, 2)
 """Rows of the larger batch, of which the first that fits is run. Larger ones gain little more on a CPU."""
 CALM = 0.85
-"""Callers that got a core for a smaller share of their time were disturbed: what came out is not to be kept."""
+"""Callers without helpers compute all the time; where they got a core for less of it, others had the machine, and the
+round counts for nothing. The same goes for threads that only compute a hash."""
+WORK = bytes(1 << 21)
 
 Run = Callable[[Tensors], object]
 """Computes a batch; called by several threads at once."""
@@ -50,60 +56,63 @@ class Turn(NamedTuple):
     """Of that time each caller got a core for: 1 where it computed all the time, with nobody to help it."""
 
 
-@dataclass(slots=True)
 class Contest:
     """One model's."""
 
-    runs: Mapping[int, Run]
-    """By the threads that its session's operators have."""
-    layouts: Sequence[Layout]
-    batch: Callable[[int], Tensors]
-    """Feeds of so many rows of a typical size."""
-    max_rows: int
-    turns: dict[Cell, list[Turn]] = field(default_factory=dict)
+    def __init__(
+        self, run_of: Callable[[int], Run], layouts: Sequence[Layout], batch: Callable[[int], Tensors], max_rows: int
+    ) -> None:
+        """`run_of` opens a session whose operators have so many threads, once each and only when it is needed;
+        `batch` makes feeds of so many rows of a typical size."""
+        self._run_of = run_of
+        self._layouts = layouts
+        self._batch = batch
+        self._max_rows = max_rows
+        self._rounds: list[dict[Cell, Turn]] = []
+        """Those in which nothing else took the cores."""
 
     def hold(self) -> list[Measurement]:
-        """Measures the layouts in their order; empty for a model whose runs take too long. What a run raises leaves it.
+        """Measures the layouts in their order. Empty for a model whose runs are too long or too short, and on a
+        machine that is too busy to tell. What a run raises leaves it.
 
         One contest of a process at a time: others that load wait here.
         """
         with MEASURING:
-            alone = self._first()
-            if alone > LONGEST_SECONDS:
+            one = self._batch(1)
+            runs = {self._layouts[0].threads: self._run_of(self._layouts[0].threads)}
+            alone = min(take_turn(runs[self._layouts[0].threads], one, 1, 1).seconds for _ in range(TRIES))
+            if not SHORTEST_SECONDS < alone < LONGEST_SECONDS:
                 return []
+            for threads in {layout.threads for layout in self._layouts} - runs.keys():
+                runs[threads] = self._run_of(threads)
+                runs[threads](one)
             rows = self._rows(alone)
-            cells = self._cells(rows)
-            feeds = {each: self.batch(each) for each in rows}
-            repeats = {cell: max(1, round(SLOT_SECONDS / (alone * cell.rows))) for cell in cells}
-            until = time.monotonic() + SECONDS
-            for number in range(ROUNDS):
-                if number >= LEAST_ROUNDS and time.monotonic() > until:
-                    break
-                for cell in cells:
-                    turn = take_turn(self.runs[cell.threads], feeds[cell.rows], cell.callers, repeats[cell])
-                    self.turns.setdefault(cell, []).append(turn)
-        return [self._measurement(layout, rows) for layout in self.layouts]
+            self._play(runs, {each: self._batch(each) for each in rows}, alone)
+        if len(self._rounds) < LEAST_ROUNDS:
+            return []
+        return [self._measurement(layout, rows) for layout in self._layouts]
 
-    @property
-    def calm(self) -> bool:
-        """True when nothing else took the cores: callers without helpers always had one."""
-        lone = [cell for cell in self.turns if cell.threads == 1]
-        return all(max(turn.share for turn in self.turns[cell]) >= CALM for cell in lone)
-
-    def _first(self) -> float:
-        """Seconds of one item on the first layout's session; every session has run once then."""
-        one = self.batch(1)
-        for run in self.runs.values():
-            run(one)
-        return take_turn(self.runs[self.layouts[0].threads], one, 1, 1).seconds
+    def _play(self, runs: Mapping[int, Run], feeds: Mapping[int, Tensors], alone: float) -> None:
+        cells = self._cells(list(runs), list(feeds))
+        repeats = {cell: max(1, round(SLOT_SECONDS / (alone * cell.rows))) for cell in cells}
+        until = time.monotonic() + SECONDS
+        for number in range(ROUNDS):
+            if number >= LEAST_ROUNDS and time.monotonic() > until:
+                break
+            turns = {
+                cell: take_turn(runs[cell.threads], feeds[cell.rows], cell.callers, repeats[cell]) for cell in cells
+            }
+            lone = [turn.share for cell, turn in turns.items() if cell.threads == 1]
+            if min([*lone, cores_free(self._layouts[0].threads)]) >= CALM:
+                self._rounds.append(turns)
 
     def _rows(self, alone: float) -> tuple[int, ...]:
-        fit = (rows for rows in LARGER if rows <= self.max_rows and rows * alone <= BATCH_SECONDS)
+        fit = (rows for rows in LARGER if rows <= self._max_rows and rows * alone <= BATCH_SECONDS)
         return (1, *([larger] if (larger := next(fit, 0)) else []))
 
-    def _cells(self, rows: Sequence[int]) -> list[Cell]:
-        alone = [Cell(threads, 1, 1) for threads in self.runs]
-        loaded = [Cell(layout.threads, layout.executors, each) for layout in self.layouts for each in rows]
+    def _cells(self, threads: Sequence[int], rows: Sequence[int]) -> list[Cell]:
+        alone = [Cell(each, 1, 1) for each in threads]
+        loaded = [Cell(layout.threads, layout.executors, each) for layout in self._layouts for each in rows]
         return list(dict.fromkeys([*alone, *loaded]))
 
     def _measurement(self, layout: Layout, rows: Sequence[int]) -> Measurement:
@@ -112,7 +121,12 @@ class Contest:
         return Measurement(layout, self._least(Cell(threads, 1, 1)), by_rows)
 
     def _least(self, cell: Cell) -> float:
-        return min(turn.seconds for turn in self.turns[cell])
+        return min(turns[cell].seconds for turns in self._rounds)
+
+
+def cores_free(threads: int) -> float:
+    """For which share of its time each of so many threads gets a core that has work for some milliseconds."""
+    return take_turn(lambda _: hashlib.sha256(WORK), {}, threads, 1).share
 
 
 def take_turn(run: Run, feeds: Tensors, callers: int, repeats: int) -> Turn:

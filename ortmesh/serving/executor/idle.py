@@ -24,6 +24,8 @@ class Idle:
         self._holder = holder
         self._study = study
         self._measuring: Measuring | None = None
+        self._idled = False
+        """True when it kept what it held, since that was little."""
 
     def begin(self) -> float | None:
         """The executor begins to serve."""
@@ -31,6 +33,7 @@ class Idle:
 
     def ran(self, nbytes: int, now: float) -> float:
         """A run of inputs of so many bytes ended at `now`."""
+        self._idled = False
         self._holder.holds = True
         self._holder.ran(nbytes, now)
         return self._holder.IDLE_SECONDS
@@ -39,8 +42,11 @@ class Idle:
         """Nothing waits."""
         if self._study is not None and self._wants_to_measure:
             return self._measure(self._study)
-        self._holder.give_back()
-        return None
+        self._holder.give_back(little=self._idled)
+        if not self._holder.holds:
+            return None
+        self._idled = True
+        return self._holder.LONG_SECONDS - self._holder.IDLE_SECONDS
 
     def end(self) -> None:
         """The executor serves no more."""

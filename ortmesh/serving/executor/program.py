@@ -66,7 +66,7 @@ class ProgramExecutor:
         on_device = program.provider != "CPUExecutionProvider"
         self._judge = Judge(on_device=on_device)
         self._turn = Turn(sessions)
-        self._holder = (resident or Resident()).holder(sessions.shrink)
+        self._holder = (resident or Resident()).holder(sessions.shrink, on_device=on_device)
 
     def serve(self, pile: Pile) -> None:
         """Runs batches until the pile closes; ExecutorBroken when it can't go on."""

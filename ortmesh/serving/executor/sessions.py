@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 
+GPU = ("cuda", "tensorrt")
+
+
 class ProviderMissing(Exception):
     """A card demands a provider that this machine does not have."""
 
@@ -46,12 +49,43 @@ def choose_providers(runtime: Runtime, available: Sequence[str]) -> list[str]:
 
 def has_device() -> bool:
     """True when ONNX Runtime can compute elsewhere than on the CPU here."""
-    return any(PROVIDERS[name] in onnxruntime.get_available_providers() for name in ("cuda", "tensorrt"))
+    return any(PROVIDERS[name] in _available(0) for name in GPU)
 
 
 def providers_of(runtime: Runtime) -> list[str]:
-    """The providers for a card on this machine."""
-    return choose_providers(runtime, onnxruntime.get_available_providers())
+    """The providers for a card on this machine. ProviderMissing when the card requires one that it lacks.
+
+    Where the package for GPUs is installed and no GPU answers, there are none: ONNX Runtime would say so on every load.
+    """
+    try:
+        return choose_providers(runtime, _available(runtime.device_id))
+    except ProviderMissing as missing:
+        if runtime.require in GPU and (reason := why_no_gpu(runtime.device_id)):
+            raise ProviderMissing(f"{missing}: {reason}") from None
+        raise
+
+
+def _available(device_id: int) -> list[str]:
+    offered = list(onnxruntime.get_available_providers())
+    gpu = {PROVIDERS[name] for name in GPU}
+    if gpu.isdisjoint(offered) or not why_no_gpu(device_id):
+        return offered
+    return [name for name in offered if name not in gpu]
+
+
+@cache
+def why_no_gpu(device_id: int) -> str:
+    """Why a GPU can't be used; empty when it can. Asked once: the first time takes the time to wake it up."""
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):  # it prints what it did not find
+            onnxruntime.preload_dlls()  # CUDA and cuDNN out of NVIDIA's Python packages, where those are installed
+        CudaStream(device_id)
+    except (OSError, CudaFailed) as error:
+        reason = f"no GPU can be used: {error}"
+        log.warning("%s %s", reason, said.getvalue().strip())
+        return reason
+    return ""
 
 
 class Sessions:
@@ -95,18 +129,28 @@ class Sessions:
 
         ProviderMissing when the card requires a provider that does not come up.
         """
-        stream = stream_of(self._runtime)
+        names = providers_of(self._runtime)
+        stream = CudaStream(self._runtime.device_id) if names[0] != PROVIDERS["cpu"] else None
         with QUIET.using() if stream is not None else nullcontext():
-            made, records = self._start(path, stream)
-        required = self._runtime.require
-        if required is not None and made.get_providers()[0] != PROVIDERS[required]:
+            made, records = self._start(path, names, stream)
+        required, got = self._runtime.require, made.get_providers()[0]
+        if required is not None and got != PROVIDERS[required]:
             raise ProviderMissing(f"the card requires {required}, and it failed to start; the log says why")
-        on_device = made.get_providers()[0] != PROVIDERS["cpu"]
-        session = InterruptibleSession(made, stream if on_device else None, records=records and on_device)
+        if got == PROVIDERS["cpu"] and stream is not None:
+            self.note, stream, records = f"on the CPU: {names[0]} did not start, the log says why", None, False
+        session = InterruptibleSession(made, stream, records=records)
         self._opened.append(session)
         if self._interrupted:
             session.interrupt()
         return session
+
+    def again(self, session: InterruptibleSession) -> InterruptibleSession:
+        """One of these for another executor, held like the others."""
+        made = session.again()
+        self._opened.append(made)
+        if self._interrupted:
+            made.interrupt()
+        return made
 
     def interrupt(self) -> None:
         """Ends what they compute and what is being opened; from any thread."""
@@ -137,17 +181,23 @@ class Sessions:
         for session in self._opened:
             session.shrink()
 
-    def _start(self, path: Path, stream: CudaStream | None) -> tuple[onnxruntime.InferenceSession, bool]:
-        """(the session, whether it may record its runs): a graph that can't be recorded is served without."""
-        names = providers_of(self._runtime)
-        record = self._records and stream is not None and names[0] == PROVIDERS["cuda"]
+    def _start(
+        self, path: Path, names: Sequence[str], stream: CudaStream | None
+    ) -> tuple[onnxruntime.InferenceSession, bool]:
+        """(the session, whether it may record its runs): a graph that can't be recorded is served without, and one
+        that TensorRT can't take without TensorRT, unless the card requires it."""
+        record = self._records and names[0] == PROVIDERS["cuda"]
         try:
             return self._make(path, names, stream, record=record), record
         except Exception as error:
-            if not record:
+            if record:
+                self.record_no_more(error)
+            elif names[0] == PROVIDERS["tensorrt"] and self._runtime.require != "tensorrt":
+                self.note = f"without TensorRT: {readable(error)}"
+                names = [name for name in names if name != PROVIDERS["tensorrt"]]
+            else:
                 raise
-            self.record_no_more(error)
-            return self._make(path, names, stream, record=False), False
+        return self._make(path, names, stream, record=False), False
 
     def _make(
         self, path: Path, names: Sequence[str], stream: CudaStream | None, *, record: bool
@@ -157,39 +207,10 @@ class Sessions:
         if PROVIDERS["tensorrt"] in names:
             engines = self._engines or path.parent / ".tensorrt"
             engines.mkdir(parents=True, exist_ok=True)
-            options[PROVIDERS["tensorrt"]] = tensorrt_options(
-                self._runtime, engines, self._profiles(path), stream=handle
-            )
+            profiles = self._profiles(path)
+            options[PROVIDERS["tensorrt"]] = tensorrt_options(self._runtime, engines, profiles, stream=handle)
         self._loading = self.options()
         self._loading.set_load_cancellation_flag(self._interrupted)
-        made = onnxruntime.InferenceSession(str(path), self._loading, providers=as_providers(names, options))
-        made.disable_fallback()  # else a run that fails has the whole session made anew on the CPU, without a word
-        return made
-
-
-@cache
-def _find_libraries() -> None:
-    """Loads CUDA and cuDNN out of NVIDIA's Python packages, where those are installed and not the system's own."""
-    said = io.StringIO()
-    with redirect_stdout(said):  # it prints what it did not find
-        onnxruntime.preload_dlls()
-    if said.getvalue():
-        log.info("%s", said.getvalue().strip())
-
-
-def stream_of(runtime: Runtime) -> CudaStream | None:
-    """A stream of the card's GPU for one session; None where sessions run on the CPU.
-
-    A machine where the CUDA provider is installed and no GPU answers has none: ONNX Runtime then falls to the CPU,
-    unless the card requires it.
-    """
-    if providers_of(runtime)[0] == PROVIDERS["cpu"]:
-        return None
-    try:
-        _find_libraries()
-        return CudaStream(runtime.device_id)
-    except (OSError, CudaFailed) as error:
-        if runtime.require is not None and runtime.require != "cpu":
-            raise ProviderMissing(f"the card requires {runtime.require}, and there is no GPU to use: {error}") from None
-        log.warning("no GPU can be used: %s", error)
-        return None
+        providers = as_providers(names, options)
+        # Else whatever goes wrong on a GPU, at the start or in a run, has the session made anew on the CPU.
+        return onnxruntime.InferenceSession(str(path), self._loading, providers=providers, enable_fallback=0)

@@ -1,0 +1,46 @@
+"""HostStream: the host's memory in a GPU's place, so that the same code runs, and is tested, where there is none."""
+
+from __future__ import annotations
+
+import ctypes
+
+
+class Block:
+    """Bytes at a fixed address."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self._raw = (ctypes.c_char * max(nbytes, 1))()
+        self.address = ctypes.addressof(self._raw)
+
+
+class HostStream:
+    """As `ortmesh.serving.executor.cuda.Stream` wants it; counts what was asked of it."""
+
+    kind = "cpu"
+    device_id = 0
+
+    def __init__(self) -> None:
+        self.allocations = self.copies = self.waits = 0
+
+    def pinned(self, nbytes: int) -> Block:
+        """Memory of the host."""
+        self.allocations += 1
+        return Block(nbytes)
+
+    def memory(self, nbytes: int) -> Block:
+        """More memory of the host."""
+        return self.pinned(nbytes)
+
+    def to_device(self, target: int, source: int, nbytes: int) -> None:
+        """Copies at once."""
+        self.copies += 1
+        ctypes.memmove(target, source, nbytes)
+
+    def to_host(self, target: int, source: int, nbytes: int) -> None:
+        """Copies at once."""
+        self.to_device(target, source, nbytes)
+
+    def wait(self) -> None:
+        """Nothing is under way."""
+        self.waits += 1

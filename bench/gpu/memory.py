@@ -1,0 +1,134 @@
+"""Memory: what the device holds at rest, in a burst of large shapes, and afterwards."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.gpu.mixed import tokens
+from bench.gpu.models import CENTERFACE, MINILM, Bench
+from ortmesh.serving.batcher import Pile
+from ortmesh.serving.loaded import Loaded, load
+from ortmesh.serving.resident import Resident, resident_bytes
+from ortmesh.serving.types import Array, Item, NoMeter, Tensors
+
+BURST = 12
+NEAR = 1.10
+
+
+class Waiting:
+    """Owner and answer of one item that somebody waits for."""
+
+    admitted = cancelled = False
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+
+    def emit(self, outputs: Tensors) -> None:
+        """There are no pieces."""
+
+    def finish(self, outputs: Tensors) -> None:
+        """The answer."""
+        self._done.set()
+
+    def fail(self, error: BaseException) -> None:
+        """The reason."""
+        self._error = error
+        self._done.set()
+
+    def wait(self) -> None:
+        """Until it is answered; raises what went wrong."""
+        if not self._done.wait(60):
+            raise TimeoutError("an item was not answered within a minute")
+        if self._error is not None:
+            raise self._error
+
+
+@dataclass(slots=True)
+class Served:
+    """A model behind its pile."""
+
+    loaded: Loaded
+    pile: Pile
+
+    def ask(self, tensors: dict[str, Array]) -> None:
+        """One item, waited for."""
+        waiting = Waiting()
+        rows = len(next(iter(tensors.values())))
+        self.pile.submit(Item(tensors, answer=waiting, owner=waiting, deadline=math.inf, rows=rows, solo=True))
+        waiting.wait()
+
+
+def used(bench: Bench) -> int:
+    """Bytes of the device's memory that are in use, by whomever; of the process on a CPU."""
+    if bench.provider == "cpu":
+        return resident_bytes()
+    import pynvml  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    pynvml.nvmlInit()
+    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
+
+
+def comes_back(bench: Bench) -> list[str]:
+    """Two models, each with a thread of its own as when they are served."""
+    resident, before = Resident(), used(bench)
+    served: list[Served] = []
+    threads: list[threading.Thread] = []
+    for name in (MINILM, CENTERFACE):
+        card, folder = bench.card(name)
+        one = Served(load(card, folder, 2, NoMeter(), resident=resident), Pile())
+        served.append(one)
+        threads.append(threading.Thread(target=one.loaded.executors[0].serve, args=(one.pile,)))
+        threads[-1].start()
+    try:
+        return _measure(bench, served[0], served[1], before)
+    finally:
+        for one in served:
+            one.pile.close()
+        for thread in threads:
+            thread.join()
+
+
+def _pictures(served: Served, side: int, rows: int) -> dict[str, Array]:
+    """Black ones, as the graph takes them."""
+    ((name, info),) = served.loaded.signature.inputs.items()
+    free = {axis for axis, length in enumerate(info.shape) if length < 0} - {info.batch_axis}
+    shape = [side if axis in free else length for axis, length in enumerate(info.shape)]
+    shape[info.batch_axis or 0] = rows
+    return {name: np.zeros(shape, info.dtype)}
+
+
+def _measure(bench: Bench, texts: Served, faces: Served, before: int) -> list[str]:
+    on_gpu = bench.provider == "cuda"
+    large = _pictures(faces, 1280 if on_gpu else 640, 4)
+    for _ in range(3):
+        texts.ask(tokens(16))
+        faces.ask(_pictures(faces, 160, 1))
+    time.sleep(4)
+    rest = used(bench)
+    peak = rest
+    rows, size = (64, 512) if on_gpu else (4, 64)
+    for _ in range(BURST):
+        texts.ask(tokens(size, rows))
+        faces.ask(large)
+        peak = max(peak, used(bench))
+    lines = [
+        "| when | MB in use |",
+        "|---|---|",
+        f"| before any model | {before / 1e6:.0f} |",
+        f"| at rest | {rest / 1e6:.0f} |",
+        f"| in the burst | {peak / 1e6:.0f} |",
+    ]
+    began = time.monotonic()
+    for seconds in (3.0, bench.rest_seconds):
+        time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+        lines.append(f"| {seconds:.0f} s after it | {used(bench) / 1e6:.0f} |")
+    after = used(bench)
+    texts.ask(tokens(16))
+    good = after <= NEAR * rest
+    return [*lines, "", f"{'within' if good else '**NOT** within'} 10 % of rest; it answers afterwards"]

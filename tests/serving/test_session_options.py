@@ -1,0 +1,130 @@
+"""Sessions' options, read back from ONNX Runtime: threads by the quota, none that spins, memory that comes back.
+
+What GPUs are told is in `test_provider_options`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from ortmesh.config import ServiceSettings
+from ortmesh.cpus import cpus
+from ortmesh.serving.cards import Card, Runtime
+from ortmesh.serving.executor.sessions import Sessions
+from ortmesh.serving.loaded import load
+from ortmesh.serving.types import NoMeter
+from tests.serving import graphs
+
+Opened = list[onnxruntime.InferenceSession]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """Every session that is opened from now on."""
+    seen: Opened = []
+
+    class Noticed(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            seen.append(self)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Noticed)
+    return seen
+
+
+@pytest.fixture
+def options(tmp_path: Path, opened: Opened) -> onnxruntime.SessionOptions:
+    """Those of a model that was loaded as a service loads it."""
+    graphs.double(tmp_path)
+    load(Card(name="double", family="nlp"), tmp_path, 2, NoMeter())
+    return opened[0].get_session_options()
+
+
+def machine(folder: Path, quota: str) -> Path:
+    """The root of a container whose processes get so much of each period."""
+    for name, content in (("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/cpu.max", quota)):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize(("quota", "threads"), [("50000 100000", 1), ("150000 100000", 1), ("250000 100000", 2)])
+def test_operators_have_as_many_threads_as_the_quota_has_cpus(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, quota: str, threads: int
+) -> None:
+    """On a machine of eight CPUs, of which the container may use so much."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    graphs.double(tmp_path)
+    load(Card(name="double", family="nlp"), tmp_path, cpus(machine(tmp_path / "root", quota)), NoMeter())
+    assert [each.get_session_options().intra_op_num_threads for each in opened] == [threads]
+
+
+def test_a_service_has_the_threads_of_its_quota_unless_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert ServiceSettings(family="nlp").threads == cpus()
+    monkeypatch.setenv("ORTMESH_SERVICE_THREADS", "3")
+    assert ServiceSettings(family="nlp").threads == 3
+
+
+def test_a_session_starts_the_threads_that_it_was_told_and_no_others(tmp_path: Path) -> None:
+    """The executor's own thread computes too; where ONNX Runtime chose, there would be one for each core."""
+    path = graphs.double(tmp_path)
+    before = set(os.listdir("/proc/self/task"))
+    session = Sessions(Runtime(), threads=4).open(path)
+    assert len(set(os.listdir("/proc/self/task")) - before) == 3
+    del session
+
+
+def test_operators_run_one_after_the_other(options: onnxruntime.SessionOptions) -> None:
+    assert options.execution_mode == onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    assert options.inter_op_num_threads == 1
+
+
+@pytest.mark.parametrize("threads", ["intra_op", "inter_op"])
+def test_threads_that_wait_do_not_spin(options: onnxruntime.SessionOptions, threads: str) -> None:
+    assert options.get_session_config_entry(f"session.{threads}.allow_spinning") == "0"
+
+
+def test_no_memory_is_planned_for_shapes_that_never_come_again(options: onnxruntime.SessionOptions) -> None:
+    assert options.enable_mem_pattern is False
+    assert options.enable_mem_reuse is True
+
+
+def test_activations_have_an_arena_which_can_shrink(options: onnxruntime.SessionOptions) -> None:
+    assert options.enable_cpu_mem_arena is True
+
+
+def test_weights_lie_outside_the_arena(options: onnxruntime.SessionOptions) -> None:
+    """Else none of its regions was ever empty, and nothing came back."""
+    assert options.get_session_config_entry("session.use_device_allocator_for_initializers") == "1"
+
+
+def test_only_errors_are_logged(options: onnxruntime.SessionOptions) -> None:
+    assert options.log_severity_level == 3
+    assert options.enable_profiling is False
+
+
+def test_the_providers_options_are_those_of_the_cpu(tmp_path: Path, opened: Opened) -> None:
+    """Where there is nothing else; it knows none."""
+    graphs.double(tmp_path)
+    load(Card(name="double", family="nlp", runtime=Runtime(require="cpu")), tmp_path, 1, NoMeter())
+    assert opened[0].get_provider_options() == {"CPUExecutionProvider": {}}
+
+
+def test_all_sessions_of_a_model_are_opened_alike(tmp_path: Path) -> None:
+    """A program has several, an executor for each instance its own."""
+    sessions, path = Sessions(Runtime(), threads=2), graphs.double(tmp_path)
+    one, other = (sessions.open(path)._session.get_session_options() for _ in range(2))
+    reads: list[Callable[[Any], object]] = [
+        lambda each: each.intra_op_num_threads,
+        lambda each: each.enable_mem_pattern,
+        lambda each: each.get_session_config_entry("session.intra_op.allow_spinning"),
+    ]
+    assert [read(one) for read in reads] == [read(other) for read in reads]
