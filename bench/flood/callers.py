@@ -1,7 +1,8 @@
 """Callers: processes of their own, each of which follows a plan, so that no caller's interpreter slows another's.
 
 `python -m bench.flood.callers` reads a plan as a line of JSON, says `ready` once it is connected, begins at the next
-line, and writes its answers. With grpc.aio one process makes some 3,000 calls a second on a free core.
+line, and writes its answers; then it reads the next plan. With grpc.aio one process makes some 3,000 calls a second on
+a free core.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple
 
 import grpc
@@ -24,19 +25,22 @@ from bench.flood.plan import Answer, Answers, Plan
 from ortmesh.client import channel_options, retry_after_seconds
 
 Call = Callable[..., list[Answers]]
-"""`call` or `call_here`."""
+"""`call`, or what does the same with processes that are there already."""
 Method = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-CALLER_KEY = "x-ortmesh-caller"
+CALLER_KEY, PRIORITY_KEY = "x-ortmesh-caller", "ortmesh-priority"
 
 
 class Callers:
-    """The process of one plan. `begin` it, then ask for its answers."""
+    """A process. `take` a plan, wait until it is ready, `begin`, then ask for its answers."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self) -> None:
         command = [sys.executable, "-m", "bench.flood.callers"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
         )
+
+    def take(self, plan: Plan) -> None:
+        """Has it connect."""
         self._tell(json.dumps(asdict(plan)))
 
     def until_ready(self) -> None:
@@ -78,8 +82,9 @@ def calling(*plans: Plan) -> Iterator[Sequence[Callers]]:
     with contextlib.ExitStack() as stack:
         made = []
         for plan in plans:
-            made.append(Callers(plan))
+            made.append(Callers())
             stack.callback(made[-1].close)
+            made[-1].take(plan)
         for each in made:
             each.until_ready()
         yield made
@@ -93,6 +98,26 @@ def call(*plans: Plan) -> list[Answers]:
         return [each.answers() for each in callers]
 
 
+@contextlib.contextmanager
+def one_process() -> Iterator[Call]:
+    """`call` by a process that is started once, for half a second less a call; plans one after another."""
+    callers = Callers()
+
+    def follow_each(*plans: Plan) -> list[Answers]:
+        heard = []
+        for plan in plans:
+            callers.take(plan)
+            callers.until_ready()
+            callers.begin()
+            heard.append(callers.answers())
+        return heard
+
+    try:
+        yield follow_each
+    finally:
+        callers.close()
+
+
 class _Run:
     """One plan, in this process."""
 
@@ -100,7 +125,8 @@ class _Run:
         self._plan = plan
         self._methods = methods
         self._requests = [bytes.fromhex(each) for each in plan.requests]
-        self._metadata = ((CALLER_KEY, plan.caller),) if plan.caller else ()
+        said = ((CALLER_KEY, plan.caller), (PRIORITY_KEY, plan.priority))
+        self._metadata = tuple((key, value) for key, value in said if value)
         self._made = 0
         self.answers: list[Answer] = []
 
@@ -147,8 +173,8 @@ class _Run:
         self.answers.append(Answer(begin, time.monotonic() - begin, code, retry, text))
 
 
-async def follow(plan: Plan, connected: Callable[[], Awaitable[object]] | None = None) -> Answers:
-    """Connects, awaits `connected`, makes all calls of the plan, in this process."""
+async def _follow(plan: Plan) -> Answers:
+    """Connects, and makes all calls once it is told to."""
     # Each channel a connection of its own: else all share one.
     options = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
     async with contextlib.AsyncExitStack() as stack:
@@ -157,34 +183,21 @@ async def follow(plan: Plan, connected: Callable[[], Awaitable[object]] | None =
             for _ in range(plan.channels)
         ]
         await asyncio.gather(*(channel.channel_ready() for channel in channels))
-        if connected is not None:
-            await connected()
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
         run = _Run(plan, [channel.unary_unary(plan.path) for channel in channels])
         await run.follow()
     return Answers(run.answers)
 
 
-def call_here(*plans: Plan) -> list[Answers]:
-    """As `call`, without the half second that a process takes to begin: for tests, whose process has nothing else to
-    do."""
-
-    async def all_of_them() -> list[Answers]:
-        return list(await asyncio.gather(*(follow(plan) for plan in plans)))
-
-    return asyncio.run(all_of_them())
-
-
-async def _until_told() -> None:
-    """Says that all is ready, and returns when it may begin."""
-    print("ready", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
-
-
-async def _main(plan: Plan) -> None:
-    os.nice(plan.nice)
-    answers = await follow(plan, _until_told)
-    print(json.dumps([astuple(each) for each in answers.all]), flush=True)
+async def _main() -> None:
+    usual = os.nice(0)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        plan = Plan(**json.loads(line))
+        os.nice(max(0, usual + plan.nice - os.nice(0)))  # it can't be taken back
+        answers = await _follow(plan)
+        print(json.dumps([astuple(each) for each in answers.all]), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(Plan(**json.loads(sys.stdin.readline()))))
+    asyncio.run(_main())

@@ -33,6 +33,8 @@ class Plan:
     """Every call's deadline in seconds."""
     caller: str = ""
     """Who calls, as the gateway would say."""
+    priority: str = ""
+    """How urgent its calls are: `low`, `high`; usual ones where it is empty."""
     leave_after: float = 0.0
     """Every second call is left after so many seconds; 0: none."""
     channels: int = 4

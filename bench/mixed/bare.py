@@ -39,7 +39,8 @@ class Layout:
     """Of operators in each call."""
 
     def __str__(self) -> str:
-        return f"{self.callers} × {self.threads}" if self.callers > 1 else f"{self.threads}"
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.callers} callers of {threads} each" if self.callers > 1 else threads
 
 
 class Bare:

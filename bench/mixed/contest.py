@@ -57,7 +57,7 @@ class Measured:
     replayed_seconds: float = 0.0
     """Of the same batches by the bare session."""
     answered_seconds: float = 0.0
-    """Of all batches from their stacking to the last answer's leaving."""
+    """Of all batches, each until its executor asked for the next one."""
     cpu: Counter[str] = field(default_factory=Counter)
     """CPU seconds of the service by room."""
 

@@ -17,6 +17,9 @@ measurements (dynamic programming): once with all of them at its choice, once wi
 in flight. All take turns, round by round; a share is of the rival's throughput in the same round, so compare within a
 section only. `service` is the real process behind gRPC on a Unix socket, through
 `NlpService.Embed`; `inside` is its pile, policy and executor without tokenizer and wire.
+
+With one thread of computation it has one core, and everything else the other; with two, all share both, so that what
+the caller and the gRPC server use is missing to the model.
 """
 NAMES = {PRODUCT: "by cost", ARRIVAL: "in order of arrival"}
 
@@ -36,7 +39,7 @@ def section(found: Contest) -> str:
 def _throughput(found: Contest) -> Iterator[str]:
     best = median(found.best)
     yield (
-        f"Best grouping, bare session ({found.layout} threads), {found.items} items in {len(found.best)} rounds: "
+        f"Best grouping, bare session ({found.layout}), {found.items} items in {len(found.best)} rounds: "
         f"{best:.1f} items/s ({found.predicted:.1f} by its table), {found.best_rows:.2f} rows a batch, "
         f"{found.best_padding:.1%} padding. Of that: {_of_few(found)}one at a time {median(found.alone):.3f}."
     )

@@ -12,13 +12,11 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from unittest import mock
 
 from ortmesh.serving.batcher import ArrivalOrder, Pile
-from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.host import main
 from ortmesh.serving.types import Item
 from ortmesh_nlp.service import FAMILY, SERVICE, methods
@@ -28,24 +26,28 @@ POLICIES = (PRODUCT, ARRIVAL)
 PR_SET_NAME = 15
 
 
-class PileInOrder(Pile):
-    """The product's pile with the policy that asks for no costs."""
+class RecordingPile(Pile):
+    """The product's pile, which writes a line for every batch: when it was taken, the seconds until the executor asked
+    for the next one, its items' lengths."""
+
+    record: IO[str]
+    in_order = False
+    """True for the policy that asks for no costs."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**{**settings, "policy": ArrivalOrder()})
+        if self.in_order:
+            settings["policy"] = ArrivalOrder()
+        super().__init__(**settings)
+        self._taken = threading.local()
 
-
-def record(path: Path) -> None:
-    """Every batch becomes a line of the file: when it began, its seconds with the answers, its items' lengths."""
-    run, file = SessionExecutor.run, path.open("w", buffering=1)
-
-    def recorded(self: SessionExecutor, items: Sequence[Item]) -> None:
-        began = time.monotonic()
-        run(self, items)
-        line = {"began": began, "seconds": time.monotonic() - began, "sizes": [item.size for item in items]}
-        file.write(json.dumps(line) + "\n")
-
-    SessionExecutor.run = recorded  # type: ignore[method-assign]
+    def take(self, limit: int, wait: float | None = None) -> list[Item] | None:
+        """As the product does."""
+        if sizes := getattr(self._taken, "sizes", ()):
+            line = {"began": self._taken.at, "seconds": time.monotonic() - self._taken.at, "sizes": sizes}
+            self.record.write(json.dumps(line) + "\n")
+        items = super().take(limit, wait)
+        self._taken.at, self._taken.sizes = time.monotonic(), [item.size for item in items or ()]
+        return items
 
 
 def name_threads() -> None:
@@ -64,9 +66,9 @@ def serve() -> None:
     policy, path, *arguments = sys.argv[1:]
     if policy not in POLICIES:
         raise SystemExit(f"{policy!r} is none of {', '.join(POLICIES)}")
-    if policy == ARRIVAL:
-        mock.patch("ortmesh.serving.model.Pile", PileInOrder).start()
-    record(Path(path))
+    RecordingPile.in_order = policy == ARRIVAL
+    RecordingPile.record = Path(path).open("w", buffering=1)
+    mock.patch("ortmesh.serving.model.Pile", RecordingPile).start()
     name_threads()
     sys.argv = ["ortmesh_nlp", *arguments]
     main(FAMILY, SERVICE, methods)

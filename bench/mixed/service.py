@@ -46,7 +46,7 @@ class Batch:
     began: float
     """`time.monotonic()`, which is the machine's."""
     seconds: float
-    """From the stacking to the last answer's leaving."""
+    """From its being taken until the executor asked for the next one."""
     sizes: list[int]
     """Its items' lengths."""
 

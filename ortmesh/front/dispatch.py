@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
-from ortmesh.errors import Expired, MessageTooLarge, OrtmeshError
+from ortmesh.errors import BadInput, Expired, MessageTooLarge, OrtmeshError
 from ortmesh.front.admission import Admission
 from ortmesh.front.call import Call
 from ortmesh.front.exchange import Exchange, Route
@@ -30,6 +30,9 @@ log = logging.getLogger("ortmesh.front")
 
 CALLER_KEY = "x-ortmesh-caller"
 """Who calls, as the gateway says; believed only where nobody but the gateway can connect."""
+PRIORITY_KEY = "ortmesh-priority"
+"""How urgent a call is, as its caller says."""
+PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 TRACE_KEY = "traceparent"
 
 Metadata = Mapping[str, str | bytes]
@@ -66,13 +69,14 @@ class Dispatcher:
                 timeout = method.default_timeout_seconds
             elif timeout <= 0:
                 raise Expired("the deadline passed before the call was read")
+            priority = _priority(metadata[PRIORITY_KEY]) if PRIORITY_KEY in metadata else 0
             route.enter(nbytes)
         except OrtmeshError as error:
             route.rpc.end(error.code, time.monotonic() - arrival, span, nbytes, 0)
             raise
         caller: Any = metadata.get(CALLER_KEY, "") if self._trusts_caller else ""
         # By position: by name it costs 0.8 µs instead of 0.3, on the way of every call.
-        return Call(method.path, self._pool, arrival + timeout, caller, 0, metadata, span, arrival)
+        return Call(method.path, self._pool, arrival + timeout, caller, priority, metadata, span, arrival)
 
     async def unary(self, exchange: Exchange) -> bytes | Failure:
         """Runs a unary call to its serialized answer, or to the reason why there is none.
@@ -193,6 +197,12 @@ async def _until_deadline(call: Call, work: Coroutine[Any, Any, R]) -> R:
 def _bug(exchange: Exchange, error: BaseException) -> Failure:
     log.error("%s failed", exchange.call.method, exc_info=error, extra={"span": exchange.call.span})
     return Failure.of(error)
+
+
+def _priority(written: str | bytes) -> int:
+    if (priority := PRIORITIES.get(str(written))) is None:
+        raise BadInput(PRIORITY_KEY, f"expected {', '.join(PRIORITIES)}, not {str(written)[:40]!r}")
+    return priority
 
 
 def _too_large(nbytes: int, limit: int) -> MessageTooLarge:

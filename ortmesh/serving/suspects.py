@@ -116,6 +116,8 @@ def _digest(folder: Path) -> str:
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     for path in folder.rglob("*"):
+        if path.name.startswith("."):  # what was measured of it
+            continue
         with suppress(OSError):  # it goes while we look
             yield path, path.stat()
 

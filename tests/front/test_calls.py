@@ -167,6 +167,22 @@ async def test_the_gateways_word_about_the_caller_counts_on_a_private_address(se
     assert [call.caller for call in service.echo.calls] == ["alice"]
 
 
+@pytest.mark.parametrize(("written", "meant"), [("low", -1), ("normal", 0), ("high", 1), (None, 0)])
+async def test_a_call_says_how_urgent_it_is(service: Service, written: str | None, meant: int) -> None:
+    metadata = () if written is None else (("ortmesh-priority", written),)
+    await service.unary("Say", "hello", metadata=metadata)
+    assert [call.priority for call in service.echo.calls] == [meant]
+
+
+@pytest.mark.parametrize("written", ["", "urgent", "HIGH", "1", "high,high", "x" * 1000])
+async def test_an_unknown_urgency_is_refused_with_what_is_expected(service: Service, written: str) -> None:
+    error = await service.refused("Say", "x", metadata=(("ortmesh-priority", written),))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    (violation,) = detail(error, error_details_pb2.BadRequest).field_violations
+    assert violation.field == "ortmesh-priority"
+    assert "low, normal, high" in violation.description
+
+
 @pytest.mark.parametrize("written", ["", "-1S", "12", "9999999999S", "1x", "0n", "1u", "99999999H"])
 async def test_a_strange_timeout_harms_nobody(service: Service, written: str) -> None:
     """Whatever a caller writes into grpc-timeout: its call ends, and the next one is answered."""

@@ -16,7 +16,8 @@ import pytest
 
 from bench.flood.bodies import infer
 from bench.flood.burst import burst
-from bench.flood.callers import call_here
+from bench.flood.callers import Call, one_process
+from bench.flood.callers import call as call_at_once
 from bench.flood.flood import Flood, flood
 from bench.flood.graph import steady
 from bench.flood.plan import INFER, Plan
@@ -30,7 +31,7 @@ ROUNDS, QUICK_ROUNDS = 600, 50
 """Some 10 ms a row, and 1 ms."""
 MAX_ITEMS = 16
 """What takes less than the patient ones wait: a call that is not refused is answered."""
-PATIENT_SECONDS, HASTY_SECONDS = 3.0, 0.2
+PATIENT_SECONDS, HASTY_SECONDS = 30.0, 0.2
 MAX_BYTES = 16 * 1024
 MEBIBYTE = 1024 * 1024
 MAX_GROWTH_BYTES = 96 * MEBIBYTE
@@ -57,15 +58,22 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def flooded(service: Service) -> Flood:
-    """What calls of patient callers came to, of which the queue has room for a few."""
-    return flood(service, model="bounded", calls=CALLS, rate=RATE, timeout=PATIENT_SECONDS, seconds=0.7, call=call_here)
+def call() -> Iterator[Call]:
+    """Callers in a process of their own."""
+    with one_process() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def hasty(service: Service) -> Flood:
+def flooded(service: Service, call: Call) -> Flood:
+    """What calls of patient callers came to, of which the queue has room for a few."""
+    return flood(service, model="bounded", calls=CALLS, rate=RATE, timeout=PATIENT_SECONDS, seconds=0.7, call=call)
+
+
+@pytest.fixture(scope="module")
+def hasty(service: Service, call: Call) -> Flood:
     """What calls came to of which most can't be answered within their deadline, with room for all in the queue."""
-    return flood(service, model="deep", calls=CALLS, rate=RATE, timeout=HASTY_SECONDS, seconds=0, call=call_here)
+    return flood(service, model="deep", calls=CALLS, rate=RATE, timeout=HASTY_SECONDS, seconds=0, call=call)
 
 
 def test_in_a_flood_every_call_is_answered_or_refused(flooded: Flood) -> None:
@@ -112,10 +120,10 @@ def test_what_a_flood_left_waiting_past_its_deadline_is_not_computed(hasty: Floo
     assert hasty.again.ok
 
 
-def test_a_full_queue_in_bytes_refuses_with_the_time_to_come_again(service: Service) -> None:
+def test_a_full_queue_in_bytes_refuses_with_the_time_to_come_again(service: Service, call: Call) -> None:
     """Each item has a quarter of the bytes that may wait."""
     plan = Plan(service.address, INFER, (infer("narrow", rows=MAX_BYTES // 4 // 64),), calls=40)
-    (answers,) = call_here(plan)
+    (answers,) = call(plan)
     assert answers.codes.keys() == {"OK", "RESOURCE_EXHAUSTED"}
     assert answers.codes.total() == 40
     refused = [each for each in answers.all if not each.ok]
@@ -123,11 +131,11 @@ def test_a_full_queue_in_bytes_refuses_with_the_time_to_come_again(service: Serv
     assert service.counted("narrow").overloaded == len(refused)
 
 
-def test_what_was_left_in_a_flood_is_not_computed(service: Service) -> None:
+def test_what_was_left_in_a_flood_is_not_computed(service: Service, call: Call) -> None:
     """Of 150 calls at once every second one is left soon, when most of them wait. A few were computed by then."""
     service.until_idle()
     before = service.counted("deep")
-    (answers,) = call_here(Plan(service.address, INFER, (infer("deep"),), calls=150, leave_after=0.02))
+    (answers,) = call(Plan(service.address, INFER, (infer("deep"),), calls=150, leave_after=0.02))
     service.until_idle()
     counted = service.counted("deep") - before
     good = answers.codes["OK"]
@@ -147,6 +155,19 @@ def test_a_callers_burst_is_overtaken_by_another_callers_calls(service: Service)
     ).keys() == {"OK"}
     assert math.isfinite(outcome.ratio(99))
     assert outcome.beside.percentile(90) < outcome.other.percentile(50) / 2
+
+
+def test_in_a_flood_the_urgent_are_quicker_and_the_others_are_not_forgotten(service: Service) -> None:
+    """Each with its luck to find a place in the queue, while usual calls are five times too many."""
+
+    def plan(calls: int, rate: float, priority: str = "") -> Plan:
+        return Plan(service.address, INFER, (infer("bounded"),), calls, rate, priority=priority)
+
+    usual, high, low = call_at_once(plan(600, 300), plan(100, 50, "high"), plan(100, 50, "low"))
+    assert all(each.ok or each.code == "RESOURCE_EXHAUSTED" for side in (usual, high, low) for each in side.all)
+    assert high.percentile(50) < usual.percentile(50) < low.percentile(50)
+    ends = max(each.at + each.seconds for each in usual.ok)
+    assert any(each.at + each.seconds < ends for each in low.ok), "it waited for the end of the flood"
 
 
 def test_counters_subtract() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 import time
@@ -198,6 +199,9 @@ def test_the_weights_are_there_once_however_many_executors(tmp_path: Path) -> No
             assert answer_of(each).error is None
         trim()
         assert resident_bytes() - before < 250 * MB  # one copy and what loading left; four would be 400
+    del loaded
+    gc.collect()
+    trim()  # for tests that measure memory after this one
 
 
 # Which layout

@@ -139,7 +139,12 @@ def test_what_is_chosen_computes_clearly_more_than_one_executor(figures: list[tu
 @given(st.floats(0.1, 64), st.floats(0.1, 64))
 def test_the_slower_an_item_alone_the_higher_the_price(one: float, other: float) -> None:
     low, high = sorted((one, other))
-    assert MARGIN <= price(low) <= price(high)
+    assert 0 <= price(low) <= price(high)
+
+
+def test_a_layout_that_nobody_pays_for_and_is_nearly_as_good_bars_one_that_somebody_pays_for() -> None:
+    """MiniLM at 32 tokens: 15 % for 1.58 times the time, where 9 % cost nothing."""
+    assert choice((0.0037, 270, 546), (0.0037, 325, 545), (0.0058, 343, 566)) == ONE
 
 
 # The contest

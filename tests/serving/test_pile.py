@@ -100,10 +100,31 @@ def test_higher_priority_goes_first() -> None:
 
 
 def test_a_lower_priority_does_not_wait_for_ever() -> None:
-    pile, old, urgent = Pile(), item(), item(priority=1)
-    old.arrival -= 10
-    pile.submit_many([old, urgent])
-    assert pile.take(1) == [old]
+    """While urgent items keep coming, of five turns one is another's."""
+    pile = Pile()
+    pile.submit_many([item() for _ in range(10)])
+    pile.submit_many([item(priority=1) for _ in range(100)])
+    taken = [each for _ in range(25) for each in pile.take(1) or []]
+    assert sum(each.priority == 0 for each in taken) == 5
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_a_higher_priority_goes_first_however_long_the_queue_is(sized: bool) -> None:
+    pile = Pile(policy=CostAware(book((1, 8), (1, 64), lambda rows, size: 0.01 * rows), sized=sized))
+    pile.submit_many([item(size=8) for _ in range(2000)])
+    urgent = item(size=8, priority=1)
+    pile.submit(urgent)
+    assert urgent in (pile.take(8) or [])
+
+
+def test_nobody_gets_more_by_calling_everything_urgent() -> None:
+    """Between callers the turns count."""
+    pile = Pile(policy=ArrivalOrder())
+    urgent, plain = ([item(priority=high, caller=name) for _ in range(40)] for high, name in ((1, "a"), (0, "b")))
+    pile.submit_many(urgent)
+    pile.submit_many(plain)
+    taken = [each for _ in range(10) for each in pile.take(4) or []]
+    assert sum(each.caller == "a" for each in taken) == 20
 
 
 def test_one_callers_flood_does_not_starve_another() -> None:
@@ -335,5 +356,5 @@ def test_within_a_batch_the_order_of_arrival_is_kept(
     described: list[tuple[int, str, bool, int, str, int]], limit: int
 ) -> None:
     items = [item(rows, group=group, solo=solo, priority=priority) for rows, group, solo, priority, *_ in described]
-    chosen = oldest_first(items, limit, time.monotonic())
+    chosen = oldest_first(items, limit)
     assert chosen == sorted(set(chosen))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ortmesh.cpus import cpus
 from ortmesh.front.call import Call
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import Card
@@ -171,6 +174,41 @@ async def test_an_unloaded_models_memory_comes_back(tmp_path: Path, call: Call) 
         store.remove("heavy", "1")
         await until(models, lambda: not models.list())
         assert await asyncio.to_thread(comes_down_to, before + 50 * MB) < before + 50 * MB
+
+
+# The C library's heaps, which a process can't change once it has them
+
+HEAPS = """
+import ctypes, sys, threading
+from ortmesh.serving import resident
+if sys.argv[1] == "settled":
+    resident.settle_heaps()
+together = threading.Barrier(12)
+def take():
+    together.wait()
+    kept = [bytearray(100_000) for _ in range(200)]
+    together.wait()
+threads = [threading.Thread(target=take) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+file = libc.fopen(sys.argv[2].encode(), b"w")
+libc.malloc_info(0, ctypes.c_void_p(file))
+libc.fclose(ctypes.c_void_p(file))
+"""
+
+
+def heaps(how: str, told: Path) -> int:
+    """How many a process of twelve threads has."""
+    subprocess.run([sys.executable, "-c", HEAPS, how, str(told)], check=True)
+    return told.read_text().count("<heap nr=")
+
+
+def test_threads_share_few_heaps(tmp_path: Path) -> None:
+    """Each keeps holes of the largest that its threads ever had."""
+    assert heaps("as they come", tmp_path / "told") > heaps("settled", tmp_path / "told")
+    assert heaps("settled", tmp_path / "told") <= max(2, cpus() // 4)
 
 
 # When

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ortmesh.serving.batcher.costs import Costs, Floats
+from ortmesh.serving.batcher.line import PRIORITY_WEIGHT
 from ortmesh.serving.types import Item
 
 Indices = npt.NDArray[np.int64]
@@ -24,8 +25,6 @@ AGES_OF_PATIENCE = 3.0
 """Patience is the mean price plus so many mean ages: it follows load and device, and no second is written down."""
 OLD = 1.5
 """An item older than so many patiences goes now."""
-PRIORITY_WEIGHT = 4.0
-"""Of each step of priority; above 8 both classes lose."""
 MOST_STEPS = 2
 """Priorities further apart than that count no more."""
 

@@ -3,6 +3,8 @@
 Who has used least is first. A caller is charged for what was computed for it, whichever of its items that were: batches
 take items out of turn. One that comes back starts where the least busy of those who wait stands: silence is not saved
 up (the virtual time of fair queueing: Demers, Keshav, Shenker 1989). With one caller that is the order of arrival.
+Among a caller's own items priorities share in the same way, with weights: the higher goes first, and while it keeps
+coming the lower gets its part.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from ortmesh.serving.types import Item
 
 MANY_CALLERS = 1024
 """So many are remembered who have nothing waiting."""
+PRIORITY_WEIGHT = 4.0
+"""Of each step of priority; above 8 both classes lose."""
 
 
 class Line:
     """Not thread-safe: the pile holds its lock."""
 
     def __init__(self) -> None:
-        self._callers: dict[str, deque[Item]] = {}
+        self._callers: dict[str, _Turns] = {}
         self._used: dict[str, float] = {}
         """What each waiting caller's computed items have cost, in the unit of prices."""
         self._length = 0
@@ -33,17 +37,14 @@ class Line:
         return self._length
 
     def __iter__(self) -> Iterator[Item]:
-        """All items in order."""
-        if len(self._callers) == 1:
-            (only,) = self._callers.values()
-            return iter(only)
-        return self._in_turns()
+        """All items, a caller's after another's."""
+        return (item for turns in self._callers.values() for waiting in turns.by_priority.values() for item in waiting)
 
     def append(self, item: Item, price: float) -> None:
         """Adds an item that will cost its caller so much."""
         item.price = price
         if item.caller not in self._callers:
-            self._callers[item.caller] = deque()
+            self._callers[item.caller] = _Turns()
             self._used.setdefault(item.caller, 0.0)
             others = (self._used[caller] for caller in self._callers if caller != item.caller)
             self._used[item.caller] = max(self._used[item.caller], min(others, default=0.0))
@@ -53,25 +54,28 @@ class Line:
 
     def of(self, caller: str) -> int:
         """How many items of a caller wait."""
-        return len(self._callers.get(caller, ()))
+        return len(self._callers[caller]) if caller in self._callers else 0
 
     def first(self, count: int) -> list[Item]:
         """At most so many items from the front."""
-        return list(islice(iter(self), count))
+        if len(self._callers) == 1:
+            (only,) = self._callers.values()
+            return list(islice(only.in_order(), count))
+        return list(islice(self._in_turns(), count))
 
     def take(self, window: Sequence[Item], taken: Sequence[Item], dropped: Sequence[Item]) -> None:
         """Removes items that `first` has just given: those that run, and those that cost nothing."""
         for item in taken:
             self._used[item.caller] += item.price
+            self._callers[item.caller].charge(item)
         gone = {id(item) for item in taken} | {id(item) for item in dropped}
-        seen: dict[str, int] = {}
+        seen: dict[tuple[str, int], int] = {}
         for item in window:
-            seen[item.caller] = seen.get(item.caller, 0) + 1
-        for caller, count in seen.items():
-            line = self._callers[caller]
-            front = [line.popleft() for _ in range(count)]
-            line.extendleft(item for item in reversed(front) if id(item) not in gone)
-            if not line:
+            seen[item.caller, item.priority] = seen.get((item.caller, item.priority), 0) + 1
+        for (caller, priority), count in seen.items():
+            turns = self._callers[caller]
+            turns.remove(priority, count, gone)
+            if not len(turns):
                 del self._callers[caller]
         self._length -= len(gone)
         self.nbytes -= sum(item.nbytes for item in taken) + sum(item.nbytes for item in dropped)
@@ -87,15 +91,18 @@ class Line:
 
     def _in_turns(self) -> Iterator[Item]:
         """By what each caller would have used when its earlier items have run; of equals the older item."""
-        turns = [(self._used[caller], line[0].arrival, caller, 0) for caller, line in self._callers.items()]
+        lines = {caller: turns.in_order() for caller, turns in self._callers.items()}
+        firsts = {caller: next(line) for caller, line in lines.items()}
+        turns = [(self._used[caller], item.arrival, caller) for caller, item in firsts.items()]
         heapq.heapify(turns)
         while turns:
-            used, _, caller, at = turns[0]
-            line = self._callers[caller]
-            item = line[at]
+            used, _, caller = turns[0]
+            item = firsts[caller]
             yield item
-            if at + 1 < len(line):
-                heapq.heapreplace(turns, (used + item.price, line[at + 1].arrival, caller, at + 1))
+            following = next(lines[caller], None)
+            if following is not None:
+                firsts[caller] = following
+                heapq.heapreplace(turns, (used + item.price, following.arrival, caller))
             else:
                 heapq.heappop(turns)
 
@@ -107,3 +114,57 @@ class Line:
             gone = ((used, caller) for caller, used in self._used.items() if caller not in self._callers)
             busiest = {caller: used for used, caller in heapq.nlargest(MANY_CALLERS // 2, gone)}
             self._used = {caller: self._used[caller] for caller in self._callers} | busiest
+
+
+class _Turns:
+    """What waits of one caller, by priority."""
+
+    __slots__ = ("by_priority", "used")
+
+    def __init__(self) -> None:
+        self.by_priority: dict[int, deque[Item]] = {}
+        self.used: dict[int, float] = {}
+        """What was computed of each priority that waits, by its weight."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_priority.values()))
+
+    def append(self, item: Item) -> None:
+        """Behind those of its priority."""
+        if item.priority not in self.by_priority:
+            self.used[item.priority] = min(self.used.values(), default=0.0)
+            self.by_priority[item.priority] = deque()
+        self.by_priority[item.priority].append(item)
+
+    def in_order(self) -> Iterator[Item]:
+        """All, by what each priority would have used when its earlier items have run; of equals the higher."""
+        if len(self.by_priority) == 1:
+            (only,) = self.by_priority.values()
+            return iter(only)
+        return self._in_turns()
+
+    def charge(self, item: Item) -> None:
+        """An item runs."""
+        self.used[item.priority] += item.price / PRIORITY_WEIGHT**item.priority
+
+    def remove(self, priority: int, count: int, gone: set[int]) -> None:
+        """Of the first so many of a priority, those that are gone."""
+        line = self.by_priority[priority]
+        front = [line.popleft() for _ in range(count)]
+        line.extendleft(item for item in reversed(front) if id(item) not in gone)
+        if not line:
+            del self.by_priority[priority], self.used[priority]
+
+    def _in_turns(self) -> Iterator[Item]:
+        turns = [(self.used[priority], -priority, 0) for priority in self.by_priority]
+        heapq.heapify(turns)
+        while turns:
+            used, lowness, at = turns[0]
+            line = self.by_priority[-lowness]
+            item = line[at]
+            yield item
+            if at + 1 < len(line):
+                used += item.price / PRIORITY_WEIGHT**-lowness
+                heapq.heapreplace(turns, (used, lowness, at + 1))
+            else:
+                heapq.heappop(turns)

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ortmesh.serving.batcher.book import CostBook
-from ortmesh.serving.batcher.compose import PRIORITY_WEIGHT, compose
+from ortmesh.serving.batcher.compose import compose
 from ortmesh.serving.types import Item
-
-LEAST_WAIT = 1e-3
-"""Seconds added to each wait, so that priority counts among items that have just come."""
 
 
 class Policy(Protocol):
@@ -31,7 +28,7 @@ class ArrivalOrder:
 
     def choose(self, waiting: Sequence[Item], limit: int, now: float) -> list[int]:
         """O(waiting) at worst, O(batch) when all items are of one group and one priority."""
-        return oldest_first(waiting, limit, now)
+        return oldest_first(waiting, limit)
 
     def price(self, item: Item) -> float:
         """Its rows."""
@@ -55,10 +52,10 @@ class CostAware:
         """As `compose` does; for items that all cost the same, the oldest up to the best batch."""
         costs = self._book.costs
         if costs is None:
-            return oldest_first(waiting, limit, now)
+            return oldest_first(waiting, limit)
         if self._sized:
             return compose(waiting, costs, limit, now)
-        return oldest_first(waiting, min(limit, costs.best_rows(0)), now)
+        return oldest_first(waiting, min(limit, costs.best_rows(0)))
 
     def price(self, item: Item) -> float:
         """The least seconds that it can cost; its rows while costs are not known."""
@@ -70,33 +67,20 @@ class CostAware:
         return self._book.at_least(item.rows, item.size)
 
 
-def oldest_first(waiting: Sequence[Item], limit: int, now: float) -> list[int]:
-    """The item that has waited longest by its priority, and whatever may share a batch with it, first come first.
+def oldest_first(waiting: Sequence[Item], limit: int) -> list[int]:
+    """The first in line, and whatever may share a batch with it, first come first.
 
     An item of more rows than the limit runs alone, and so does a solo one.
     """
-    first = _longest_waiting(waiting, now)
-    lead = waiting[first]
+    lead = waiting[0]
     if lead.solo or lead.rows >= limit:
-        return [first]
-    chosen, rows = [first], lead.rows
+        return [0]
+    chosen, rows = [0], lead.rows
     for index, item in enumerate(waiting):
-        if index == first or item.solo or item.group != lead.group or rows + item.rows > limit:
+        if not index or item.solo or item.group != lead.group or rows + item.rows > limit:
             continue
         chosen.append(index)
         rows += item.rows
         if rows == limit:
             break
-    return sorted(chosen)
-
-
-def _longest_waiting(waiting: Sequence[Item], now: float) -> int:
-    """Time counts fourfold for each step of priority: the higher goes first, the lower does not wait for ever."""
-    best, longest = 0, -1.0
-    for index, item in enumerate(waiting):
-        if index and not item.priority and not waiting[best].priority:
-            continue
-        waited = (max(now - item.arrival, 0.0) + LEAST_WAIT) * PRIORITY_WEIGHT**item.priority
-        if waited > longest:
-            best, longest = index, waited
-    return best
+    return chosen

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MARGIN = 0.10
-"""So much more must be computed under load to be worth another layout. Two measurements of one layout on a busy
-machine differ by up to 8 % (bench/results/layout.md): less would be a choice by chance."""
+"""So much more must be computed under load to be worth another layout. Less is within what two sessions of the
+very same kind differ by (0 to 18 %, bench/results/layout.md), and nobody would notice it."""
 A_DOUBLING = 0.20
 """So much more for each time that one item alone takes twice as long: somebody waits for it."""
 MOST_EXECUTORS = 16
@@ -89,15 +89,20 @@ def choose(measurements: Sequence[Measurement]) -> Layout:
     """The layout to serve with, of measurements in the order of `candidates`.
 
     One executor on all threads stays unless another computes clearly more under load: 10 % more than what was chosen
-    so far, and where one item alone takes longer by it, 20 % for each doubling. Ties and noise change nothing.
+    so far, and 20 % more than each before it for each doubling of the time that one item alone takes. Ties and noise
+    change nothing.
     """
-    chosen, *others = measurements
-    for other in others:
-        if other.under_load >= chosen.under_load * (1 + price(other.alone / chosen.alone)):
+    chosen = measurements[0]
+    for place, other in enumerate(measurements):
+        paid = all(
+            other.under_load >= before.under_load * (1 + price(other.alone / before.alone))
+            for before in measurements[:place]
+        )
+        if paid and other.under_load >= chosen.under_load * (1 + MARGIN):
             chosen = other
     return chosen.layout
 
 
 def price(slower: float) -> float:
     """The share by which more must be computed under load when one item alone takes `slower` times as long."""
-    return max(MARGIN, A_DOUBLING * math.log2(max(slower, 1.0)))
+    return A_DOUBLING * math.log2(max(slower, 1.0))
