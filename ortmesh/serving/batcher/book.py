@@ -9,6 +9,8 @@ from typing import Any
 from ortmesh.serving.batcher.costs import Costs, Grid
 from ortmesh.serving.types import Cell
 
+MOST_SHAPES = 4096
+"""So many are remembered."""
 RUNS_TO_STALE = 5000
 """After so many runs it is worth measuring again: batches that looked bad were not chosen, and so not corrected."""
 
@@ -23,6 +25,7 @@ class CostBook:
         self._lock = threading.Lock()
         self._runs = 0
         self._whole = False
+        self._seen: set[Cell] = set()
         self.costs: Costs | None = None
         """None until something was measured."""
         self.largest = 0
@@ -48,8 +51,14 @@ class CostBook:
             self._know(Costs(grid, self._max_size), largest=max(size for _, size in cells), whole=whole)
 
     def learn(self, rows: int, size: int, seconds: float) -> None:
-        """Takes the time of one run into account."""
-        if self.costs is not None:
+        """Takes the time of one run into account. The first run of a shape teaches nothing: it finds memory and, on a
+        device, chooses kernels."""
+        shape = rows, size
+        if shape not in self._seen:
+            if len(self._seen) >= MOST_SHAPES:
+                self._seen.clear()
+            self._seen.add(shape)
+        elif self.costs is not None:
             self.costs.learn(rows, size, seconds)
             self._runs += 1
 
