@@ -52,7 +52,7 @@ def test_after_many_runs_it_is_worth_measuring_again() -> None:
 
 
 def test_the_first_run_of_a_shape_teaches_nothing() -> None:
-    """On a GPU it takes ten times as long as the second: a batch would look dear that is not, and not be tried again."""
+    """It finds memory and chooses kernels: a batch would look dear that is not, and not be tried again."""
     book = known()
     before = book.table()
     for size in range(1, 129):

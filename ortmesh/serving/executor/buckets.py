@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ortmesh.serving.cards import Card
@@ -59,26 +59,29 @@ def padded_shape(info: TensorInfo, shape: tuple[int, ...], rows: int, size: int)
 
 
 def fill(target: Array, array: Array, info: TensorInfo) -> None:
-    """Writes `array` into the larger `target`: the padded axis with the pad value, rows of padding like the last one.
+    """Writes `array` into the larger `target`: the padded axis with the pad value, rows of padding like the last one."""
+    corner(target, array.shape)[...] = array
+    fill_rest(target, array.shape, info)
+
+
+def corner(target: Array, shape: tuple[int, ...]) -> Array:
+    """The part of the larger `target` that holds an array of this shape: itself, or a view."""
+    return target if target.shape == shape else target[tuple(map(slice, shape))]
+
+
+def fill_rest(target: Array, shape: tuple[int, ...], info: TensorInfo) -> None:
+    """Fills what of `target` lies beyond an array of this shape.
 
     A copy of a row is always a row that the graph takes; rows of zeros may be none (a mask of zeros divides by 0).
     """
-    if target.shape == array.shape:
-        target[...] = array
+    if target.shape == shape:
         return
-    if info.pad_axis is not None and target.shape[info.pad_axis] > array.shape[info.pad_axis]:
-        target[_up_to(target.ndim, info.pad_axis, array.shape[info.pad_axis], None)] = info.pad_value
-    into = target
-    if info.pad_axis is not None:
-        into = target[_up_to(target.ndim, info.pad_axis, 0, array.shape[info.pad_axis])]
-    if info.batch_axis is None:
-        into[...] = array
-        return
-    rows = array.shape[info.batch_axis]
-    into[_up_to(target.ndim, info.batch_axis, 0, rows)] = array
-    if rows < target.shape[info.batch_axis]:
-        last = array[_up_to(target.ndim, info.batch_axis, rows - 1, rows)]
-        into[_up_to(target.ndim, info.batch_axis, rows, None)] = last
+    if info.pad_axis is not None and target.shape[info.pad_axis] > shape[info.pad_axis]:
+        target[_up_to(target.ndim, info.pad_axis, shape[info.pad_axis], None)] = info.pad_value
+    if info.batch_axis is not None and target.shape[info.batch_axis] > shape[info.batch_axis]:
+        rows = shape[info.batch_axis]
+        last = target[_up_to(target.ndim, info.batch_axis, rows - 1, rows)]
+        target[_up_to(target.ndim, info.batch_axis, rows, None)] = last
 
 
 def cut(outputs: Tensors, signature: Signature, rows: int, size: int, padded_size: int) -> Tensors:
@@ -105,13 +108,13 @@ def _next(steps: Sequence[int], value: int) -> int:
     return steps[at] if at < len(steps) else value
 
 
-def rows_and_size(feeds: Tensors, signature: Signature) -> tuple[int, int]:
-    """A batch's rows (1 without a batch axis) and its size along the padded axis (0 without one)."""
+def rows_and_size(shapes: Mapping[str, tuple[int, ...]], signature: Signature) -> tuple[int, int]:
+    """Of a batch of so large inputs: rows (1 without a batch axis), size along the padded axis (0 without one)."""
     rows, size = 1, 0
-    for name, array in feeds.items():
+    for name, shape in shapes.items():
         info = signature.inputs[name]
         if info.batch_axis is not None:
-            rows = int(array.shape[info.batch_axis])
+            rows = shape[info.batch_axis]
         if info.pad_axis is not None:
-            size = max(size, int(array.shape[info.pad_axis]))
+            size = max(size, shape[info.pad_axis])
     return rows, size

@@ -35,6 +35,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "cudaMalloc": (ctypes.POINTER(_POINTER), _SIZE),
     "cudaFree": (_POINTER,),
     "cudaMemcpyAsync": (_POINTER, _POINTER, _SIZE, _INT, _POINTER),
+    "cudaMemGetInfo": (ctypes.POINTER(_SIZE), ctypes.POINTER(_SIZE)),
 }
 
 
@@ -65,19 +66,29 @@ class Stream(Protocol):
     def to_device(self, target: int, source: int, nbytes: int) -> None:
         """Begins a copy from pinned memory."""
 
+    def array_to_device(self, target: int, source: int, nbytes: int) -> None:
+        """Copies from any memory of the host, which may change once this returns."""
+
     def to_host(self, target: int, source: int, nbytes: int) -> None:
         """Begins a copy to pinned memory."""
 
     def wait(self) -> None:
         """Until everything begun on the stream is done."""
 
+    def used(self) -> int:
+        """Bytes of the device's memory that are in use, by whomever."""
+
 
 @cache
-def runtime() -> ctypes.CDLL:
-    """The CUDA runtime library, its functions typed. OSError when the machine has none."""
+def runtime(*, holding: bool = False) -> ctypes.CDLL:
+    """The CUDA runtime library, its functions typed. OSError when the machine has none.
+
+    `holding` keeps the interpreter for itself during a call: for those of microseconds. To let it go for so short a
+    time is to wait for it up to 5 ms where other threads are busy.
+    """
     for name in LIBRARIES:
         try:
-            library = ctypes.CDLL(name)
+            library = ctypes.PyDLL(name) if holding else ctypes.CDLL(name)
             break
         except OSError:
             continue
@@ -93,8 +104,12 @@ def runtime() -> ctypes.CDLL:
 def call(name: str, *arguments: Any) -> None:
     """Calls a function of the runtime; CudaFailed with its name and the reason."""
     if status := getattr(runtime(), name)(*arguments):
-        reason = runtime().cudaGetErrorString(status)
-        raise CudaFailed(f"CUDA failure {status}: {name}: {reason.decode() if reason else 'unknown'}")
+        raise _failure(name, status)
+
+
+def _failure(name: str, status: int) -> CudaFailed:
+    reason = runtime().cudaGetErrorString(status)
+    return CudaFailed(f"CUDA failure {status}: {name}: {reason.decode() if reason else 'unknown'}")
 
 
 class _Block:
@@ -120,6 +135,7 @@ class CudaStream:
         call("cudaStreamCreateWithFlags", ctypes.byref(stream), NON_BLOCKING)
         self.handle = int(stream.value or 0)
         weakref.finalize(self, runtime().cudaStreamDestroy, self.handle).atexit = False
+        self._copy = runtime(holding=True).cudaMemcpyAsync
 
     def pinned(self, nbytes: int) -> Memory:
         """Page-locked memory of the host."""
@@ -132,22 +148,38 @@ class CudaStream:
         return _Block("cudaMalloc", "cudaFree", nbytes)
 
     def to_device(self, target: int, source: int, nbytes: int) -> None:
-        """Begins a copy; returns at once when `source` is pinned."""
+        """Begins a copy; `source` must be pinned, else it waits with the interpreter held."""
+        if status := self._copy(target, source, nbytes, TO_DEVICE, self.handle):
+            raise _failure("cudaMemcpyAsync", status)
+
+    def array_to_device(self, target: int, source: int, nbytes: int) -> None:
+        """Copies from memory that is not pinned: CUDA copies it piece by piece through pinned memory of its own."""
         call("cudaMemcpyAsync", target, source, nbytes, TO_DEVICE, self.handle)
 
     def to_host(self, target: int, source: int, nbytes: int) -> None:
-        """Begins a copy; returns at once when `target` is pinned."""
-        call("cudaMemcpyAsync", target, source, nbytes, TO_HOST, self.handle)
+        """Begins a copy; `target` must be pinned, else it waits with the interpreter held."""
+        if status := self._copy(target, source, nbytes, TO_HOST, self.handle):
+            raise _failure("cudaMemcpyAsync", status)
 
     def wait(self) -> None:
         """Until all is done; other threads of the interpreter go on meanwhile."""
         call("cudaStreamSynchronize", self.handle)
 
+    def used(self) -> int:
+        """As the driver tells: of all processes."""
+        free, total = _SIZE(), _SIZE()
+        call("cudaSetDevice", self.device_id)
+        call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
+        return total.value - free.value
+
 
 def view(memory: Memory, dtype: np.dtype[Any], shape: tuple[int, ...], start: int = 0) -> Array:
-    """Memory of the host, from the byte `start`, as an array of this type and shape; the caller keeps it alive."""
-    count = int(np.prod(shape, dtype=np.int64))
-    if not count:
-        return np.empty(shape, dtype)
-    raw = (ctypes.c_char * (memory.nbytes - start)).from_address(memory.address + start)
-    return np.frombuffer(memoryview(raw).cast("B"), dtype, count).reshape(shape)
+    """Memory of the host, from the byte `start`, as an array of this type and shape, which keeps the memory alive."""
+    return np.ndarray(shape, dtype, raw_of(memory), start)
+
+
+def raw_of(memory: Memory) -> ctypes.Array[ctypes.c_char]:
+    """Memory of the host as a buffer, which keeps it alive."""
+    raw = (ctypes.c_char * memory.nbytes).from_address(memory.address)
+    raw.memory = memory  # type: ignore[attr-defined]
+    return raw

@@ -43,9 +43,9 @@ class InterruptibleSession:
         self._shrinking = onnxruntime.RunOptions()
         self._shrinking.terminate = True
         self._shrinking.log_severity_level = SILENT
-        # a recorded run computes where its memory lay: that must stay
-        kept = "CUDAExecutionProvider" if records else ""
-        arenas = [ARENAS[name] for name in session.get_providers() if name in ARENAS and name != kept]
+        self.shrunk = 0
+        """How many times its memory was given back: what was recorded before computes where no memory is any more."""
+        arenas = [ARENAS[name] for name in session.get_providers() if name in ARENAS]
         if records:
             self._shrinking.add_run_config_entry("gpu_graph_id", str(UNRECORDED))
         device_id = stream.device_id if stream is not None else 0
@@ -137,10 +137,12 @@ class InterruptibleSession:
         """Gives back what the arenas keep of the largest run so far.
 
         ONNX Runtime shrinks at the end of a run only, also of one that is ended before its first operator: that
-        costs 0.1 ms and the time to unmap. To be called between two runs, by the thread that runs.
+        costs 0.1 ms and the time to unmap. To be called between two runs, by the thread that runs. No run that was
+        recorded before may be replayed afterwards.
         """
         if not self._shrinks:
             return
+        self.shrunk += 1
         try:
             binding = self._session.io_binding()
             binding.bind_output(self._session.get_outputs()[0].name, "cpu")

@@ -26,7 +26,7 @@ def cuda_options(runtime: Runtime, *, stream: int | None, record: bool) -> Optio
 
     `stream` is the address of the stream to compute on; `record` prepares for recorded runs.
     """
-    options = {"device_id": str(runtime.device_id), "arena_extend_strategy": "kSameAsRequested"}
+    options = {**_device(runtime), "arena_extend_strategy": "kSameAsRequested"}
     if runtime.gpu_mem_limit_mb is not None:
         options["gpu_mem_limit"] = str(runtime.gpu_mem_limit_mb * MEBIBYTE)
     if stream is not None:
@@ -50,7 +50,7 @@ def tensorrt_options(
     """
     written = runtime.tensorrt
     options = {
-        "device_id": str(runtime.device_id),
+        **_device(runtime),
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(cache),
         "trt_timing_cache_enable": "1",
@@ -62,6 +62,12 @@ def tensorrt_options(
     if stream is not None:
         options["user_compute_stream"] = str(stream)
     return options | dict(profiles or {})
+
+
+def _device(runtime: Runtime) -> Options:
+    """The first GPU is not named: it is the default, and ONNX Runtime warns at each session that names its device (it
+    looks for a plugin of that number first, and finds none)."""
+    return {"device_id": str(runtime.device_id)} if runtime.device_id else {}
 
 
 def profiles_of(signature: Signature, buckets: Buckets) -> Options:

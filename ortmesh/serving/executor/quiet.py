@@ -21,17 +21,20 @@ class Quiet:
         self._using = 0
         self._alone = False
 
-    @contextmanager
-    def using(self) -> Iterator[None]:
-        """Uses the device among others; waits while one records. Not from within itself."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._alone)
+    def using(self) -> Quiet:
+        """Uses the device among others, within `with`; waits while one records. Not from within itself."""
+        return self
+
+    def __enter__(self) -> None:
+        with self._changed:  # a generator with these lines takes 3 µs longer, each run
+            while self._alone:
+                self._changed.wait()
             self._using += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._using -= 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._changed:
+            self._using -= 1
+            if self._alone:  # somebody waits for it
                 self._changed.notify_all()
 
     @contextmanager
@@ -44,7 +47,7 @@ class Quiet:
         with self._changed:
             got = not self._alone
             if got:
-                self._alone = True  # who comes now waits: else the queue might never be empty
+                self._alone = True  # who comes now waits: else there might always be one
                 got = self._changed.wait_for(lambda: self._using == 0, patience)
                 if not got:
                     self._alone = False
