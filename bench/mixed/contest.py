@@ -19,7 +19,6 @@ from bench.mixed.served import ARRIVAL, POLICIES, PRODUCT
 from bench.mixed.service import EXECUTOR, Service, copied, running
 from ortmesh.serving.batcher import ArrivalOrder, Costs
 from ortmesh.serving.cards import Card
-from ortmesh.serving.loaded import share
 
 IN_FLIGHT = (16, 64)
 CHECKED = 16
@@ -131,10 +130,10 @@ class Rival:
 def contest(card: Card, folder: Path, items: Sequence[Item], threads: int, rounds: int, say: Say) -> Contest:
     """All kinds, `rounds` times in turn."""
     rival = _best_rival(card, folder, items, threads)
-    found = Contest(threads, len(items), rival.layout, share(card.runtime, threads)[0])
-    found.predicted = len(items) / rival.predicted * rival.layout.callers
-    found.best_rows, found.best_padding = len(items) / len(rival.groups), rival.padding
     with copied(folder) as store, _services(store, card.name, threads) as services:
+        found = Contest(threads, len(items), rival.layout, services[0].executors)
+        found.predicted = len(items) / rival.predicted * rival.layout.callers
+        found.best_rows, found.best_padding = len(items) / len(rival.groups), rival.padding
         inside = Inside(card, store / card.name / card.version, threads)
         if threads == 1:
             arrange(os.getpid(), EXECUTOR)

@@ -66,12 +66,12 @@ def serve() -> None:
     policy, path, *arguments = sys.argv[1:]
     if policy not in POLICIES:
         raise SystemExit(f"{policy!r} is none of {', '.join(POLICIES)}")
-    RecordingPile.in_order = policy == ARRIVAL
-    RecordingPile.record = Path(path).open("w", buffering=1)
-    mock.patch("ortmesh.serving.model.Pile", RecordingPile).start()
-    name_threads()
-    sys.argv = ["ortmesh_nlp", *arguments]
-    main(FAMILY, SERVICE, methods)
+    with Path(path).open("w", buffering=1) as record:  # a line is there when it is written
+        RecordingPile.record, RecordingPile.in_order = record, policy == ARRIVAL
+        mock.patch("ortmesh.serving.model.Pile", RecordingPile).start()
+        name_threads()
+        sys.argv = ["ortmesh_nlp", *arguments]
+        main(FAMILY, SERVICE, methods)
 
 
 if __name__ == "__main__":

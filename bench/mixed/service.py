@@ -31,12 +31,15 @@ NANOSECONDS = 1e9
 EXECUTOR = "executor"
 ROOMS = (
     (EXECUTOR, "executor"),
+    ("loader", "operators"),
     ("ortmesh-pool", "tokenizing"),
+    ("ortmesh-receive", "gRPC server"),
+    ("grpc-native", "gRPC server"),
     ("python", "event loop"),
 )
-"""How the names of the kernel's threads begin, and what those do. The tokenizer's and the operators' own threads keep
-the name of the thread that started them; the rest is the gRPC server's."""
-SERVER = "gRPC server"
+"""How the names of the kernel's threads begin, and what those do. ONNX Runtime's own threads and the tokenizer's keep
+the name of the thread that started them."""
+OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,8 @@ class Service:
     record: Path
     metrics: str
     model: str
+    executors: int
+    """Side by side; what a load found to be best."""
 
     def batches(self, began: float, ended: float) -> list[Batch]:
         """Those that began in a span of `time.monotonic()`."""
@@ -104,7 +109,7 @@ class Service:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 name = (task / "comm").read_text().strip()
                 ran, waited, _ = (task / "schedstat").read_text().split()
-                room = next((room for begins, room in ROOMS if name.startswith(begins)), SERVER)
+                room = next((room for begins, room in ROOMS if name.startswith(begins)), OTHER)
                 taken[room] += int(ran) / NANOSECONDS  # type: ignore[assignment]
                 if room == EXECUTOR:
                     taken["waiting"] += int(waited) / NANOSECONDS  # type: ignore[assignment]
@@ -160,8 +165,9 @@ def running(policy: str, store: Path, model: str, threads: int) -> Iterator[Serv
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=CHECKOUT)
     try:
-        _until_ready(address, model, process, log)
-        yield Service(policy, address, process, record, f"http://127.0.0.1:{port}/metrics", model)
+        ready = _until_ready(address, model, process, log)
+        metrics = f"http://127.0.0.1:{port}/metrics"
+        yield Service(policy, address, process, record, metrics, model, ready.batching.executors)
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -170,15 +176,16 @@ def running(policy: str, store: Path, model: str, threads: int) -> Iterator[Serv
         process.wait()
 
 
-def _until_ready(address: str, model: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _until_ready(address: str, model: str, process: subprocess.Popen[bytes], log: Path) -> models_pb2.Model:
     until, ready = time.monotonic() + START_SECONDS, models_pb2.MODEL_STATE_READY
     with Client(address) as client:
         while time.monotonic() < until:
             if process.poll() is not None:
                 break
             with contextlib.suppress(Exception):  # it does not listen yet
-                if client.models.GetModel(models_pb2.GetModelRequest(model=model), timeout=5).state == ready:
-                    return
+                found = client.models.GetModel(models_pb2.GetModelRequest(model=model), timeout=5)
+                if found.state == ready:
+                    return found
             time.sleep(PAUSE_SECONDS)
     raise RuntimeError(f"the service does not serve {model}:\n{log.read_text()}")
 

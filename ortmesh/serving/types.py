@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -39,6 +39,10 @@ class Answer(Protocol):
         """No answer, and why."""
 
 
+EARLY = 0.1
+"""Of its time: a caller that leaves when no more is left leaves because of its deadline."""
+
+
 class Item:
     """One piece of work for one model: what is stacked with others into a batch. Ends exactly once."""
 
@@ -50,6 +54,7 @@ class Item:
         "done",
         "group",
         "nbytes",
+        "outputs",
         "owner",
         "price",
         "priority",
@@ -74,8 +79,11 @@ class Item:
         solo: bool = False,
         priority: int = 0,
         caller: str = "",
+        outputs: Collection[str] | None = None,
     ) -> None:
         self.tensors = tensors
+        self.outputs = outputs or None
+        """Those that its answer needs; None for all. What nobody in a batch needs is not read back from a device."""
         self.rows = rows
         """How many rows it has along the batch axis."""
         self.size = size
@@ -112,6 +120,12 @@ class Item:
     def expired(self) -> bool:
         """True when its deadline has passed."""
         return self.deadline <= time.monotonic()
+
+    @property
+    def late(self) -> bool:
+        """True when its deadline has passed, or its caller left so shortly before that it seems to watch it itself."""
+        left = self.deadline - time.monotonic()
+        return left <= 0 or (self.cancelled and left < EARLY * (self.deadline - self.arrival))
 
     def check(self) -> None:
         """Raises Cancelled or Expired when it is worth no more work."""
@@ -223,6 +237,9 @@ class CostBook(CostTable, Protocol):
 
     def learn(self, rows: int, size: int, seconds: float) -> None:
         """Takes the time of one run into account."""
+
+    def ended(self, *, late: bool) -> None:
+        """An answer that had a deadline was made, too late or in time."""
 
     def to_json(self) -> Mapping[str, Any]:
         """What the next start begins with; empty while nothing whole is known."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ortmesh.serving.batcher.costs import Costs, Grid
+from ortmesh.serving.batcher.slack import Slack
 from ortmesh.serving.types import Cell
 
 MOST_SHAPES = 4096
@@ -26,6 +27,7 @@ class CostBook:
         self._runs = 0
         self._whole = False
         self._seen: set[Cell] = set()
+        self.slack = Slack()
         self.costs: Costs | None = None
         """None until something was measured."""
         self.largest = 0
@@ -61,6 +63,10 @@ class CostBook:
         elif self.costs is not None:
             self.costs.learn(rows, size, seconds)
             self._runs += 1
+
+    def ended(self, *, late: bool) -> None:
+        """An answer that had a deadline was made, too late or in time."""
+        self.slack.ended(late=late)
 
     def at_least(self, rows: int, size: int) -> float:
         """Seconds of one run, beyond the largest measured size as of that size: never a guess. 0 when unknown."""

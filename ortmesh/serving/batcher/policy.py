@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ortmesh.serving.batcher.book import CostBook
 from ortmesh.serving.batcher.compose import compose
+from ortmesh.serving.batcher.costs import Costs
 from ortmesh.serving.types import Item
 
 
@@ -54,8 +55,8 @@ class CostAware:
         if costs is None:
             return oldest_first(waiting, limit)
         if self._sized:
-            return compose(waiting, costs, limit, now)
-        return oldest_first(waiting, min(limit, costs.best_rows(0)))
+            return compose(waiting, costs, limit, now, self._book.slack.factor)
+        return self._in_time(waiting, costs, min(limit, costs.best_rows(0)), now)
 
     def price(self, item: Item) -> float:
         """The least seconds that it can cost; its rows while costs are not known."""
@@ -64,7 +65,23 @@ class CostAware:
 
     def seconds(self, item: Item) -> float:
         """Of a run with this item alone, never a guess: beyond what was measured it is the least that is certain."""
-        return self._book.at_least(item.rows, item.size)
+        return self._book.at_least(item.rows, item.size) * self._book.slack.factor
+
+    def _in_time(self, waiting: Sequence[Item], costs: Costs, limit: int, now: float) -> list[int]:
+        """The first in line, as many as are in time together. Where others fill a batch for which these are too late,
+        it is theirs: in a flood the oldest always are."""
+        chosen, rows = oldest_first(waiting, limit), limit
+        while len(chosen) > 1 and now + self._needs(costs, rows) > min(waiting[each].deadline for each in chosen):
+            able = [index for index, item in enumerate(waiting) if item.deadline >= now + self._needs(costs, rows)]
+            if sum(waiting[index].rows for index in able) >= rows:
+                return [able[index] for index in oldest_first([waiting[index] for index in able], rows)]
+            rows //= 2
+            chosen = oldest_first(waiting, rows)
+        return chosen
+
+    def _needs(self, costs: Costs, rows: int) -> float:
+        """Seconds that items of a batch of so many rows must have left."""
+        return costs.seconds(rows, 0) * self._book.slack.factor
 
 
 def oldest_first(waiting: Sequence[Item], limit: int) -> list[int]:
