@@ -4,6 +4,7 @@
                                                                             │
     client ◄──────────────────────────── answer ◄───────────────────────────┘
 
+    ①    Unreachable, Overloaded (the gateway's bounds)
     ① ②  MalformedMessage, MessageTooLarge, Overloaded (admission), Draining, Expired, Cancelled
     ③    BadInput, OutOfRange, NotFound (the request's own fields, found by the task)
     ④    NotFound (model), NotReady, ModelFailed, Overloaded (the model's queue), Expired, Cancelled
@@ -127,6 +128,13 @@ class Draining(OrtmeshError):
 
     code = "UNAVAILABLE"
     reason = "DRAINING"
+
+
+class Unreachable(OrtmeshError):
+    """The gateway has no service that answers, or lost the one that did; RetryInfo says when to come back."""
+
+    code = "UNAVAILABLE"
+    reason = "UNREACHABLE"
 
 
 class Overloaded(OrtmeshError):

@@ -27,6 +27,7 @@ STEPS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
     "right": ("Results are those of the CPU", right.equal_results),
     "refused": ("A card that requires CUDA does not start without", right.refused_without),
     "table": ("What a run costs", costs.table),
+    "python": ("Python's part of a run", costs.python),
     "bound": ("Bound memory against `session.run`", costs.bound_against_plain),
     "recorded": ("CUDA graphs", costs.recorded_against_not),
     "instances": ("Two sessions on one GPU", costs.instances),

@@ -21,7 +21,9 @@ class HostStream:
     device_id = 0
 
     def __init__(self) -> None:
-        self.allocations = self.copies = self.waits = 0
+        self.allocations = self.copies = self.direct = self.waits = self.read_bytes = 0
+        self.used_bytes = 0
+        """What it says of its memory."""
 
     def pinned(self, nbytes: int) -> Block:
         """Memory of the host."""
@@ -37,10 +39,21 @@ class HostStream:
         self.copies += 1
         ctypes.memmove(target, source, nbytes)
 
+    def array_to_device(self, target: int, source: int, nbytes: int) -> None:
+        """Copies at once."""
+        self.direct += 1
+        ctypes.memmove(target, source, nbytes)
+
     def to_host(self, target: int, source: int, nbytes: int) -> None:
         """Copies at once."""
-        self.to_device(target, source, nbytes)
+        self.copies += 1
+        self.read_bytes += nbytes
+        ctypes.memmove(target, source, nbytes)
 
     def wait(self) -> None:
         """Nothing is under way."""
         self.waits += 1
+
+    def used(self) -> int:
+        """As it was set."""
+        return self.used_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from bench.gpu.host import HostStream
+from ortmesh.catalogue import card as shown
 from ortmesh.serving.cards import Card, Runtime, read_card
 from ortmesh.serving.executor.binding import Runner
 from ortmesh.serving.executor.buckets import buckets_of
@@ -21,8 +23,8 @@ from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.executor.measure import batch
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.signature import Signature, signature_of
-from ortmesh.serving.types import Array, Tensors
-from ortmesh.serving.warmup import candidates
+from ortmesh.serving.types import Array, Item, Tensors
+from ortmesh.serving.warmup import Capture, candidates
 
 THREADS = 2
 MINILM, EFFICIENTNET, CENTERFACE = "all-minilm-l6-v2-f16", "efficientnet-lite0", "centerface"
@@ -46,8 +48,9 @@ class Bench:
         """A card of the store, to run on the provider, and its folder."""
         (folder,) = (self.store / name).iterdir()
         card = read_card(folder / "card.yaml")
-        wanted = {"require": self.provider, **runtime} if self.provider == "cuda" else {"providers": ["cpu"], **runtime}
-        return card.model_copy(update={"runtime": Runtime(**wanted)}), folder
+        where = {"require": "cuda"} if self.provider == "cuda" else {"providers": ["cpu"]}
+        buckets = shown(name).runtime.buckets
+        return card.model_copy(update={"runtime": Runtime(**where, **{"buckets": buckets, **runtime})}), folder
 
     def open(self, name: str, *, record: bool = False) -> Opened:
         """A model of the store on the provider."""
@@ -86,9 +89,17 @@ class Opened:
             return random.uniform(low, high, array.shape).astype(info.dtype)
         return random.integers(int(low), max(int(high), int(low) + 1), array.shape).astype(info.dtype)
 
-    def plain(self, feeds: Tensors) -> list[Array]:
+    def plain(self, feeds: Tensors, outputs: tuple[str, ...] = ()) -> list[Array]:
         """As ONNX Runtime runs by itself."""
-        return self.session.run(list(self.signature.outputs), feeds)
+        return self.session.run(outputs or list(self.signature.outputs), feeds)
+
+    def items(self, feeds: Tensors) -> list[Item]:
+        """A batch as items of a row each."""
+        rows = len(next(iter(feeds.values())))
+        singles = [{name: array[at : at + 1] for name, array in feeds.items()} for at in range(rows)]
+        answer = Capture()
+        size = max((array.shape[-1] for array in feeds.values()), default=0) if self.signature.padded else 0
+        return [Item(each, answer=answer, owner=answer, deadline=math.inf, size=size) for each in singles]
 
 
 def on_cpu(opened: Opened, feeds: Tensors) -> list[Array]:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ortmesh.config import MIB, GatewaySettings
+from ortmesh.front.dispatch import CALLER_KEY
 from ortmesh_gateway import tracing
 from ortmesh_gateway.addresses import Address, by_family
 from ortmesh_gateway.clusters import cluster
 from ortmesh_gateway.methods import DIRECTORY, STREAM_SILENCE_SECONDS
+from ortmesh_gateway.replies import local_replies
 from ortmesh_gateway.routes import ROUTES_NAME, seconds
 
 Json = dict[str, Any]
@@ -31,19 +33,25 @@ reads, and grpcio fails on malformed ones: not that call alone, but every later 
 on the same connection, since it keeps the failure in HTTP/2's table of headers."""
 MAX_HEADERS = 256
 """Beyond, HTTP/2 has no answer but a reset, which callers see as INTERNAL."""
-RUNTIME: Json = {"http.max_requests_per_io_cycle": 1}
-"""A connection's next call is looked at after everybody else had a turn. Of calls that come and are cancelled in one
-packet (5,000 a second) one in a hundred reaches a service; a caller of 64 at once pays 5 us of CPU for each."""
+RUNTIME: Json = {
+    # A connection's next call is looked at after everybody else had a turn. Of calls that come and are cancelled in one
+    # packet (5,000 a second) one in a hundred reaches a service; a caller of 64 at once pays 5 us of CPU for each.
+    "http.max_requests_per_io_cycle": 1,
+    # Never: by default a connection ends at its 250th call that was cancelled within two seconds, in however many
+    # hours, which is what a patient caller's library does at each short deadline. RESETS_A_SECOND looks at the pace.
+    "overload.premature_reset_total_stream_count": 1_000_000_000,
+}
+RESETS_AT_ONCE, RESETS_A_SECOND = 1_000, 1_000
+"""How many calls a connection may cancel before it ends: a hundred at once whose deadlines are 100 ms each, for ever,
+or ten times as many for two seconds. The default, 1,000 and 33 a second, ends those at once."""
+CALLER = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
+"""Who calls, as far as the gateway knows: the address of the connection's other end."""
+READ_BYTES = 64 * 1024
 CONNECTION_WINDOW = MIB
 STREAM_WINDOW = 256 * 1024
 KEPT_BYTES = 96 * MIB
 """Beyond it, free memory goes back to the system. Envoy would keep for ever what an attack made it take; while more
 than this is in use, a body of 30 MB costs 25 to 30 ms of CPU instead of 11."""
-GRPC_CODES = {400: 3, 408: 4, 413: 8}
-"""What Envoy itself refuses or ends, as gRPC callers expect it: INVALID_ARGUMENT, DEADLINE_EXCEEDED,
-RESOURCE_EXHAUSTED. Envoy's own mapping says INTERNAL, UNKNOWN and UNKNOWN."""
-OVERFLOWS = ("UO",)
-"""Flags of what Envoy refuses because a cluster has too much in flight: RESOURCE_EXHAUSTED too."""
 
 
 def _typed(kind: str, **fields: Any) -> Json:
@@ -82,7 +90,7 @@ def _listener(settings: GatewaySettings, listen: Address, routes: Json, *, trace
     return {
         "name": "mesh",
         "address": listen.for_envoy(),
-        "per_connection_buffer_limit_bytes": MIB,
+        "per_connection_buffer_limit_bytes": READ_BYTES,
         # With it two gateways would share one port silently, each with its own backends.
         "enable_reuse_port": False,
         # Channels live long and carry thousands of calls: each goes to the worker with the fewest.
@@ -92,7 +100,7 @@ def _listener(settings: GatewaySettings, listen: Address, routes: Json, *, trace
                 "filters": [
                     {
                         "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": _connection_manager(settings, routes, traced=traced),
+                        "typed_config": _connection_manager(settings, listen, routes, traced=traced),
                     }
                 ]
             }
@@ -100,19 +108,19 @@ def _listener(settings: GatewaySettings, listen: Address, routes: Json, *, trace
     }
 
 
-def _connection_manager(settings: GatewaySettings, routes: Json, *, traced: bool) -> Json:
+def _connection_manager(settings: GatewaySettings, listen: Address, routes: Json, *, traced: bool) -> Json:
     return _typed(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="mesh",
         server_header_transformation="PASS_THROUGH",
-        local_reply_config={"mappers": _local_replies()},
+        local_reply_config=local_replies(),
         http_filters=_http_filters(),
         access_log=_access_log() if settings.access_log else [],
         # Envoy traces only requests that have an id.
         generate_request_id=traced,
         **({"tracing": tracing.tracing()} if traced else {}),
         **_connections(settings),
-        **_headers(),
+        **_headers(listen),
         **routes,
     )
 
@@ -136,13 +144,19 @@ def _connections(settings: GatewaySettings) -> Json:
             "initial_stream_window_size": STREAM_WINDOW,
             "initial_connection_window_size": CONNECTION_WINDOW,
             "connection_keepalive": {"interval": "30s", "timeout": "5s", "connection_idle_interval": "30s"},
+            "stream_reset_burst": RESETS_AT_ONCE,
+            "stream_reset_rate": RESETS_A_SECOND,
         },
     }
 
 
-def _headers() -> Json:
+def _headers(listen: Address) -> Json:
     """What is believed of a request's headers, and what is made of them before its route is looked for."""
-    removed = [{"remove_on_match": {"key_matcher": matcher}} for matcher in NOT_FROM_CALLERS]
+    mutations: list[Json] = [{"remove_on_match": {"key_matcher": matcher}} for matcher in NOT_FROM_CALLERS]
+    # The other end of a Unix socket has no address; Envoy would name all callers by our own.
+    if not listen.path:
+        header = {"key": CALLER_KEY, "value": CALLER}
+        mutations.append({"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}})
     return {
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "normalize_path": True,
@@ -155,32 +169,11 @@ def _headers() -> Json:
             {
                 "name": "envoy.http.early_header_mutation.header_mutation",
                 "typed_config": _typed(
-                    "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=removed
+                    "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=mutations
                 ),
             }
         ],
     }
-
-
-def _local_replies() -> list[Json]:
-    overflow = {"filter": {"response_flag_filter": {"flags": OVERFLOWS}}, **_with_code(8)}
-    return [overflow, *(_local_reply(status, code) for status, code in GRPC_CODES.items())]
-
-
-def _local_reply(status: int, code: int) -> Json:
-    compared = {"op": "EQ", "value": {"default_value": status, "runtime_key": "unused"}}
-    mapper: Json = {"filter": {"status_code_filter": {"comparison": compared}}, **_with_code(code)}
-    if status == 413:
-        limit = "%METADATA(ROUTE:ortmesh:max_request_bytes)%"
-        mapper["body_format_override"] = {
-            "text_format_source": {"inline_string": f"the message is larger than the method's {limit} bytes"}
-        }
-    return mapper
-
-
-def _with_code(code: int) -> Json:
-    header = {"key": "grpc-status", "value": str(code)}
-    return {"headers_to_add": [{"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]}
 
 
 def _http_filters() -> list[Json]:
@@ -207,7 +200,7 @@ def _access_log() -> list[Json]:
         "time": "%START_TIME%",
         "method": "%REQ(:PATH)%",
         "model": "%REQ(X-ORTMESH-MODEL)%",
-        "caller": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "caller": CALLER,
         "status": "%GRPC_STATUS(SNAKE_STRING)%",
         "details": "%RESPONSE_CODE_DETAILS%",
         "flags": "%RESPONSE_FLAGS%",

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -122,20 +122,28 @@ class Model:
             made: T = self._assets[key]
         return made
 
-    async def __call__(self, tensors: Tensors, call: Call, *, pad: bool = True) -> Tensors:
+    async def __call__(
+        self, tensors: Tensors, call: Call, *, pad: bool = True, outputs: Collection[str] | None = None
+    ) -> Tensors:
         """The model's outputs for these tensors, through its batcher. Each has its batch axis, also for one row.
 
-        With `pad` False they share a batch only with tensors of equal shapes.
+        With `pad` False they share a batch only with tensors of equal shapes. `outputs` names those that are needed:
+        others may be missing, and are not copied from a device.
         Errors: Overloaded, NotReady (unloading), Expired, Cancelled, ExecutorFailed; BadInput from the graph.
         """
         answer = self._future()
-        self.submit(self.make_item(tensors, answer=answer, call=call, pad=pad))
+        self.submit(self.make_item(tensors, answer=answer, call=call, pad=pad, outputs=outputs))
         return await answer.future
 
-    async def many(self, many: Sequence[Tensors], call: Call) -> list[Tensors]:
+    async def many(
+        self, many: Sequence[Tensors], call: Call, *, outputs: Collection[str] | None = None
+    ) -> list[Tensors]:
         """The outputs for several items, in their order: all are admitted or none; the first error is raised."""
         answers = [self._future() for _ in many]
-        items = [self.make_item(each, answer=answer, call=call) for each, answer in zip(many, answers, strict=True)]
+        items = [
+            self.make_item(each, answer=answer, call=call, outputs=outputs)
+            for each, answer in zip(many, answers, strict=True)
+        ]
         self._open_pile().submit_many(items)
         return list(await asyncio.gather(*(answer.future for answer in answers)))
 
@@ -143,12 +151,20 @@ class Model:
         """Puts a prepared item on the pile; never blocks, from any thread. Overloaded or NotReady."""
         self._open_pile().submit(item)
 
-    def make_item(self, tensors: Tensors, *, answer: Answer, call: Call, pad: bool = True) -> Item:
+    def make_item(
+        self,
+        tensors: Tensors,
+        *,
+        answer: Answer,
+        call: Call,
+        pad: bool = True,
+        outputs: Collection[str] | None = None,
+    ) -> Item:
         """An item of this model for a call. With `pad` False it shares a batch only with items of equal shapes."""
         if call.span is None or self._spans is None:
-            return self._item(tensors, answer, call, pad)
+            return self._item(tensors, answer, call, pad, outputs)
         traced = TracedAnswer(answer, functools.partial(self._tell_spans, call.span))
-        traced.item = self._item(tensors, traced, call, pad)
+        traced.item = self._item(tensors, traced, call, pad, outputs)
         return traced.item
 
     def lease(self, call: Call) -> None:
@@ -239,7 +255,7 @@ class Model:
             raise NotReady(f"{self.card.key} is being loaded")
         return self._pile
 
-    def _item(self, tensors: Tensors, answer: Answer, call: Call, pad: bool) -> Item:
+    def _item(self, tensors: Tensors, answer: Answer, call: Call, pad: bool, outputs: Collection[str] | None) -> Item:
         size = self._sizing.of(tensors)
         return Item(
             tensors,
@@ -252,6 +268,7 @@ class Model:
             solo=self.mode is Mode.ALONE,
             priority=call.priority,
             caller=call.caller,
+            outputs=outputs,
         )
 
     def _tell_spans(self, span: Span, arrival: float, taken: float, done: float) -> None:

@@ -52,7 +52,7 @@ class ModelInfer:
             tensors = tensors_of(request, said)
         else:
             tensors = await call.in_pool(tensors_of, request, said)
-        results = await model(tensors, call, pad=False)
+        results = await model(tensors, call, pad=False, outputs=_names(outputs, model))
         encoder = Encoder(model, outputs, request.id, said.raw)
         nbytes = encoder.nbytes(results)
         if encoder.plain and nbytes <= DIRECT_BYTES:
@@ -67,11 +67,13 @@ class ModelInfer:
         said = declared(request, model.inputs)
         if not _is_light(said):
             return False
-        encoder = Encoder(model, wanted(request, model.outputs), request.id, raw=True)
+        outputs = wanted(request, model.outputs)
+        encoder = Encoder(model, outputs, request.id, raw=True)
         if not encoder.plain:
             return False
         answer = DirectAnswer(reply, encoder, call)
-        model.submit(model.make_item(tensors_of(request, said), answer=answer, call=call, pad=False))
+        tensors, names = tensors_of(request, said), _names(outputs, model)
+        model.submit(model.make_item(tensors, answer=answer, call=call, pad=False, outputs=names))
         return True
 
 
@@ -134,6 +136,10 @@ class DirectAnswer:
 
     def _answer(self, outputs: Tensors) -> None:
         self._reply.finish(self._encoder(outputs))
+
+
+def _names(outputs: Sequence[TensorInfo], model: Model) -> list[str] | None:
+    return [info.name for info in outputs] if len(outputs) < len(model.outputs) else None
 
 
 def _is_light(said: Declared) -> bool:

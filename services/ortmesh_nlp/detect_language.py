@@ -59,7 +59,9 @@ class DetectLanguage:
         known = await call.in_pool(known_by, model)
         count = checked_results(request.max_results, len(known.labels))
         prepared = await call.in_pool(prepare, list(request.texts), known.dictionary)
-        outputs = await model.many([text for text in prepared if not isinstance(text, BadInput)], call)
+        outputs = await model.many(
+            [text for text in prepared if not isinstance(text, BadInput)], call, outputs=NEEDS.outputs
+        )
         probabilities = [each["probabilities"][0] for each in outputs]
         for each in probabilities:
             check_labels(model, known.labels, len(each))

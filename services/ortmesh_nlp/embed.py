@@ -54,7 +54,7 @@ class Embed:
         model = self.models.choose("embed", request.model, call)
         prepared = await call.in_pool(read, request, model)
         good = [text for text in prepared if isinstance(text, Tokens)]
-        outputs = iter(await model.many([text.tensors for text in good], call))
+        outputs = iter(await model.many([text.tensors for text in good], call, outputs=NEEDS.outputs))
         results = [
             finish(text, next(outputs)["embedding"][0], request.encoding) if isinstance(text, Tokens) else failure(text)
             for text in prepared

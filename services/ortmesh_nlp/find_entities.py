@@ -102,7 +102,8 @@ async def find(model: Model, text: str, known: Known, call: Call, in_pool: Calla
     prepared: Prepared = await in_pool(prepare, text, known.tokenizer, known.max_tokens, known.overlap)
     logits: list[Array] = []
     for first in range(0, len(prepared.tensors), WINDOWS_AT_ONCE):
-        outputs = await model.many(prepared.tensors[first : first + WINDOWS_AT_ONCE], call)
+        windows = prepared.tensors[first : first + WINDOWS_AT_ONCE]
+        outputs = await model.many(windows, call, outputs=NEEDS.outputs)
         logits += [each["logits"][0] for each in outputs]
     check_labels(model, known.labels, logits[0].shape[-1])
     spans: list[Span] = await in_pool(finish, text, prepared, logits, known.labels)

@@ -59,7 +59,7 @@ class DetectSpeech:
         state = np.zeros([max(size, 1) for size in model.inputs["state"].shape], np.float32)
         speech: list[Samples] = []
         while (samples := await call.in_pool(read_on, blocks)) is not None:
-            outputs = await model({"samples": samples, "state": state}, call)
+            outputs = await model({"samples": samples, "state": state}, call, outputs=NEEDS.outputs)
             speech.append(outputs["speech"][0])
             state = outputs["next_state"]
         return DetectSpeechResponse(

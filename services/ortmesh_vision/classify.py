@@ -36,7 +36,7 @@ class Classify:
         count = results_of(request.max_results, DEFAULT_RESULTS)
         centre, labels = await call.in_pool(NEEDS.with_labels, model)
         pixels, image = await self.decoder.prepare(request.image, "image", partial(prepare, centre=centre), call)
-        outputs = await model({"image": pixels}, call)
+        outputs = await model({"image": pixels}, call, outputs=NEEDS.outputs)
         return vision_pb2.ClassifyResponse(
             model=common_pb2.ModelVersion(name=model.name, version=model.version),
             labels=best(outputs["logits"][0], labels, count),

@@ -41,7 +41,7 @@ class Detect:
         detector, labels = await call.in_pool(NEEDS.with_labels, model)
         min_score = min_score_of(request.min_score, detector.min_score)
         view, pixels = await self.decoder.prepare(request.image, "image", partial(prepare, detector=detector), call)
-        maps = await model({"image": pixels}, call)
+        maps = await model({"image": pixels}, call, outputs=NEEDS.outputs)
         return vision_pb2.DetectResponse(
             model=common_pb2.ModelVersion(name=model.name, version=model.version),
             detections=await call.in_pool(finish, maps, view, detector, labels, min_score, count),

@@ -41,7 +41,7 @@ class Embed:
         model = self.models.choose("embed", request.model, call)
         prepared = await prepare_all(request.images, NEEDS.of(model), self.decoder, call)
         readable = [pixels for pixels in prepared if not isinstance(pixels, BadInput)]
-        outputs = await model.many([{"image": pixels} for pixels in readable], call)
+        outputs = await model.many([{"image": pixels} for pixels in readable], call, outputs=NEEDS.outputs)
         vectors = iter([each["embedding"][0] for each in outputs])
         return vision_pb2.EmbedResponse(
             model=common_pb2.ModelVersion(name=model.name, version=model.version),

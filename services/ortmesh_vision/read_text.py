@@ -6,7 +6,7 @@ own, so the lines of all callers' pages share batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -90,7 +90,7 @@ async def find_strips(
 ) -> tuple[vision_pb2.ImageInfo, list[Strip]]:
     """What was read of the picture, and its lines cut out of it."""
     page, pixels = await decoder.prepare(image, "image", partial(prepare, finder=finder), call)
-    outputs = await model({"image": pixels}, call)
+    outputs = await model({"image": pixels}, call, outputs=FINDER.outputs)
     lines = await call.in_pool(find_lines, outputs["text"][0, 0], page.size, finder)
     return page.info, await call.in_pool(cut, page, lines)
 
@@ -98,7 +98,7 @@ async def find_strips(
 async def turned_upright(model: Model, strips: Sequence[Strip], call: Call) -> tuple[list[Strip], dict[int, Strip]]:
     """The strips as they are read, and the other way round by index, those that may be read either way."""
     orienter = ORIENTER.of(model)
-    outputs = await run_all(model, orienter_inputs, strips, orienter, call)
+    outputs = await run_all(model, orienter_inputs, strips, orienter, call, ORIENTER.outputs)
     turned = np.array([each["turned"][0, 1] for each in outputs], np.float32)
     turns, doubtful = upside_down([strip.corners for strip in strips], turned, orienter.turned_threshold)
     upright = [strip.turned() if turn else strip for strip, turn in zip(strips, turns, strict=True)]
@@ -110,7 +110,8 @@ async def read_strips(model: Model, strips: Sequence[Strip], call: Call) -> list
     recognizer = RECOGNIZER.of(model)
     characters = await call.in_pool(asset, model, read_characters, recognizer.characters)
     by_width = sorted(range(len(strips)), key=lambda index: strips[index].aspect)
-    outputs = await run_all(model, recognizer_inputs, [strips[index] for index in by_width], recognizer, call)
+    sorted_strips = [strips[index] for index in by_width]
+    outputs = await run_all(model, recognizer_inputs, sorted_strips, recognizer, call, RECOGNIZER.outputs)
     read = {
         index: Line(strips[index].corners, *read_steps(each["indices"][0], each["scores"][0], characters))
         for index, each in zip(by_width, outputs, strict=True)
@@ -124,12 +125,13 @@ async def run_all(
     strips: Sequence[Strip],
     constants: S,
     call: Call,
+    needed: Collection[str],
 ) -> list[Tensors]:
-    """The model's outputs for all strips, in their order."""
+    """The model's outputs that are needed, for all strips, in their order."""
     outputs: list[Tensors] = []
     for portion in portions(strips):
         tensors = await call.in_pool(inputs, portion, constants)
-        outputs += await model.many(tensors, call)
+        outputs += await model.many(tensors, call, outputs=needed)
     return outputs
 
 

@@ -154,18 +154,19 @@ def test_a_callers_burst_is_overtaken_by_another_callers_calls(service: Service)
         each.code for side in (outcome.alone, outcome.beside, outcome.other) for each in side.all
     ).keys() == {"OK"}
     assert math.isfinite(outcome.ratio(99))
-    assert outcome.beside.percentile(90) < outcome.other.percentile(50) / 2
+    assert outcome.beside.percentile(50) < outcome.other.percentile(50) / 2
 
 
 def test_in_a_flood_the_urgent_are_quicker_and_the_others_are_not_forgotten(service: Service) -> None:
-    """All at once: of the usual ones there are seconds' worth."""
+    """All at once: of the usual ones there are seconds' worth, beside which the low ones have a share."""
 
     def plan(calls: int, priority: str = "") -> Plan:
         return Plan(service.address, INFER, (infer("deep"),), calls, priority=priority)
 
     usual, high, low = call_at_once(plan(150), plan(10, "high"), plan(10, "low"))
     assert all(each.ok for side in (usual, high, low) for each in side.all)
-    assert high.percentile(50) < usual.percentile(50) < low.percentile(50)
+    assert high.percentile(50) < min(usual.percentile(50), low.percentile(50))
+    assert low.percentile(99) < usual.percentile(99)
 
 
 def test_counters_subtract() -> None:

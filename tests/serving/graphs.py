@@ -187,3 +187,10 @@ def attends(folder: Path) -> Path:
         helper.make_node("MatMul", ["weights", "x"], ["y"]),
     ]
     return write(folder, nodes, [tensor("x", ["n", "s", 16])], [tensor("y", ["n", "s", 16])], {})
+
+
+def small_and_wide(folder: Path) -> Path:
+    """y = 2 x, rows of four; wide = x three thousand times over, 48 KB a row."""
+    nodes = [helper.make_node("Mul", ["x", "two"], ["y"]), helper.make_node("Tile", ["x", "many"], ["wide"])]
+    outputs = [tensor("y", ["n", 4]), tensor("wide", ["n", 12000])]
+    return write(folder, nodes, [tensor("x", ["n", 4])], outputs, {"two": np.float32(2), "many": np.array([1, 3000])})

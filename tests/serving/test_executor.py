@@ -17,7 +17,7 @@ from ortmesh.serving.cards import Card, Runtime
 from ortmesh.serving.executor.failures import failure_of
 from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.executor.sessions import ProviderMissing, Sessions, choose_providers
-from ortmesh.serving.executor.stack import stack
+from ortmesh.serving.executor.stack import stack, wanted
 from ortmesh.serving.loaded import length_of, load, rows_of
 from ortmesh.serving.signature import Signature, signature_of
 from ortmesh.serving.types import Item, NoMeter, Tensors
@@ -64,6 +64,42 @@ def test_each_item_gets_its_own_rows_of_a_batch(tmp_path: Path) -> None:
     executor.run(items)
     for item, tensors in zip(items, many, strict=True):
         np.testing.assert_array_equal(outputs_of(item)["y"], tensors["x"] * 2)
+
+
+def test_each_item_gets_the_outputs_that_it_wants_and_the_batch_has_no_others(tmp_path: Path) -> None:
+    executor, signature = executor_for(graphs.small_and_wide(tmp_path), card())
+    many = [{"x": np.full((1, 4), number, np.float32)} for number in range(3)]
+    for wants in ([("y",), ("y",)], [("y",), ("wide", "y")], [None, ("wide",)], [("y",)]):
+        items = items_of(many[: len(wants)], signature)
+        for item, outputs in zip(items, wants, strict=True):
+            item.outputs = outputs
+        executor.run(items)
+        for number, (item, outputs) in enumerate(zip(items, wants, strict=True)):
+            assert set(outputs_of(item)) == set(outputs or ("y", "wide"))
+            assert all((array == number * (2 if name == "y" else 1)).all() for name, array in outputs_of(item).items())
+    items = items_of(many, signature)
+    for item in items:
+        item.outputs = ["wide"]
+    assert wanted(items, signature) == ("wide",)
+
+
+def test_an_item_of_more_rows_than_a_batch_has_only_what_it_wants(tmp_path: Path) -> None:
+    executor, signature = executor_for(graphs.small_and_wide(tmp_path), card())
+    (item,) = items_of([{"x": np.arange(80, dtype=np.float32).reshape(20, 4)}], signature)
+    item.outputs = ("y",)
+    executor.run([item])
+    np.testing.assert_array_equal(outputs_of(item)["y"], 2 * item.tensors["x"])
+    assert list(outputs_of(item)) == ["y"]
+
+
+def test_an_item_of_another_type_fails_alone(tmp_path: Path) -> None:
+    """A batch of two types is none: numbers would be rounded, and nobody told."""
+    executor, signature = executor_for(graphs.double(tmp_path), card())
+    items = items_of([{"x": np.ones((1, 4), kind)} for kind in (np.float32, np.float64)], signature)
+    executor.run(items)
+    np.testing.assert_array_equal(outputs_of(items[0])["y"], np.full((1, 4), 2))
+    assert isinstance(items[1].answer, Capture)
+    assert isinstance(items[1].answer.error, BadInput)
 
 
 PADDED = {"inputs": {"x": {"pad_axis": 1}, "mask": {"pad_axis": 1}}}

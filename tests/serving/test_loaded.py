@@ -41,8 +41,18 @@ def test_executors_on_a_device_are_as_many_as_the_card_says(monkeypatch: pytest.
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: available)
     monkeypatch.setattr("ortmesh.serving.executor.sessions.why_no_gpu", lambda device_id: "")
     assert share(Runtime(instances=4), threads=2) == (4, 2)
-    assert share(Runtime(), threads=2) == (1, 2)
     assert share(Runtime(instances=4, providers=["cpu"]), threads=2) == (2, 1)
+
+
+def test_a_device_has_two_executors_unless_that_takes_much_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One stacks and hands out while the other computes."""
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: available)
+    monkeypatch.setattr("ortmesh.serving.executor.sessions.why_no_gpu", lambda device_id: "")
+    assert share(Runtime(), threads=2, nbytes=500 << 20) == (2, 2)
+    assert share(Runtime(), threads=2, nbytes=600 << 20) == (1, 2)
+    assert share(Runtime(instances=2), threads=2, nbytes=600 << 20) == (2, 2)
+    assert share(Runtime(program="whisper"), threads=2) == (1, 2)
 
 
 def test_a_card_that_asks_for_more_executors_than_cpus_is_told(tmp_path: Path, faults: Faults) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import math
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import helper
 
 from bench.gpu.host import HostStream
 from bench.gpu.models import bfloat16_graph
@@ -14,8 +17,10 @@ from ortmesh.serving.cards import Card, TensorSpec
 from ortmesh.serving.executor.binding import Runner
 from ortmesh.serving.executor.buckets import Buckets
 from ortmesh.serving.executor.interruptible import InterruptibleSession
+from ortmesh.serving.executor.stack import stack
 from ortmesh.serving.signature import Signature, signature_of
-from ortmesh.serving.types import Tensors
+from ortmesh.serving.types import Item, Tensors
+from ortmesh.serving.warmup import Capture
 from tests.serving import graphs
 
 PADDED = TensorSpec(pad_axis=1)
@@ -35,10 +40,25 @@ class Placed:
         self.session = InterruptibleSession(session, self.stream, records=record)
         self.runner = Runner(self.session, self.signature, BUCKETS)
 
+    def items(self, feeds: Tensors) -> list[Item]:
+        """As many items of a row each."""
+        rows = len(next(iter(feeds.values())))
+        return [item({name: array[at : at + 1] for name, array in feeds.items()}) for at in range(rows)]
+
+    def stacked(self, feeds: Tensors) -> Tensors:
+        """The outputs of the rows as items that are stacked."""
+        places, _ = stack(self.items(feeds), self.signature, self.runner.places)
+        return self.runner.run(places)
+
     def agrees(self, feeds: Tensors) -> bool:
         """True when both ways give the same, bit by bit."""
         found, wanted = self.runner.run(feeds), self.plain.run(feeds)
         return found.keys() == wanted.keys() and all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+def item(tensors: Tensors) -> Item:
+    answer = Capture()
+    return Item(tensors, answer=answer, owner=answer, deadline=math.inf)
 
 
 def card(outputs: dict[str, TensorSpec] | None = None, **inputs: TensorSpec) -> Card:
@@ -63,11 +83,135 @@ def test_results_are_those_of_the_plain_session_whatever_shape_follows_which(tmp
     assert placed.runner.note == ""
 
 
-def test_each_tensor_is_copied_once_and_a_run_waits_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("record", [False, True], ids=["plain", "recorded"])
+def test_what_is_stacked_in_its_place_gives_the_same_as_what_is_brought_there(tmp_path: Path, record: bool) -> None:
+    """Rows and sizes of padding are filled anew, whatever lay there before."""
+    placed = masked_sum(tmp_path, record=record)
+    for rows, size in [(2, 8), (3, 5), (8, 16), (2, 3), (9, 16), (2, 8), (3, 5), (2, 30)] * 2:
+        feeds = texts(rows, size)
+        assert np.array_equal(placed.stacked(feeds)["y"], placed.plain.run(feeds)["y"])
+    assert placed.runner.note == ""
+
+
+def test_all_inputs_travel_together_and_a_run_waits_once(tmp_path: Path) -> None:
     placed = masked_sum(tmp_path, record=False)
     placed.runner.run(texts(4, 9))
-    assert placed.stream.copies == 3, "two inputs, one output"
+    assert placed.stream.copies == 2, "one in, one out"
     assert placed.stream.waits == 1
+
+
+def test_a_batch_is_stacked_right_where_the_device_reads_it(tmp_path: Path) -> None:
+    placed = masked_sum(tmp_path, record=False)
+    for feeds in (texts(4, 9), texts(4, 9)):
+        places, _ = stack(placed.items(feeds), placed.signature, placed.runner.places)
+        before = {name: array.ctypes.data for name, array in places.items()}
+        placed.runner.run(places)
+    again = placed.runner.places({name: array.shape for name, array in places.items()})
+    assert {name: array.ctypes.data for name, array in again.items()} == before
+    assert placed.stream.copies == 4, "one in, one out, twice"
+
+
+def test_a_large_item_goes_to_the_device_from_where_it_lies(tmp_path: Path) -> None:
+    """It is copied once: what a copy to pinned memory would take, CUDA's own copy takes."""
+    placed = masked_sum(tmp_path, record=False)
+    feeds = texts(8, 10_000)
+    assert placed.agrees(feeds)
+    assert placed.stream.direct == 2
+    assert placed.stream.copies == 1, "the output"
+    mixed = {"x": feeds["x"], "mask": feeds["mask"][:, ::-1]}
+    assert placed.agrees(mixed)
+    assert (placed.stream.direct, placed.stream.copies) == (3, 3), "one that is not contiguous by way of pinned memory"
+
+
+def test_a_tensor_that_all_items_share_is_brought_too(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Mul", ["x", "by"], ["y"])]
+    inputs = [graphs.tensor("x", ["n", 4]), graphs.tensor("by", [4])]
+    path = graphs.write(tmp_path, nodes, inputs, [graphs.tensor("y", ["n", 4])], {})
+    placed = Placed(path, card(by=TensorSpec(batch_axis=None, shared=True)))
+    by = np.array([1, 2, 3, 4], np.float32)
+    for factor in (1, 2):
+        items = [item({"x": np.full((1, 4), number, np.float32), "by": factor * by}) for number in (5, 6)]
+        feeds, _ = stack(items, placed.signature, placed.runner.places)
+        np.testing.assert_array_equal(placed.runner.run(feeds)["y"], factor * np.array([5 * by, 6 * by]))
+
+
+@pytest.mark.parametrize("record", [False, True], ids=["plain", "recorded"])
+def test_an_output_that_nobody_wants_is_not_read_back(tmp_path: Path, record: bool) -> None:
+    placed = Placed(graphs.small_and_wide(tmp_path), card(), record=record)
+    x = np.arange(16, dtype=np.float32).reshape(4, 4)
+    for outputs in (("y",), ("wide",), ("y", "wide"), ("y",)) * 3:
+        found = placed.runner.run({"x": x}, outputs)
+        wanted = placed.plain.run({"x": x}, outputs)
+        assert tuple(found) == outputs
+        assert all(np.array_equal(found[name], wanted[name]) for name in outputs)
+    placed.stream.read_bytes = 0
+    placed.runner.run({"x": x}, ("y",))
+    assert placed.stream.read_bytes == 256, "64 bytes, aligned"
+
+
+def test_outputs_whose_shape_varies_from_run_to_run_come_as_they_are(tmp_path: Path) -> None:
+    placed = Placed(graphs.compress(tmp_path), card())
+    for first in (0, -20, 0, 5, -20, -20, 3):
+        x = np.arange(16, dtype=np.float32).reshape(4, 4)
+        x[:2, 0] = first
+        assert placed.agrees({"x": x})
+    assert placed.runner.note == ""
+
+
+def test_an_answer_keeps_its_memory_and_gives_it_back_when_nobody_reads_it(tmp_path: Path) -> None:
+    placed = Placed(graphs.small_and_wide(tmp_path), card())
+    x = np.ones((4, 4), np.float32)
+    held = [placed.runner.run({"x": number * x})["wide"][1:] for number in range(3)]
+    assert all((array == number).all() for number, array in enumerate(held)), "no later run wrote there"
+    before = placed.stream.allocations
+    for number in range(5):
+        held[number % 3] = placed.runner.run({"x": number * x})["wide"][1:]
+    assert placed.stream.allocations - before == 1, "one is computed while the other three are held"
+
+
+def test_answers_that_are_held_for_long_are_copied_out_of_pinned_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = Placed(graphs.small_and_wide(tmp_path), card())
+    x = np.ones((4, 4), np.float32)
+    monkeypatch.setattr("ortmesh.serving.executor.lent.MOST_LENT_BYTES", 500_000)
+    held = [placed.runner.run({"x": number * x})["wide"] for number in range(10)]
+    assert all((array == number).all() for number, array in enumerate(held))
+    assert placed.stream.allocations <= 6, "inputs and outputs of both sides, two answers, and one to copy from"
+
+
+def test_an_answer_outlives_its_executor(tmp_path: Path) -> None:
+    placed = Placed(graphs.small_and_wide(tmp_path), card())
+    held = placed.runner.run({"x": np.ones((4, 4), np.float32)})["wide"]
+    del placed
+    gc.collect()
+    assert (held == 1).all()
+
+
+def test_a_session_that_shrank_records_anew(tmp_path: Path) -> None:
+    """What was recorded computes where no memory is any more."""
+    placed = masked_sum(tmp_path, record=True)
+    for _ in range(3):
+        assert placed.agrees(texts(1, 8))
+    assert placed.session.new_recording() == 2
+    placed.session.shrink()
+    for _ in range(3):
+        assert placed.agrees(texts(1, 8))
+    assert placed.session.new_recording() == 4
+
+
+def test_recorded_runs_stay_when_memory_is_given_back_unless_there_were_others(tmp_path: Path) -> None:
+    """Others need more than the buckets do, and it lies in the same arena."""
+    placed = masked_sum(tmp_path, record=True)
+    for _ in range(3):
+        assert placed.agrees(texts(1, 8))
+    placed.runner.shrink()
+    assert placed.session.shrunk == 0
+    assert placed.agrees(texts(100, 8))
+    placed.runner.shrink()
+    assert placed.session.shrunk == 1
+    for _ in range(3):
+        assert placed.agrees(texts(1, 8))
 
 
 def test_memory_of_an_earlier_run_is_used_again(tmp_path: Path) -> None:

@@ -33,11 +33,17 @@ def card(**runtime: object) -> Card:
 
 def test_cuda_takes_no_more_memory_than_was_asked_for_and_computes_floats_exactly() -> None:
     assert cuda_options(Runtime(), stream=None, record=False) == {
-        "device_id": "0",
         "arena_extend_strategy": "kSameAsRequested",
         "use_tf32": "0",
         "cudnn_conv_algo_search": "HEURISTIC",
     }
+
+
+def test_the_first_device_is_not_named(tmp_path: Path) -> None:
+    """ONNX Runtime warns at each session that names its device, and the first one is the default."""
+    assert "device_id" not in cuda_options(Runtime(), stream=1, record=True)
+    assert "device_id" not in tensorrt_options(Runtime(), tmp_path)
+    assert tensorrt_options(Runtime(device_id=2), tmp_path)["device_id"] == "2"
 
 
 def test_cuda_gets_the_cards_device_limit_and_stream() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ortmesh.serving.executor.buckets import Buckets
 from ortmesh.serving.executor.interruptible import InterruptibleSession
-from ortmesh.serving.executor.on_device import OnDevice, as_value
+from ortmesh.serving.executor.on_device import OnDevice
+from ortmesh.serving.executor.room import as_value
+from ortmesh.serving.executor.stack import fresh
 from ortmesh.serving.signature import Signature
 from ortmesh.serving.types import Array, Tensors
 
@@ -25,7 +28,7 @@ class Runner:
         """`buckets` are the shapes of which runs may be recorded, where the session records."""
         self._session = session
         self._signature = signature
-        self._outputs = list(signature.outputs)
+        self._outputs = tuple(signature.outputs)
         types = {info.datatype for info in (*signature.inputs.values(), *signature.outputs.values())}
         self._bound = "BF16" in types and "BYTES" not in types
         self._on_device: OnDevice | None = None
@@ -37,13 +40,24 @@ class Runner:
         """What an operator should know of how it runs."""
         return self._on_device.note if self._on_device is not None else ""
 
-    def run(self, feeds: Tensors) -> Tensors:
-        """The outputs by name. What ONNX Runtime raises leaves it as it is; CudaFailed when the GPU failed."""
+    def places(self, shapes: Mapping[str, tuple[int, ...]], outputs: tuple[str, ...] = ()) -> dict[str, Array]:
+        """Arrays of these shapes for the inputs of the next run, which must be given the same mapping: on a GPU they
+        lie where the device reads them by itself. `outputs` as in `run`."""
         if self._on_device is not None:
-            return self._on_device.run(feeds)
+            return self._on_device.places(shapes, outputs or self._outputs)
+        return fresh(shapes, self._signature)
+
+    def run(self, feeds: Tensors, outputs: tuple[str, ...] = ()) -> Tensors:
+        """These outputs by name, in the graph's order; all without any. Others are computed and stay on the device.
+
+        What ONNX Runtime raises leaves it as it is; CudaFailed when the GPU failed.
+        """
+        names = outputs or self._outputs
+        if self._on_device is not None:
+            return self._on_device.run(feeds, names)
         if self._bound:
-            return self._run_bound(feeds)
-        return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+            return self._run_bound(feeds, names)
+        return dict(zip(names, self._session.run(names, feeds), strict=True))
 
     def shrink(self) -> None:
         """Gives back what large runs left behind."""
@@ -52,16 +66,16 @@ class Runner:
         else:
             self._session.shrink()
 
-    def _run_bound(self, feeds: Tensors) -> Tensors:
+    def _run_bound(self, feeds: Tensors, outputs: tuple[str, ...]) -> Tensors:
         """With bound outputs: BF16 is what `run` can't return."""
         binding = self._session.io_binding()
         kept = [as_value(array, self._signature.inputs[name]) for name, array in feeds.items()]
         for name, value in zip(feeds, kept, strict=True):
             binding.bind_ortvalue_input(name, value)
-        for name in self._outputs:
+        for name in outputs:
             binding.bind_output(name, "cpu")
         self._session.run_with_iobinding(binding)
-        return dict(zip(self._outputs, map(_array, binding.get_outputs()), strict=True))
+        return dict(zip(outputs, map(_array, binding.get_outputs()), strict=True))
 
 
 def _array(value: Any) -> Array:

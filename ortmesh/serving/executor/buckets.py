@@ -59,7 +59,7 @@ def padded_shape(info: TensorInfo, shape: tuple[int, ...], rows: int, size: int)
 
 
 def fill(target: Array, array: Array, info: TensorInfo) -> None:
-    """Writes `array` into the larger `target`: the padded axis with the pad value, rows of padding like the last one."""
+    """Writes `array` into the larger `target`: the padded axis with the pad value, padding rows like the last one."""
     corner(target, array.shape)[...] = array
     fill_rest(target, array.shape, info)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ortmesh.serving.executor.layout import Layout, Measurement
-from ortmesh.serving.executor.measure import MEASURING
+from ortmesh.serving.executor.stage import MEASURING
 from ortmesh.serving.types import Tensors
 
 SECONDS = 0.5
@@ -75,9 +75,9 @@ class Contest:
         """Measures the layouts in their order. Empty for a model whose runs are too long or too short, and on a
         machine that is too busy to tell. What a run raises leaves it.
 
-        One contest of a process at a time: others that load wait here.
+        One measurement at a time: others that load wait here.
         """
-        with MEASURING:
+        with MEASURING.taken():
             one = self._batch(1)
             runs = {self._layouts[0].threads: self._run_of(self._layouts[0].threads)}
             alone = min(take_turn(runs[self._layouts[0].threads], one, 1, 1).seconds for _ in range(TRIES))

@@ -178,8 +178,8 @@ def view(memory: Memory, dtype: np.dtype[Any], shape: tuple[int, ...], start: in
     return np.ndarray(shape, dtype, raw_of(memory), start)
 
 
-def raw_of(memory: Memory) -> ctypes.Array[ctypes.c_char]:
+def raw_of(memory: Memory) -> memoryview[int]:
     """Memory of the host as a buffer, which keeps it alive."""
     raw = (ctypes.c_char * memory.nbytes).from_address(memory.address)
     raw.memory = memory  # type: ignore[attr-defined]
-    return raw
+    return memoryview(raw).cast("B")

@@ -4,7 +4,8 @@ Stage: executor.
 
 from __future__ import annotations
 
-from ortmesh.serving.executor.measure import MEASURING, Measuring
+from ortmesh.serving.executor.measure import Measuring
+from ortmesh.serving.executor.stage import MEASURING
 from ortmesh.serving.executor.study import Study
 from ortmesh.serving.resident import Holder
 
@@ -43,7 +44,7 @@ class Idle:
         if self._study is not None and self._wants_to_measure:
             return self._measure(self._study)
         self._holder.give_back(little=self._idled)
-        if not self._holder.holds:
+        if not self._holder.holds or self._idled:
             return None
         self._idled = True
         return self._holder.LONG_SECONDS - self._holder.IDLE_SECONDS
@@ -59,14 +60,12 @@ class Idle:
 
     def _measure(self, study: Study) -> float:
         """One run: what comes meanwhile waits for it."""
-        if not MEASURING.acquire(blocking=False):
-            return AGAIN_SECONDS
-        try:
+        with MEASURING.free() as free:
+            if not free:
+                return AGAIN_SECONDS
             self._measuring = self._measuring or study.begin()
             self._holder.holds = True
             self._measuring.step()
-        finally:
-            MEASURING.release()
         if not self._measuring.done:
             return BETWEEN_SECONDS
         found, self._measuring = self._measuring.seconds, None

@@ -10,41 +10,60 @@ from ortmesh.errors import ExecutorFailed, OrtmeshError
 from ortmesh.serving.executor.failures import readable
 from ortmesh.serving.executor.idle import Idle
 from ortmesh.serving.executor.turn import Turn
-from ortmesh.serving.types import Item, Pile
+from ortmesh.serving.types import Item, Pile, Tensors
 
 log = logging.getLogger(__name__)
 
-Run = Callable[[Sequence[Item]], None]
+Computed = tuple[Item, Tensors]
+"""An item and its outputs, which it is still to be ended with."""
+Compute = Callable[[Sequence[Item]], Sequence[Computed]]
+"""Runs items; those that it does not return have ended."""
 
 
-def serve(pile: Pile, run: Run, limit: int, turn: Turn, idle: Idle) -> None:
-    """Runs batches until the pile closes. ExecutorBroken when it can't go on; then its items have ended too."""
-    wait = idle.begin()
-    while (items := pile.take(limit, wait)) is not None:
-        if not items:
+def serve(pile: Pile, compute: Compute, limit: int, turn: Turn, idle: Idle) -> None:
+    """Runs batches until the pile closes. ExecutorBroken when it can't go on; then its items have ended too.
+
+    A batch's answers leave when the next batch is chosen: they wake threads that want the interpreter, and an executor
+    that chooses among them stood still for 10 % of the time, at 16 texts in flight, instead of 3.
+    """
+    wait, computed = idle.begin(), _NOTHING
+    while (items := pile.take(limit, 0.0 if computed else wait)) is not None:
+        if computed:
+            finish(computed)
+            computed = _NOTHING
+        elif not items:
             wait = idle.do()
-            continue
-        wait = idle.ran(_run(items, run, turn), time.monotonic())
+        if items:
+            computed = _run(items, compute, turn)
+            wait = idle.ran(sum(item.nbytes for item in items), time.monotonic())
         del items  # else the last request's tensors stay until the next one comes
+    finish(computed)
     idle.end()
 
 
-def _run(items: Sequence[Item], run: Run, turn: Turn) -> int:
-    """Runs items, which have all ended then; how many bytes they were."""
-    nbytes = 0
+_NOTHING: Sequence[Computed] = ()
+
+
+def finish(computed: Sequence[Computed]) -> None:
+    """Ends items with their outputs."""
+    for item, outputs in computed:
+        item.finish(outputs)
+
+
+def _run(items: Sequence[Item], compute: Compute, turn: Turn) -> Sequence[Computed]:
+    """Runs items, which have all ended then but for those that are returned."""
     turn.begin(items)
     try:
-        run(items)
+        return compute(items)
+    except BaseException:
+        for item in items:
+            item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
+        raise
     finally:
         turn.end()
-        for item in items:
-            nbytes += item.nbytes
-            if not item.done:
-                item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
-    return nbytes
 
 
-def one_by_one(items: Sequence[Item], run: Run, error: Exception) -> None:
+def one_by_one(items: Sequence[Item], run: Callable[[Sequence[Item]], None], error: Exception) -> None:
     """After a batch failed: each item that nobody has given up runs alone, so that only the culprit gets the error."""
     left = [item for item in items if not item.done]
     log.warning("a batch of %d failed and %d are run one by one: %s", len(items), len(left), readable(error))

@@ -1,10 +1,12 @@
 """OnDevice: batches on a GPU, with one copy each way and one wait a run. Stage: executor.
 
-What is copied: each input once on the host, into pinned memory, where it is padded when its run is recorded; from there
-to the GPU, in the order of the session's stream, without waiting; the graph runs on the same stream and leaves its
-outputs in ONNX Runtime's arena; from there to pinned memory; then the thread waits, once, and each output is copied
-into an array of its own, since the pinned memory serves the next run. (ONNX Runtime's own ways, `run` and
-`bind_ortvalue_input`, copy from memory that is not pinned and wait for every tensor.)
+What is copied: items are stacked, and padded, right in pinned memory; from there they go to the GPU in one piece, in
+the order of the session's stream, without waiting; the graph runs on the same stream; the outputs that somebody
+wants come to pinned memory, in one piece; then the thread waits, once. What came is the answer: its memory serves
+another run when nobody reads it any more. (ONNX Runtime's own ways, `run` and `bind_ortvalue_input`, copy from memory
+that is not pinned, and wait for every tensor.)
+
+What is prepared: the addresses of a shape's tensors are bound once, and used again whenever the shape comes again.
 """
 
 from __future__ import annotations
@@ -12,78 +14,50 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-import numpy as np
-from onnxruntime import OrtValue
+from typing import NamedTuple
 
 from ortmesh.serving.cards import MAX_RECORDED
-from ortmesh.serving.executor.buckets import Buckets, cut, fill, padded_shape, rows_and_size
-from ortmesh.serving.executor.cuda import Memory, Stream, view
+from ortmesh.serving.executor.buckets import Buckets, cut, padded_shape, rows_and_size
+from ortmesh.serving.executor.cuda import Memory, Stream, raw_of
 from ortmesh.serving.executor.failures import readable
 from ortmesh.serving.executor.interruptible import UNRECORDED, InterruptibleSession
+from ortmesh.serving.executor.lent import LEAST_BYTES, Lender
 from ortmesh.serving.executor.quiet import QUIET
+from ortmesh.serving.executor.room import Bound, Plan, Room, Shapes
 from ortmesh.serving.executor.stack import must_have_rows
-from ortmesh.serving.signature import Signature, TensorInfo
+from ortmesh.serving.signature import Signature
 from ortmesh.serving.types import Array, Tensors
 
 log = logging.getLogger(__name__)
 
-BFLOAT16 = 16
-"""ONNX's number of the type that NumPy lacks."""
-ALIGNMENT = 256
-Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape]
-
-
-class Room(NamedTuple):
-    """Memory of both sides for one input."""
-
-    pinned: Memory
-    device: Memory
-
-
-class Place:
-    """Where the inputs of one shape, or of all shapes in turn, lie; and the outputs, on the host."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._rooms: dict[str, Room] = {}
-        self._out: Memory | None = None
-
-    def room(self, name: str, nbytes: int) -> Room:
-        """For an input of so many bytes; that of the run before when it is large enough."""
-        room = self._rooms.get(name)
-        if room is None or room.pinned.nbytes < nbytes:
-            self._rooms.pop(name, None)
-            room = self._rooms[name] = Room(self._stream.pinned(nbytes), self._stream.memory(nbytes))
-        return room
-
-    def out(self, nbytes: int) -> Memory:
-        """Pinned memory for all outputs together."""
-        if self._out is None or self._out.nbytes < nbytes:
-            self._out = None
-            self._out = self._stream.pinned(nbytes)
-        return self._out
-
-    def clear(self) -> None:
-        """Gives all back."""
-        self._rooms.clear()
-        self._out = None
+MAX_PLANS = 256
+"""Shapes whose bindings are kept, some kilobytes each: texts have as many lengths, times batches of some rows."""
+MOST_RECORDINGS = 4 * MAX_RECORDED
+"""Ever: ONNX Runtime keeps the recordings of memory that was given back until the session ends."""
+UNLIKE = ("shape verification failed", "computed output shape")
+"""What ONNX Runtime says when an output has not the shape that it had before."""
 
 
 class Recording:
     """One shape's memory at fixed addresses, and the run that is recorded on it."""
 
-    def __init__(self, number: int, place: Place, binding: Any) -> None:
+    def __init__(self, number: int, room: Room, plan: Plan) -> None:
         self.number = number
-        self.place = place
-        self.binding = binding
+        self.room = room
+        self.plan = plan
         self.ran = False
         """True once its outputs have their memory."""
         self.threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Those that recorded it: ONNX Runtime keeps recordings a thread."""
+
+
+class Placed(NamedTuple):
+    """Where the next run's inputs are written."""
+
+    plan: Plan
+    feeds: Tensors
+    """What was given out, and may have got other arrays since."""
+    places: Tensors
 
 
 class OnDevice:
@@ -96,108 +70,212 @@ class OnDevice:
         self._session = session
         self._stream = stream
         self._signature = signature
-        self._outputs = list(signature.outputs)
         self._buckets = buckets if session.records and signature.stackable else None
-        self._here = dict(zip(signature.inputs, session.input_devices(), strict=True))
-        self._place = Place(stream)
-        self._recordings: dict[tuple[Shape, ...], Recording] = {}
+        self._room = Room(stream)
+        self._plans: dict[object, Plan] = {}
+        self._lender = Lender(stream)
+        self._small: Memory | None = None
+        self._placed: Placed | None = None
+        self._varies = False
+        """True when outputs of the same inputs' shapes were found to differ in shape."""
+        self._recordings: dict[object, Recording] = {}
+        self._shrunk = session.shrunk
+        self._beyond = False
+        """True when a run was too large to be recorded: then the arena holds more than recorded runs need."""
+        self._made = 0
         self.note = ""
         """What an operator should know."""
 
-    def run(self, feeds: Tensors) -> Tensors:
-        """The outputs by name, in memory of their own."""
+    def places(self, shapes: Shapes, outputs: tuple[str, ...]) -> dict[str, Array]:
+        """Arrays of these shapes to write a batch into, of which these outputs are wanted. `run` must come next."""
+        plan: Plan | None = None
+        if self._buckets is not None:
+            try:
+                recording = self._recording(shapes, outputs, self._buckets)
+                plan = recording.plan if recording is not None else None
+            except Exception as error:
+                self._give_up(error)
+        if plan is None:
+            with QUIET.using():
+                plan = self._plan(shapes)
+        feeds = plan.places(shapes)
+        self._placed = Placed(plan, feeds, dict(feeds))
+        return feeds
+
+    def run(self, feeds: Tensors, outputs: tuple[str, ...]) -> Tensors:
+        """These outputs by name, in memory that is theirs as long as somebody holds them."""
+        placed, self._placed = self._placed, None
+        written = placed if placed is not None and placed.feeds is feeds else None
         wrong: Exception | None = None
         if self._buckets is not None:
             try:
-                recorded = self._run_recorded(feeds, self._buckets)
+                recorded = self._run_recorded(feeds, outputs, written, self._buckets)
             except Exception as error:
                 wrong, recorded = error, None
             if recorded is not None:
                 return recorded
+            self._beyond = True
         with QUIET.using():
-            outputs = self._run(feeds)  # fails too when it is the request that is wrong
+            found = self._run(feeds, outputs, written)  # fails too when it is the request that is wrong
         if wrong is not None:
             self._give_up(wrong)
-        return outputs
+        return found
 
     def shrink(self) -> None:
-        """Gives back the memory of large runs; that of recorded ones stays."""
+        """Gives back the memory of large runs. That of recorded ones stays, with the arena on which they compute,
+        unless there were runs beside them: then they are recorded anew."""
         with QUIET.using():
-            self._place.clear()
-        self._session.shrink()
+            self._plans.clear()
+            self._room.clear()
+            self._lender.shrink()
+            if self._beyond:
+                self._recordings.clear()
+        if not self._recordings:
+            self._beyond = False
+            self._session.shrink()
 
-    def _run(self, feeds: Tensors) -> Tensors:
-        binding = self._session.io_binding()
-        shapes = {name: array.shape for name, array in feeds.items()}
+    def _run(self, feeds: Tensors, outputs: tuple[str, ...], written: Placed | None) -> Tensors:
+        plan = self._plan({name: array.shape for name, array in feeds.items()})
         try:
-            self._bind(binding, self._place, feeds, shapes)
-            self._copy_in(self._place, feeds, shapes)
-            self._session.begin_with_iobinding(binding)
-            return self._read(binding, self._place)
-        except Exception:
-            self._stream.wait()  # what was begun still uses the memory of the next run
-            raise
+            return self._compute(plan, self._room, feeds, outputs, written)
+        except Exception as error:
+            if self._varies or not any(words in str(error) for words in UNLIKE):
+                raise
+            self._varies = True  # its outputs get memory from the arena from now on
+        return self._compute(plan, self._room, feeds, outputs, written)
 
-    def _run_recorded(self, feeds: Tensors, buckets: Buckets) -> Tensors | None:
+    def _plan(self, shapes: Shapes) -> Plan:
+        key = tuple(shapes.items())
+        plan = self._plans.get(key)
+        if plan is None or not plan.current:
+            plan = Plan(self._session, self._stream, self._signature, self._room, shapes)
+            if len(self._plans) >= MAX_PLANS:
+                del self._plans[next(iter(self._plans))]
+            self._plans[key] = plan
+        return plan
+
+    def _run_recorded(
+        self, feeds: Tensors, outputs: tuple[str, ...], written: Placed | None, buckets: Buckets
+    ) -> Tensors | None:
         """None when runs of this shape are not recorded."""
-        rows, size = rows_and_size(feeds, self._signature)
+        shapes = {name: array.shape for name, array in feeds.items()}
+        recording = self._recording(shapes, outputs, buckets)
+        if recording is None:
+            return None
+        rows, size = rows_and_size(shapes, self._signature)
+        many, long = buckets.fit(rows, size)
+        try:
+            found = self._replay(recording, feeds, outputs, written)
+        except Exception:
+            self._recordings = {key: each for key, each in self._recordings.items() if each is not recording}
+            raise
+        must_have_rows(found, many, self._signature)
+        return cut(found, self._signature, rows, size, long)
+
+    def _recording(self, shapes: Shapes, outputs: tuple[str, ...], buckets: Buckets) -> Recording | None:
+        """Of the bucket for inputs of these shapes; None when there is none."""
+        rows, size = rows_and_size(shapes, self._signature)
         most_rows, most_size = buckets.largest
         if rows > most_rows or (most_size and size > most_size):
             return None
+        if self._shrunk != self._session.shrunk:
+            self._shrunk = self._session.shrunk
+            with QUIET.using():
+                self._recordings.clear()
         many, long = buckets.fit(rows, size)
         infos = self._signature.inputs
-        shapes = {name: padded_shape(infos[name], array.shape, many, long) for name, array in feeds.items()}
-        recording = self._recording(feeds, shapes)
-        if recording is None:
-            return None
-        try:
-            outputs = self._replay(recording, feeds, shapes)
-        except Exception:
-            del self._recordings[tuple(shapes.values())]
-            raise
-        must_have_rows(outputs, many, self._signature)
-        return cut(outputs, self._signature, rows, size, long)
-
-    def _recording(self, feeds: Tensors, shapes: Shapes) -> Recording | None:
-        if any(not self._on_device(name) for name in feeds):
-            raise ValueError("an input is read on the CPU")
-        key = tuple(shapes.values())
+        padded = {name: padded_shape(infos[name], shape, many, long) for name, shape in shapes.items()}
+        key = (outputs, *padded.items())
         found = self._recordings.get(key)
-        if found is None and len(self._recordings) < MAX_RECORDED:
+        if found is None and len(self._recordings) < MAX_RECORDED and self._made < MOST_RECORDINGS:
             with QUIET.using():
-                binding, place = self._session.io_binding(), Place(self._stream)
-                self._bind(binding, place, feeds, shapes)
-            found = self._recordings[key] = Recording(self._session.new_recording(), place, binding)
+                room = Room(self._stream)
+                plan = Plan(self._session, self._stream, self._signature, room, padded)
+            if plan.apart:
+                raise ValueError("an input is read on the CPU")
+            self._made += 1
+            found = self._recordings[key] = Recording(self._session.new_recording(), room, plan)
         return found
 
-    def _replay(self, recording: Recording, feeds: Tensors, shapes: Shapes) -> Tensors:
+    def _replay(
+        self, recording: Recording, feeds: Tensors, outputs: tuple[str, ...], written: Placed | None
+    ) -> Tensors:
         """The first run finds memory for its outputs, the second is recorded, the others are replayed.
 
         A thread that finds no quiet moment to record runs without.
         """
         me = threading.current_thread()
+        plan, room = recording.plan, recording.room
         if me in recording.threads:
             with QUIET.using():
-                return self._run_bound(recording, feeds, shapes, recording.number)
+                return self._compute(plan, room, feeds, outputs, written, recording.number)
         if recording.ran:
             with QUIET.alone() as quiet:
                 if quiet:
-                    outputs = self._run_bound(recording, feeds, shapes, recording.number)
+                    found = self._compute(plan, room, feeds, outputs, written, recording.number)
                     recording.threads.add(me)
-                    return outputs
+                    return found
         with QUIET.using():
-            outputs = self._run_bound(recording, feeds, shapes, UNRECORDED)
+            found = self._compute(plan, room, feeds, outputs, written)
         recording.ran = True
-        return outputs
+        return found
 
-    def _run_bound(self, recording: Recording, feeds: Tensors, shapes: Shapes, number: int) -> Tensors:
+    def _compute(
+        self,
+        plan: Plan,
+        room: Room,
+        feeds: Tensors,
+        outputs: tuple[str, ...],
+        written: Placed | None,
+        number: int = UNRECORDED,
+    ) -> Tensors:
+        bound = plan.bound(outputs)
+        kept = plan.bind_apart(bound, feeds) if plan.apart else ()
+        bound.prepare(room, fixed=not self._varies)
         try:
-            self._copy_in(recording.place, feeds, shapes)
-            self._session.begin_with_iobinding(recording.binding, number)
-            return self._read(recording.binding, recording.place)
+            if written is not None and written.plan is plan:
+                plan.send_placed(feeds, written.places)
+            else:
+                plan.send(feeds)
+            self._session.begin_with_iobinding(bound.binding, number)
+            found = self._read(bound, room)
         except Exception:
-            self._stream.wait()
+            self._stream.wait()  # what was begun still uses the memory of the next run
             raise
+        del kept
+        return found
+
+    def _read(self, bound: Bound, room: Room) -> Tensors:
+        """Waits, and gives out what came."""
+        values = bound.values() if bound.in_arena else ()
+        if bound.in_arena:
+            bound.receive(values)
+        large = bound.nbytes > LEAST_BYTES
+        memory = self._lender.take(bound.nbytes) if large else self._small_block()
+        bound.bring(memory.address, values)
+        self._stream.wait()
+        del values
+        if bound.in_arena:
+            self._settle(bound, room)
+        root = self._lender.lend(memory) if large else None
+        if root is not None:
+            return bound.arrays(root)
+        found = {name: array.copy() for name, array in bound.arrays(raw_of(memory)).items()}
+        if large:
+            self._lender.give(memory)
+        return found
+
+    def _settle(self, bound: Bound, room: Room) -> None:
+        """After a run whose outputs came from the arena."""
+        if self._varies:
+            bound.release()
+        else:
+            bound.fix(room)
+
+    def _small_block(self) -> Memory:
+        if self._small is None:
+            self._small = self._stream.pinned(LEAST_BYTES)
+        return self._small
 
     def _give_up(self, error: Exception) -> None:
         """From now on without recordings: the same run worked without."""
@@ -205,62 +283,3 @@ class OnDevice:
         self._recordings.clear()
         self.note = f"its runs are not recorded (CUDA graphs): {readable(error)}"
         log.warning("%s", self.note)
-
-    def _on_device(self, name: str) -> bool:
-        return self._here[name].lower() == self._stream.kind
-
-    def _bind(self, binding: Any, place: Place, feeds: Tensors, shapes: Shapes) -> None:
-        """Binds memory, which is filled later; an input that the graph reads on the CPU is bound as it is."""
-        for name, array in feeds.items():
-            info = self._signature.inputs[name]
-            if not self._on_device(name):
-                binding.bind_ortvalue_input(name, as_value(array, info))
-                continue
-            shape = shapes[name]
-            room = place.room(name, nbytes_of(info, shape))
-            element = BFLOAT16 if info.datatype == "BF16" else info.dtype.type
-            stream = self._stream
-            binding.bind_input(name, stream.kind, stream.device_id, element, list(shape), room.device.address)
-        for name in self._outputs:
-            binding.bind_output(name, self._stream.kind, self._stream.device_id)
-
-    def _copy_in(self, place: Place, feeds: Tensors, shapes: Shapes) -> None:
-        for name, array in feeds.items():
-            if not self._on_device(name):
-                continue
-            info, shape = self._signature.inputs[name], shapes[name]
-            nbytes = nbytes_of(info, shape)
-            room = place.room(name, nbytes)
-            fill(view(room.pinned, info.dtype, shape), array, info)
-            if nbytes:
-                self._stream.to_device(room.device.address, room.pinned.address, nbytes)
-
-    def _read(self, binding: Any, place: Place) -> Tensors:
-        values = binding.get_outputs()
-        starts, end = [], 0
-        for value in values:
-            starts.append(end)
-            end += -(-value.tensor_size_in_bytes() // ALIGNMENT) * ALIGNMENT
-        out = place.out(end)
-        for value, start in zip(values, starts, strict=True):
-            if nbytes := value.tensor_size_in_bytes():
-                self._stream.to_host(out.address + start, value.data_ptr(), nbytes)
-        self._stream.wait()
-        infos = self._signature.outputs
-        return {
-            name: view(out, infos[name].dtype, tuple(value.shape()), start).copy()
-            for name, value, start in zip(self._outputs, values, starts, strict=True)
-        }
-
-
-def nbytes_of(info: TensorInfo, shape: Shape) -> int:
-    """Of an array of this tensor's type."""
-    return int(np.prod(shape, dtype=np.int64)) * info.dtype.itemsize
-
-
-def as_value(array: Array, info: TensorInfo) -> Any:
-    """An OrtValue on the array's own memory, when it is contiguous; BF16 travels as its bits."""
-    contiguous = np.ascontiguousarray(array)
-    if info.datatype == "BF16":
-        return OrtValue.ortvalue_from_numpy_with_onnx_type(contiguous, BFLOAT16)
-    return OrtValue.ortvalue_from_numpy(contiguous)

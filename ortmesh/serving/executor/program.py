@@ -12,7 +12,7 @@ from ortmesh.serving.cards import Card
 from ortmesh.serving.executor.failures import failure_of
 from ortmesh.serving.executor.idle import Idle
 from ortmesh.serving.executor.judge import Judge
-from ortmesh.serving.executor.loop import is_wanted, one_by_one, serve
+from ortmesh.serving.executor.loop import Computed, is_wanted, one_by_one, serve
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.executor.turn import Turn
 from ortmesh.serving.resident import Resident
@@ -66,11 +66,11 @@ class ProgramExecutor:
         on_device = program.provider != "CPUExecutionProvider"
         self._judge = Judge(on_device=on_device)
         self._turn = Turn(sessions)
-        self._holder = (resident or Resident()).holder(sessions.shrink, on_device=on_device)
+        self._holder = (resident or Resident()).holder(sessions.shrink, sessions.device)
 
     def serve(self, pile: Pile) -> None:
         """Runs batches until the pile closes; ExecutorBroken when it can't go on."""
-        serve(pile, self.run, self._limit, self._turn, Idle(self._holder))
+        serve(pile, self._compute, self._limit, self._turn, Idle(self._holder))
 
     def interrupt(self) -> None:
         """Ends what it computes, and whatever it would compute later."""
@@ -93,6 +93,11 @@ class ProgramExecutor:
             return
         self._judge.succeeded()
         self._meter.batch(sum(item.rows for item in items), 0.0, time.perf_counter() - started)
+
+    def _compute(self, items: Sequence[Item]) -> Sequence[Computed]:
+        """The program has ended each item as soon as it was done."""
+        self.run(items)
+        return ()
 
     def _prove(self) -> BaseException | None:
         """What goes wrong with the sample that it has computed before; None when nothing does, or there is none."""

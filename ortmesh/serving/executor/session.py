@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ortmesh.serving.executor.binding import Runner
 from ortmesh.serving.executor.buckets import Buckets
@@ -11,9 +13,9 @@ from ortmesh.serving.executor.failures import failure_of
 from ortmesh.serving.executor.idle import Idle
 from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.executor.judge import Judge
-from ortmesh.serving.executor.loop import is_wanted, one_by_one, serve
+from ortmesh.serving.executor.loop import Computed, finish, is_wanted, one_by_one, serve
 from ortmesh.serving.executor.measure import Measuring
-from ortmesh.serving.executor.stack import NotByRows, aligned, join, must_have_rows, split, stack
+from ortmesh.serving.executor.stack import NotByRows, aligned, join, must_have_rows, split, stack, wanted
 from ortmesh.serving.executor.study import Study
 from ortmesh.serving.executor.turn import Turn
 from ortmesh.serving.resident import Resident
@@ -47,7 +49,7 @@ class SessionExecutor:
         on_device = session.get_providers()[0] != "CPUExecutionProvider"
         self._judge = Judge(on_device=on_device)
         self._turn = Turn(session)
-        self._holder = (resident or Resident()).holder(self._runner.shrink, on_device=on_device)
+        self._holder = (resident or Resident()).holder(self._runner.shrink, session.stream)
         self._costs = costs
         self.study: Study | None = None
         """What it finds out while nothing waits."""
@@ -56,7 +58,7 @@ class SessionExecutor:
 
     def serve(self, pile: Pile) -> None:
         """Runs batches until the pile closes; ExecutorBroken when it can't go on."""
-        serve(pile, self.run, self._limit, self._turn, Idle(self._holder, self.study))
+        serve(pile, self.compute, self._limit, self._turn, Idle(self._holder, self.study))
 
     @property
     def note(self) -> str:
@@ -84,6 +86,10 @@ class SessionExecutor:
 
     def run(self, items: Sequence[Item]) -> None:
         """Runs items as one batch and ends each. A batch that fails is run again one by one: only the culprit fails."""
+        finish(self.compute(items))
+
+    def compute(self, items: Sequence[Item]) -> Sequence[Computed]:
+        """As `run`, but what was computed as one batch has not ended yet and is returned with its outputs."""
         try:
             pieces = self._compute(items)
         except NotByRows as error:
@@ -97,8 +103,16 @@ class SessionExecutor:
                 items[0].fail(self._judge.failed(error, self._prove))
         else:
             self._judge.succeeded()
-            for item, outputs in zip(items, pieces, strict=True):
-                item.finish(outputs)
+            self._tell_ends(items)
+            return list(zip(items, pieces, strict=True))
+        return ()
+
+    def _tell_ends(self, items: Sequence[Item]) -> None:
+        """What was computed in time, and what too late."""
+        if self._costs is not None:
+            for item in items:
+                if item.deadline != math.inf:
+                    self._costs.ended(late=item.late)
 
     def serve_alone(self) -> None:
         """From now on one item at a time: warm-up's samples did not show what a caller's did."""
@@ -108,8 +122,9 @@ class SessionExecutor:
         if len(items) == 1 and items[0].rows > self._limit > 1:
             return [self._compute_in_slices(items[0])]
         started = time.perf_counter()
-        feeds, padded = stack(items, self._signature)
-        outputs = self._runner.run(feeds)
+        names = wanted(items, self._signature)
+        feeds, padded = stack(items, self._signature, partial(self._runner.places, outputs=names))
+        outputs = self._runner.run(feeds, names)
         self._ran(sum(item.rows for item in items), max(item.size for item in items), padded, started)
         return split(outputs, items, self._signature)
 
@@ -119,12 +134,13 @@ class SessionExecutor:
         One caller can't hold the executor, nor the memory, for longer than a batch after it left.
         """
         parts: list[Tensors] = []
+        names = wanted([item], self._signature)
         for start in range(0, item.rows, self._limit):
             item.check()
             rows = min(self._limit, item.rows - start)
             started = time.perf_counter()
             feeds = {name: self._slice(name, array, start, rows) for name, array in item.tensors.items()}
-            parts.append(self._runner.run(feeds))
+            parts.append(self._runner.run(feeds, names))
             must_have_rows(parts[-1], rows, self._signature)
             self._ran(rows, item.size, 0.0, started)
         return join(parts, self._signature)

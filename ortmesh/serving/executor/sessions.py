@@ -12,7 +12,7 @@ from pathlib import Path
 import onnxruntime
 
 from ortmesh.serving.cards import Runtime
-from ortmesh.serving.executor.cuda import CudaFailed, CudaStream
+from ortmesh.serving.executor.cuda import CudaFailed, CudaStream, Stream
 from ortmesh.serving.executor.failures import readable
 from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.executor.provider_options import Options, as_providers, cuda_options, tensorrt_options
@@ -165,6 +165,11 @@ class Sessions:
         self._interrupted = False
         for session in self._opened:
             session.resume()
+
+    @property
+    def device(self) -> Stream | None:
+        """A stream of the GPU on which they compute; None on a CPU."""
+        return next((session.stream for session in self._opened if session.stream is not None), None)
 
     @property
     def records(self) -> bool:

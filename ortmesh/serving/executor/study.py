@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ortmesh.serving.executor.measure import MEASURING, Measuring
+from ortmesh.serving.executor.measure import Measuring
+from ortmesh.serving.executor.stage import MEASURING
 from ortmesh.serving.kept import Kept
 from ortmesh.serving.types import Cell, CostBook
 
@@ -28,7 +29,7 @@ class Study:
         """At the load: what was kept, else some cells in a short time."""
         if self.costs.read(self.kept.read()):
             return
-        with MEASURING:
+        with MEASURING.taken():
             measuring = self.begin()
             measuring.run(FIRST_SECONDS)
         self.costs.measured(measuring.seconds, whole=False)
