@@ -19,6 +19,7 @@ from bench.gpu.models import MINILM, Bench, Opened
 from bench.mixed.grouping import best_groups
 from ortmesh.serving.batcher import ArrivalOrder, CostAware, Pile, Policy
 from ortmesh.serving.batcher.costs import Costs
+from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.loaded import Loaded, load
 from ortmesh.serving.types import Array, Cell, CostTable, Item, Tensors
 
@@ -187,6 +188,11 @@ def _throughput(bench: Bench, record: bool) -> list[str]:
     assert loaded.study is not None
     assert loaded.costs is not None
     on_gpu = bench.provider == "cuda"
+    first = Caller(lambda: None)
+    item = Item(tokens(LONGEST), answer=first, owner=first, deadline=math.inf, size=LONGEST, outputs=OUTPUTS)
+    executor = loaded.executors[0]
+    assert isinstance(executor, SessionExecutor)
+    executor.run([item])  # shows which outputs are wanted
     measuring = loaded.study.begin()
     measuring.run(MEASURE_SECONDS if on_gpu else 1.0)
     loaded.costs.measured(measuring.seconds)

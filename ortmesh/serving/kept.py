@@ -78,6 +78,7 @@ def key_of(card: Card, folder: Path, provider: str, threads: int) -> str:
             f"onnxruntime {onnxruntime.__version__}",
             f"{threads} threads",
             f"{card.batching.max_rows} rows",
+            *(["recorded runs"] if card.runtime.cuda_graph else []),
             f"graph {graph}",
         )
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from ortmesh.errors import ExecutorFailed, ModelFailed, NotReady
+from ortmesh.errors import ExecutorFailed, ModelFailed, NotReady, OrtmeshError
 from ortmesh.front.call import Call
 from ortmesh.serving.answers import FutureAnswer, Outbox, TracedAnswer
 from ortmesh.serving.batcher import Pile
@@ -20,6 +20,7 @@ from ortmesh.serving.cards import Card, must_stay_inside
 from ortmesh.serving.executor.failures import readable
 from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.loaded import Loaded
+from ortmesh.serving.parts import Parts, Splitting
 from ortmesh.serving.signature import Signature, TensorInfo
 from ortmesh.serving.sizing import Sizing, rows_of
 from ortmesh.serving.types import Answer, Executor, Item, Meter, Tensors
@@ -75,6 +76,8 @@ class Model:
         """Of each executor's operators, on a CPU."""
         self._signature = NOTHING
         self._sizing = Sizing(NOTHING)
+        self._splitting: Splitting | None = None
+        """None where items run whole."""
         self._shared: tuple[str, ...] = ()
         """Inputs that must be equal in a batch: part of what items are grouped by."""
         self._outbox = outbox
@@ -144,12 +147,12 @@ class Model:
             self.make_item(each, answer=answer, call=call, outputs=outputs)
             for each, answer in zip(many, answers, strict=True)
         ]
-        self._open_pile().submit_many(items)
+        self._submit(items)
         return list(await asyncio.gather(*(answer.future for answer in answers)))
 
     def submit(self, item: Item) -> None:
         """Puts a prepared item on the pile; never blocks, from any thread. Overloaded or NotReady."""
-        self._open_pile().submit(item)
+        self._submit((item,))
 
     def make_item(
         self,
@@ -191,6 +194,8 @@ class Model:
         self.threads = loaded.threads
         self.meter.costs(self.costs)
         batching = self.card.batching
+        self._executors = loaded.executors
+        self._splitting = self._split(loaded)
         self._pile = Pile(
             policy=CostAware(self.costs, sized=loaded.sizing.sized) if self.costs else ArrivalOrder(),
             max_items=batching.max_items,
@@ -198,7 +203,6 @@ class Model:
             max_wait_seconds=batching.max_wait_ms / 1000,
             meter=self.meter,
         )
-        self._executors = loaded.executors
         if loaded.study is not None:
             loaded.study.told = learnt
         self._proved = self._proved or loaded.finding.proof is not None
@@ -245,6 +249,27 @@ class Model:
         for thread in self._threads:
             await asyncio.to_thread(thread.join, STUCK_SECONDS)
         self._forget()
+
+    def _submit(self, items: Sequence[Item]) -> None:
+        """All or none: a caller whose first work is taken is not refused later. Those of many rows in parts."""
+        pile, splitting = self._open_pile(), self._splitting
+        if splitting is None or not any(map(splitting.splits, items)):
+            pile.submit_many(items)
+            return
+        for item in items:
+            if splitting.splits(item):
+                Parts(item, splitting, pile.submit_many, self._run_whole).begin()
+            else:
+                pile.submit(item)
+
+    def _run_whole(self, item: Item, why: str) -> None:
+        """In an executor's thread: a part of an item had not its rows, so it runs in one piece, and all others too."""
+        self._serve_alone(f"results depended on the rest of the batch ({why})")
+        item.solo = True
+        try:
+            self._open_pile().submit(item)
+        except OrtmeshError as error:
+            item.fail(error)
 
     def _future(self) -> FutureAnswer:
         return FutureAnswer(self._outbox, asyncio.get_running_loop().create_future())
@@ -342,9 +367,17 @@ class Model:
     def _serve_alone(self, reason: str) -> None:
         """In the executor's thread: what comes from now on is not put into batches."""
         self.mode = Mode.ALONE
+        self._splitting = None
         for session in self._sessions:
             session.serve_alone()
         self.reason = f"served {Mode.ALONE.value}: {reason}"
+
+    def _split(self, loaded: Loaded) -> Splitting | None:
+        """None for programs, and for models that answer one item at a time."""
+        if self.mode is Mode.ALONE or not self._sessions:
+            return None
+        seconds = self.costs.at_least if self.costs is not None else lambda rows, size: 0.0
+        return Splitting(loaded.signature, self.card.batching.max_rows, len(loaded.executors) + 1, seconds)
 
     def _explain(self, loaded: Loaded) -> str:
         mode, reason = loaded.finding.mode, loaded.finding.reason

@@ -41,11 +41,11 @@ def settle_heaps() -> None:
     """Tells the C library, where it is glibc, how to keep memory; before threads begin.
 
     It keeps one heap, or one for four CPUs, instead of eight for each: a thread that finds all in use begins another,
-    whose end `trim` does not reach; after a minute of all sizes services held 70 to 180 MB in 15 to 18 of them. What has megabytes is taken
-    from the system and given back alone, always; glibc would learn to keep up to 32 MB of it in its heaps, where what
-    is small comes to lie behind, and a service comes to rest at another size each time (vision at 246 to 278 MB). What
-    is free at a heap's end stays until `trim`: by default it goes at once, and decoding a photo takes half as much
-    CPU time again.
+    whose end `trim` does not reach; after a minute of all sizes services held 70 to 180 MB in 15 to 18 of them.
+    What has megabytes is taken from the system and given back alone, always; glibc would learn to keep up to 32 MB of
+    it in its heaps, where what is small comes to lie behind, and vision came to rest at 246 to 278 MB.
+    What is free at a heap's end stays until `trim`: once one option is set it would go at once, and decoding a photo
+    would take up to half as much CPU time again.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:

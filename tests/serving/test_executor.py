@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from ortmesh.errors import BadInput, Expired
+from ortmesh.errors import BadInput
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import Card, Runtime
 from ortmesh.serving.executor.failures import failure_of
@@ -204,22 +204,6 @@ def test_no_caller_gets_anothers_rows_of_a_graph_that_drops_some(tmp_path: Path,
         np.testing.assert_array_equal(outputs_of(item)["y"], outputs_of(alone[0])["y"])
     assert len(reasons) == 1
     assert "depended on the rest of the batch" in reasons[0]
-
-
-def test_an_item_of_many_rows_runs_in_parts_of_a_batch(tmp_path: Path) -> None:
-    executor, signature = executor_for(graphs.double(tmp_path), card())
-    x = np.arange(400, dtype=np.float32).reshape(100, 4)
-    items = items_of([{"x": x}], signature)
-    executor.run(items)
-    np.testing.assert_array_equal(outputs_of(items[0])["y"], x * 2)
-
-
-def test_the_parts_of_an_item_whose_caller_left_are_not_computed(tmp_path: Path) -> None:
-    executor, signature = executor_for(graphs.double(tmp_path), card())
-    items = items_of([{"x": np.zeros((100, 4), np.float32)}], signature)
-    items[0].deadline = 0.0
-    executor.run(items)
-    assert isinstance(items[0].answer.error, Expired)  # type: ignore[attr-defined]
 
 
 def test_names_in_a_graph_do_not_break_the_executor(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -67,3 +68,11 @@ def test_larger_items_than_one_that_the_model_refused_are_not_tried() -> None:
     assert {size for _, size in measuring.seconds} == {8, 16, 32}
     assert tried == {8, 64, 16, 32}
     assert (1, 8) in measuring.seconds
+
+
+def test_one_long_run_is_enough_to_begin_with() -> None:
+    """Under a flood from the first moment on there is no idle time to find out more."""
+    measuring = Measuring(lambda feeds: time.sleep(0.05), TEXTS, {"tokens": np.array([[5, 6, 7]])}, 4, LENGTHS)
+    measuring.run(0.01)
+    assert not measuring.done
+    assert measuring.seconds[1, 8] >= 0.05

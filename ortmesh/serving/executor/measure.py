@@ -87,10 +87,13 @@ class Measuring:
         return self._next is None
 
     def run(self, seconds: float) -> None:
-        """Goes on until nothing is left or so long has passed: a run that has begun is finished."""
+        """Goes on until nothing is left or so long has passed: a run that has begun is finished, and counts by itself
+        when it is the only one."""
         until = time.monotonic() + seconds
         while not self.done and time.monotonic() < until:
             self.step()
+        if not self.seconds and self._next is not None and self._took:
+            self.seconds[self._next] = min(self._took)
 
     def step(self) -> None:
         """One run. The model may refuse it: more than its position table has, than there is memory for."""

@@ -30,8 +30,8 @@ from ortmesh.serving.types import Array, Tensors
 
 log = logging.getLogger(__name__)
 
-MAX_PLANS = 256
-"""Shapes whose bindings are kept, some kilobytes each: texts have as many lengths, times batches of some rows."""
+MAX_PLANS = 1024
+"""Shapes whose bindings are kept, some kilobytes each: those of texts are lengths times rows."""
 MOST_RECORDINGS = 4 * MAX_RECORDED
 """Ever: ONNX Runtime keeps the recordings of memory that was given back until the session ends."""
 UNLIKE = ("shape verification failed", "computed output shape")
@@ -71,6 +71,8 @@ class OnDevice:
         self._stream = stream
         self._signature = signature
         self._buckets = buckets if session.records and signature.stackable else None
+        places = zip(signature.inputs, session.input_devices(), strict=True)
+        self._apart = {name for name, place in places if place.lower() != stream.kind}
         self._room = Room(stream)
         self._plans: dict[object, Plan] = {}
         self._lender = Lender(stream)
@@ -148,11 +150,15 @@ class OnDevice:
         key = tuple(shapes.items())
         plan = self._plans.get(key)
         if plan is None or not plan.current:
-            plan = Plan(self._session, self._stream, self._signature, self._room, shapes)
+            plan = self._planned(self._room, shapes)
             if len(self._plans) >= MAX_PLANS:
                 del self._plans[next(iter(self._plans))]
             self._plans[key] = plan
         return plan
+
+    def _planned(self, room: Room, shapes: Shapes) -> Plan:
+        apart = [name for name in shapes if name in self._apart]
+        return Plan(self._session, self._stream, self._signature, room, shapes, apart)
 
     def _run_recorded(
         self, feeds: Tensors, outputs: tuple[str, ...], written: Placed | None, buckets: Buckets
@@ -190,7 +196,7 @@ class OnDevice:
         if found is None and len(self._recordings) < MAX_RECORDED and self._made < MOST_RECORDINGS:
             with QUIET.using():
                 room = Room(self._stream)
-                plan = Plan(self._session, self._stream, self._signature, room, padded)
+                plan = self._planned(room, padded)
             if plan.apart:
                 raise ValueError("an input is read on the CPU")
             self._made += 1

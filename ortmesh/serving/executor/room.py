@@ -62,17 +62,22 @@ class Plan:
     """Where inputs of one shape lie: all in one piece, so that one copy brings them."""
 
     def __init__(
-        self, session: InterruptibleSession, stream: Stream, signature: Signature, room: Room, shapes: Shapes
+        self,
+        session: InterruptibleSession,
+        stream: Stream,
+        signature: Signature,
+        room: Room,
+        shapes: Shapes,
+        apart: Sequence[str],
     ) -> None:
         self._session = session
         self._stream = stream
         self._signature = signature
         self._room = room
         self._shapes = shapes
-        here = dict(zip(signature.inputs, session.input_devices(), strict=True))
-        self.apart = [name for name in shapes if here[name].lower() != stream.kind]
+        self.apart = apart
         """Inputs that the graph reads on the CPU though it runs on a GPU: they stay where they are."""
-        near = [name for name in shapes if name not in self.apart]
+        near = [name for name in shapes if name not in apart]
         infos = [signature.inputs[name] for name in near]
         sizes = [nbytes_of(info, shapes[name]) for name, info in zip(near, infos, strict=True)]
         starts, self._nbytes = laid(sizes)

@@ -15,12 +15,12 @@ from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.executor.judge import Judge
 from ortmesh.serving.executor.loop import Computed, finish, is_wanted, one_by_one, serve
 from ortmesh.serving.executor.measure import Measuring
-from ortmesh.serving.executor.stack import NotByRows, aligned, join, must_have_rows, split, stack, wanted
+from ortmesh.serving.executor.stack import NotByRows, split, stack, wanted
 from ortmesh.serving.executor.study import Study
 from ortmesh.serving.executor.turn import Turn
 from ortmesh.serving.resident import Resident
 from ortmesh.serving.signature import Signature
-from ortmesh.serving.types import Array, CostBook, Item, Meter, Pile, Tensors
+from ortmesh.serving.types import CostBook, Item, Meter, Pile, Tensors
 
 
 class SessionExecutor:
@@ -51,6 +51,8 @@ class SessionExecutor:
         self._turn = Turn(session)
         self._holder = (resident or Resident()).holder(self._runner.shrink, session.stream)
         self._costs = costs
+        self._usual: tuple[str, ...] = ()
+        """The outputs that the last items wanted: what is measured reads no others."""
         self.study: Study | None = None
         """What it finds out while nothing waits."""
         self.on_alone: Callable[[str], None] = lambda reason: None
@@ -74,7 +76,7 @@ class SessionExecutor:
         """Begins to find out what batches of so large items cost. ValueError when there is no sample to do it with."""
         if self._proof is None:
             raise ValueError("no sample satisfies the model")
-        return Measuring(self._runner.run, self._signature, self._proof, self._limit, sizes)
+        return Measuring(self._run_as_usual, self._signature, self._proof, self._limit, sizes)
 
     def interrupt(self) -> None:
         """Ends what it computes, and whatever it would compute later."""
@@ -119,31 +121,12 @@ class SessionExecutor:
         self._limit = 1
 
     def _compute(self, items: Sequence[Item]) -> list[Tensors]:
-        if len(items) == 1 and items[0].rows > self._limit > 1:
-            return [self._compute_in_slices(items[0])]
         started = time.perf_counter()
-        names = wanted(items, self._signature)
+        names = self._usual = wanted(items, self._signature)
         feeds, padded = stack(items, self._signature, partial(self._runner.places, outputs=names))
         outputs = self._runner.run(feeds, names)
         self._ran(sum(item.rows for item in items), max(item.size for item in items), padded, started)
         return split(outputs, items, self._signature)
-
-    def _compute_in_slices(self, item: Item) -> Tensors:
-        """An item of more rows than a batch: its rows do not depend on each other, so it runs in parts.
-
-        One caller can't hold the executor, nor the memory, for longer than a batch after it left.
-        """
-        parts: list[Tensors] = []
-        names = wanted([item], self._signature)
-        for start in range(0, item.rows, self._limit):
-            item.check()
-            rows = min(self._limit, item.rows - start)
-            started = time.perf_counter()
-            feeds = {name: self._slice(name, array, start, rows) for name, array in item.tensors.items()}
-            parts.append(self._runner.run(feeds, names))
-            must_have_rows(parts[-1], rows, self._signature)
-            self._ran(rows, item.size, 0.0, started)
-        return join(parts, self._signature)
 
     def _ran(self, rows: int, size: int, padded: float, started: float) -> None:
         seconds = time.perf_counter() - started
@@ -151,11 +134,8 @@ class SessionExecutor:
         if self._costs is not None:
             self._costs.learn(rows, size, seconds)
 
-    def _slice(self, name: str, array: Array, start: int, rows: int) -> Array:
-        axis = self._signature.inputs[name].batch_axis
-        if axis is None:
-            return array
-        return aligned(array[(*(slice(None),) * axis, slice(start, start + rows))])
+    def _run_as_usual(self, feeds: Tensors) -> Tensors:
+        return self._runner.run(feeds, self._usual or tuple(self._signature.outputs))
 
     def _prove(self) -> BaseException | None:
         """What goes wrong with the sample that it has computed before; None when nothing does, or there is none."""
