@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.batching.traces import Arrival, write
 from ortmesh.front.call import Call
@@ -42,13 +43,13 @@ class Recorder:
         """Hears of every call of `Model` from now on."""
         one, several = Model.__call__, Model.many
 
-        async def noted_one(model: Model, tensors: Tensors, call: Call, *, pad: bool = True) -> Tensors:
+        async def noted_one(model: Model, tensors: Tensors, call: Call, **how: Any) -> Tensors:
             self.note(model, [tensors], call)
-            return await one(model, tensors, call, pad=pad)
+            return await one(model, tensors, call, **how)
 
-        async def noted_several(model: Model, many: Sequence[Tensors], call: Call) -> list[Tensors]:
+        async def noted_several(model: Model, many: Sequence[Tensors], call: Call, **how: Any) -> list[Tensors]:
             self.note(model, many, call)
-            return await several(model, many, call)
+            return await several(model, many, call, **how)
 
         setattr(Model, "__call__", noted_one)  # noqa: B010 - mypy forbids the assignment
         setattr(Model, "many", noted_several)  # noqa: B010

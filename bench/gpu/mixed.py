@@ -30,6 +30,8 @@ ITEMS = 2048
 MEASURE_SECONDS = 6.0
 WARM_SECONDS = 3.0
 """Before each window."""
+GATE_SECONDS = 60.0
+"""One that fails must not leave the other waiting."""
 OUTPUTS = ("embedding",)
 """What the task that serves this model reads."""
 
@@ -239,7 +241,9 @@ def _bare(sessions: Sequence[Opened], batches: Sequence[dict[str, Array]], secon
     """Items a second of prepared batches, after each of them ran three times."""
     done = [0] * len(sessions)
     until = [0.0]
-    gate = threading.Barrier(len(sessions), action=lambda: until.__setitem__(0, time.perf_counter() + seconds))
+    gate = threading.Barrier(
+        len(sessions), action=lambda: until.__setitem__(0, time.perf_counter() + seconds), timeout=GATE_SECONDS
+    )
 
     def work(place: int) -> None:
         opened = sessions[place]

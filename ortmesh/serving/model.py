@@ -254,7 +254,7 @@ class Model:
         """All or none: a caller whose first work is taken is not refused later. Those of many rows in parts."""
         pile, splitting = self._open_pile(), self._splitting
         if splitting is None or not any(map(splitting.splits, items)):
-            pile.submit_many(items)
+            pile.submit(*items) if len(items) == 1 else pile.submit_many(items)
             return
         for item in items:
             if splitting.splits(item):

@@ -155,6 +155,9 @@ class Item:
 class Pile(Protocol):
     """Prepared items of one model, from which a free executor pulls. Thread-safe."""
 
+    def __len__(self) -> int:
+        """How many wait."""
+
     def submit(self, item: Item) -> None:
         """Adds an item; never blocks. Overloaded when a bound is reached, unless its owner was admitted before;
         NotReady when closed."""

@@ -112,27 +112,6 @@ async def test_a_service_that_is_away_is_unavailable_at_once(mesh: Mesh, nlp: Ba
         assert await _code(caller.nlp.Embed(nlp_pb2.EmbedRequest(), timeout=5)) == grpc.StatusCode.UNAVAILABLE
 
 
-async def test_more_calls_than_services_take_are_refused(
-    mesh: Mesh, nlp: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the services themselves refuse: RESOURCE_EXHAUSTED, not Envoy's UNAVAILABLE."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def held(request: Any, call: Call) -> Any:
-        begun.set()
-        await go_on.wait()
-        return nlp_pb2.EmbedResponse()
-
-    monkeypatch.setattr("ortmesh_gateway.clusters.CALLS_A_REPLICA", 1)
-    nlp.answers["Embed"] = held
-    async with mesh(nlp) as caller:
-        first = asyncio.ensure_future(caller.nlp.Embed(nlp_pb2.EmbedRequest()))
-        await begun.wait()
-        assert await _code(caller.nlp.Embed(nlp_pb2.EmbedRequest())) == grpc.StatusCode.RESOURCE_EXHAUSTED
-        go_on.set()
-        await first
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="a gRPC library cannot send what curl can")
 async def test_malformed_requests_are_refused_by_envoy(mesh: Mesh, nlp: Backend) -> None:
     async with mesh(nlp) as caller:

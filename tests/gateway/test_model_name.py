@@ -98,7 +98,7 @@ async def test_a_body_that_is_no_message_is_refused_by_the_directory(mesh: Mesh,
 
 
 async def test_headers_that_only_the_gateway_sets_are_removed(mesh: Mesh, nlp: Backend, vision: Backend) -> None:
-    """A forged model's name does not route, a forged caller reaches no service."""
+    """A forged model's name does not route, a forged caller is told to no service."""
     forged = (
         ("x-ortmesh-model", "efficientnet"),
         ("x-ortmesh-caller", "somebody"),
@@ -111,7 +111,8 @@ async def test_headers_that_only_the_gateway_sets_are_removed(mesh: Mesh, nlp: B
         await _is_not_found(caller, "minilm-l6", metadata=forged)
         (call,) = nlp.calls
         assert call.metadata["x-ortmesh-model"] == "minilm"
-        assert not {"x-ortmesh-caller", "x-ortmesh-claims", "x-envoy-max-retries"} & set(call.metadata)
+        assert call.metadata["x-ortmesh-caller"] == "127.0.0.1"
+        assert not {"x-ortmesh-claims", "x-envoy-max-retries"} & set(call.metadata)
 
 
 async def _is_not_found(caller: Caller, model: str, **options: object) -> None:

@@ -25,6 +25,7 @@ REQUEST = nlp_pb2.EmbedRequest()
 async def test_more_calls_than_services_take_are_told_to_come_back(
     mesh: Mesh, nlp: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As the services themselves refuse: RESOURCE_EXHAUSTED, not Envoy's UNAVAILABLE."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def held(request: Any, call: Call) -> Any:

@@ -54,6 +54,17 @@ async def test_many_items_come_back_in_their_order(models: Models, call: Call) -
     assert [int(outputs["y"][0, 0]) for outputs in results] == [2 * n for n in range(100)]
 
 
+async def test_a_task_gets_the_outputs_that_it_names(shelf: Store, tmp_path: Path, call: Call) -> None:
+    graphs.small_and_wide(tmp_path / "both")
+    install(shelf, tmp_path / "both", name="both")
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+        await models.until_loaded()
+        model = models.named("both", "", call)
+        assert set(await model(ONES, call)) == {"y", "wide"}
+        assert set(await model(ONES, call, outputs=["y"])) == {"y"}
+        assert [set(each) for each in await model.many([ONES, ONES], call, outputs=("wide",))] == [{"wide"}] * 2
+
+
 async def test_an_unknown_model_is_not_found_and_near_names_are_listed(models: Models, call: Call) -> None:
     with pytest.raises(NotFound, match="near it: double"):
         models.choose("embed", "dubble", call)

@@ -104,7 +104,7 @@ def test_what_live_runs_have_shown_is_kept_at_the_end(folder: Path) -> None:
     assert first.costs is not None
     with served(first):
         until(lambda: measured(first))
-        for _ in range(400):
+        for _ in range(1500):
             first.costs.learn(1, 0, 0.5)
     again = of(folder)
     assert again.costs is not None

@@ -30,6 +30,7 @@ from ortmesh.serving.loaded import rows_of
 from ortmesh.serving.models import Models
 from ortmesh.serving.oip_request import declared, tensors_of
 from ortmesh.serving.oip_response import encode
+from ortmesh.serving.parts import Parts, Splitting
 from ortmesh.serving.resident import trim
 from ortmesh.serving.signature import Signature, signature_of
 from ortmesh.serving.store import Store
@@ -229,8 +230,12 @@ def test_an_item_of_more_rows_than_a_batch_is_not_copied(
     batched = Batched(first_column(tmp_path), limit=2)
     payload = message("first-column", np.arange(COLUMNS, dtype=np.float32).reshape(5, -1))
     with taking() as taken:
-        items = batched.items(route, [payload])
-        batched.executor.run(items)
+        (item,) = batched.items(route, [payload])
+        waiting: list[Item] = []
+        splitting = Splitting(batched.signature, 2, 1, lambda rows, size: 0.0)
+        Parts(item, splitting, waiting.extend, lambda item, why: None).begin()
+        while waiting:
+            batched.executor.run([waiting.pop()])
     assert [feeds["x"].shape[0] for feeds in fed] == [2, 2, 1]
     assert all(inside(feeds["x"], payload) for feeds in fed)
     assert taken.python < LITTLE

@@ -31,11 +31,7 @@ class Lender:
         self._loans: set[_Loan] = set()
         self._back: deque[_Loan] = deque()
         """A loan appends itself when it ends: no lock, for that may be at any moment, also of this thread."""
-
-    @property
-    def lent_bytes(self) -> int:
-        """What answers hold."""
-        return sum(loan.memory.nbytes for loan in self._loans)
+        self._lent_bytes = 0
 
     def take(self, nbytes: int) -> Memory:
         """A block of so many bytes or up to twice as many."""
@@ -51,12 +47,13 @@ class Lender:
 
     def lend(self, memory: Memory) -> Array | None:
         """The block's bytes; it comes back by itself once no array views them. None: too much is lent, copy it."""
-        if self.lent_bytes + memory.nbytes > MOST_LENT_BYTES:
+        if self._lent_bytes + memory.nbytes > MOST_LENT_BYTES:
             return None
         root: Array = np.frombuffer(raw_of(memory), np.uint8)
         loan = _Loan(root, self._back.append)
         loan.memory = memory
         self._loans.add(loan)
+        self._lent_bytes += memory.nbytes
         return root
 
     def shrink(self) -> None:
@@ -69,6 +66,7 @@ class Lender:
         while self._back:
             loan = self._back.popleft()
             self._loans.discard(loan)
+            self._lent_bytes -= loan.memory.nbytes
             self._free.append((now, loan.memory))
         if self._free and (len(self._free) > MOST_FREE or now - self._free[0][0] > OLD_SECONDS):
             del self._free[0]
