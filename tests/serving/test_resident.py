@@ -267,11 +267,28 @@ def test_little_is_given_back_too_when_nothing_came_for_long(monkeypatch: pytest
     clock.run(10, at=0)
     clock.holder.give_back()
     idle = Idle(clock.holder)
+    idle.runs()
     assert idle.ran(10, 1) == Holder.IDLE_SECONDS
     assert idle.do() == Holder.LONG_SECONDS - Holder.IDLE_SECONDS
     assert clock.given_back == 1
     assert idle.do() is None
     assert clock.given_back == 2
+
+
+def test_what_a_first_run_takes_is_not_taken_for_rest() -> None:
+    """One executor gives back while another computes its first large batch: the process is not at rest."""
+    resident, given = Resident(), list[str]()
+    small = Idle(resident.holder(lambda: given.append("small")))
+    large = Idle(resident.holder(lambda: given.append("large")))
+    small.runs()
+    small.ran(10, 1)
+    large.runs()
+    small.do()
+    assert resident._process._at_rest is None
+    large.ran(1000, 2)
+    large.do()
+    assert resident._process._at_rest is not None
+    assert given == ["small", "large"]
 
 
 def test_what_lies_on_a_device_is_given_back_by_what_the_device_holds() -> None:
@@ -282,12 +299,14 @@ def test_what_lies_on_a_device_is_given_back_by_what_the_device_holds() -> None:
     holder = Resident().holder(lambda: given.append("back"), device)
     idle = Idle(holder)
     for used, expected in ((1000, 1), (1099, 1), (1101, 2), (1000, 2)):  # at first it is not known what is rest
+        idle.runs()
         idle.ran(10, 1)
         device.used_bytes = used * MIB
         idle.do()
         device.used_bytes = 1000 * MIB
         idle.do()
         assert len(given) == expected
+    idle.runs()
     idle.ran(10, 1)
     assert idle.do() is not None
     assert idle.do() is None, "it is not asked for ever"

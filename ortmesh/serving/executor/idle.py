@@ -32,10 +32,13 @@ class Idle:
         """The executor begins to serve."""
         return QUIET_SECONDS if self._wants_to_measure else None
 
-    def ran(self, nbytes: int, now: float) -> float:
-        """A run of inputs of so many bytes ended at `now`."""
+    def runs(self) -> None:
+        """A run begins: what it takes is not what the process holds at rest, should another measure that meanwhile."""
         self._idled = False
         self._holder.holds = True
+
+    def ran(self, nbytes: int, now: float) -> float:
+        """A run of inputs of so many bytes ended at `now`."""
         self._holder.ran(nbytes, now)
         return self._holder.IDLE_SECONDS
 

@@ -38,6 +38,7 @@ def serve(pile: Pile, compute: Compute, limit: int, turn: Turn, idle: Idle) -> N
         if items is None:
             break
         if items:
+            idle.runs()
             computed = _run(items, compute, turn)
             wait = idle.ran(sum(item.nbytes for item in items), time.monotonic())
         elif not computed:
