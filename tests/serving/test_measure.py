@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ortmesh.serving.executor.measure import LONGEST_SECONDS, Measuring, batch, plan
+from ortmesh.serving.executor.measure import LONGEST_SECONDS, ROUNDS, Measuring, batch, plan
 from ortmesh.serving.signature import Signature, TensorInfo
 from ortmesh.serving.sizing import LENGTHS
 from ortmesh.serving.types import Array, Cell
@@ -30,9 +30,9 @@ def cells_of(max_rows: int, cost: Callable[[int, int], float], sizes: tuple[int,
 
 
 def test_batches_grow_while_they_pay() -> None:
-    """A device that is full with four rows of eight: the next batch shows it, larger ones are not tried."""
+    """A device that is full with four rows of eight: the next two batches show it, larger ones are not tried."""
     cells = cells_of(64, lambda rows, size: 0.001 * max(1.0, rows * size / 32), sizes=(8,))
-    assert cells == [(1, 8), (2, 8), (4, 8), (8, 8)]
+    assert cells == [(1, 8), (2, 8), (4, 8), (8, 8), (16, 8)]
 
 
 def test_the_cards_largest_batch_is_the_last_even_when_it_is_no_power_of_two() -> None:
@@ -76,3 +76,19 @@ def test_one_long_run_is_enough_to_begin_with() -> None:
     measuring.run(0.01)
     assert not measuring.done
     assert measuring.seconds[1, 8] >= 0.05
+
+
+def test_one_disturbed_batch_does_not_end_a_size() -> None:
+    cells = cells_of(16, lambda rows, size: 0.001 * (3 if rows == 2 else 1), sizes=(8,))
+    assert [rows for rows, _ in cells] == [1, 2, 4, 8, 16]
+
+
+def test_every_cell_is_run_again_in_turns_and_the_least_counts() -> None:
+    """A second in which something else ran hits some runs of each cell, and not all of one."""
+    order: list[int] = []
+    measuring = Measuring(
+        lambda feeds: order.append(len(feeds["image"])), IMAGES, {"image": np.ones((1, 3, 4, 4), np.float32)}, 2, (1,)
+    )
+    measuring.run(60)
+    assert measuring.done
+    assert order[-2 * ROUNDS :] == [1, 2] * ROUNDS

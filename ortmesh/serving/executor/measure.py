@@ -20,10 +20,13 @@ Plan = Generator[Cell, float, None]
 
 LONGEST_SECONDS = 0.1
 """A request that comes meanwhile waits for the cell: longer ones are not run, their costs follow from shorter ones."""
-LEAST_GAIN = 0.05
-"""A batch twice as large that saves less than so much a row is the last."""
+LEAST_GAIN, LAST = 0.05, 2
+"""When so many batches, each twice as large as the one before, save less than so much a row, the last is the last. One
+may have been disturbed: then no batch of that size would be formed, and no run would ever show that it pays."""
 RUNS, MOST_RUNS, ENOUGH_SECONDS = 2, 10, 0.02
 """Of each cell, more while they are quick; the least counts: whatever else ran only made it longer."""
+ROUNDS = 4
+"""Then all cells run so many times more, in turns: what keeps a machine busy for a second hits some of them all."""
 
 
 TOGETHER = 3
@@ -49,10 +52,11 @@ def plan(max_rows: int, sizes: Sequence[int]) -> Plan:
 
 def _rows(max_rows: int) -> Generator[int, float, None]:
     """Batches of one size, which grow while they pay; is sent the seconds that each took."""
-    rows, best = 1, math.inf
+    rows, best, vain = 1, math.inf, 0
     while rows <= max_rows:
         seconds = yield rows
-        if seconds / rows > (1 - LEAST_GAIN) * best or 2 * seconds > LONGEST_SECONDS:
+        vain = vain + 1 if seconds / rows > (1 - LEAST_GAIN) * best else 0
+        if vain == LAST or 2 * seconds > LONGEST_SECONDS:  # infinite too: it was refused
             return
         best = min(best, seconds / rows)
         rows = min(2 * rows, max_rows) if rows < max_rows else max_rows + 1
@@ -78,13 +82,15 @@ class Measuring:
         self._next: Cell | None = next(self._plan)
         self._took: list[float] = []
         """The next cell's runs so far."""
+        self._again: deque[Cell] = deque()
+        """What is left to be run once more."""
         self.seconds: dict[Cell, float] = {}
         """Of each cell that is done."""
 
     @property
     def done(self) -> bool:
-        """True when no cell is left."""
-        return self._next is None
+        """True when no run is left."""
+        return self._next is None and not self._again
 
     def run(self, seconds: float) -> None:
         """Goes on until nothing is left or so long has passed: a run that has begun is finished, and counts by itself
@@ -98,6 +104,7 @@ class Measuring:
     def step(self) -> None:
         """One run. The model may refuse it: more than its position table has, than there is memory for."""
         if self._next is None:
+            self._run_again()
             return
         try:
             self._took.append(self._time(*self._next))
@@ -116,6 +123,13 @@ class Measuring:
             self._next = self._plan.send(seconds)
         except StopIteration:
             self._next = None
+            self._again.extend(list(self.seconds) * ROUNDS)
+
+    def _run_again(self) -> None:
+        if self._again:
+            cell = self._again.popleft()
+            with suppress(Exception):  # it ran before; what is wrong now the next request will show
+                self.seconds[cell] = min(self.seconds[cell], self._time(*cell))
 
     def _time(self, rows: int, size: int) -> float:
         feeds = batch(self._signature, self._example, rows, size)
