@@ -17,7 +17,7 @@ from ortmesh.serving.types import Array, Item, Tensors
 HOLD_SECONDS = 0.05
 """What comes meanwhile waits for one part, not for the whole: so long at most, as far as costs are known."""
 MOST_PARTS = 64
-"""Of one item: each costs some 0.1 ms beside its run."""
+"""Of one item, unless they would be larger than a batch: each costs some 0.1 ms beside its run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Parts:
             return
         with self._lock:
             self._item.taken = self._item.taken or part.taken
-            self._done[start] = outputs
+            self._done[start] = {name: _alone(array) for name, array in outputs.items()}
             last = len(self._done) == len(self._starts)
             following = [] if self.over else self._following(1)
         if last:
@@ -137,6 +137,12 @@ class Parts:
         if axis is None:
             return array
         return aligned(array[(*(slice(None),) * axis, slice(start, start + self._rows))])
+
+
+def _alone(array: Array) -> Array:
+    """Without the rest of the batch of which it is a view: that would stay until the whole item is done."""
+    whole = getattr(array.base, "nbytes", 0)
+    return array.copy() if whole > array.nbytes else array
 
 
 class _Part:

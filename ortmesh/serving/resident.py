@@ -168,6 +168,7 @@ class Holder:
 
     def ran(self, nbytes: int, now: float) -> None:
         """A run of inputs of so many bytes ended at `now`. Gives back when larger ones are long ago."""
+        self.holds = True  # a model that came meanwhile has taken that for rest
         if 2 * nbytes >= self._largest:
             self._largest = max(self._largest, nbytes)
             self._large_at = now

@@ -53,6 +53,7 @@ class Item:
         "deadline",
         "done",
         "group",
+        "hopeless",
         "nbytes",
         "outputs",
         "owner",
@@ -107,6 +108,8 @@ class Item:
         self.answer = answer
         self.taken = 0.0
         """When an executor took it; 0 while it waits."""
+        self.hopeless = False
+        """True when it was taken though its time is thought to be too short: nobody else had work."""
         self.why = "busy"
         """Why it waits: `free` (it does not), `busy` (all executors compute), `passed_over` (others were chosen)."""
         self.done = False

@@ -184,6 +184,7 @@ def test_an_item_that_is_thought_to_be_late_is_tried_when_nothing_else_waits() -
     first, second = item(deadline=time.monotonic() + 4), item(deadline=time.monotonic() + 4)
     pile.submit_many([first, second])
     assert pile.take(8) == [first]
+    assert first.hopeless, "whether it is late teaches nothing"
     assert isinstance(error_of(second), Expired)
 
 

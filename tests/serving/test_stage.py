@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
+
+import pytest
 
 from ortmesh.serving.executor.stage import Stage
 
@@ -59,4 +62,17 @@ def test_where_no_file_can_be_made_it_measures_all_the_same(tmp_path: Path) -> N
     with stage.free() as free:
         assert free
     with stage.taken():
+        pass
+
+
+def test_a_system_without_a_folder_for_temporary_files_measures_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container whose file system is read-only."""
+
+    def nowhere() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    with Stage().free() as free:
+        assert free
+    with Stage().taken():
         pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ from ortmesh.serving.batcher.costs import Costs, Grid
 from ortmesh.serving.batcher.slack import Slack
 from ortmesh.serving.types import Cell
 
-MOST_SHAPES = 4096
-"""So many are remembered."""
+MOST_SHAPES = 16384
+"""So many are remembered: 512 lengths in batches of up to 32."""
 RUNS_TO_STALE = 5000
 """After so many runs it is worth measuring again: batches that looked bad were not chosen, and so not corrected."""
 
@@ -23,7 +22,6 @@ class CostBook:
         """`sizes` are where costs are told apart (ascending); `max_size` the largest that callers send."""
         self._sizes = tuple(sizes)
         self._max_size = max(max_size, self._sizes[-1])
-        self._lock = threading.Lock()
         self._runs = 0
         self._whole = False
         self._seen: set[Cell] = set()
@@ -107,8 +105,9 @@ class CostBook:
         return True
 
     def _know(self, costs: Costs, *, largest: int, whole: bool) -> None:
-        with self._lock:
-            self.costs, self.largest, self._whole, self._runs = costs, largest, whole, 0
+        self.largest = min(largest, self.largest or largest)  # in between the smaller one holds for both
+        self.costs = costs
+        self.largest, self._whole, self._runs = largest, whole, 0
 
     @property
     def _known(self) -> list[int]:

@@ -89,7 +89,8 @@ class Pile:
             with self._lock:
                 if not self._wait_for_work(until):
                     return None if self._closed else []
-                self._wait_for_more(limit)
+                if wait != 0:
+                    self._wait_for_more(limit)
                 chosen, dropped = self._choose(limit)
             for item, error in dropped:
                 item.fail(error)
@@ -193,6 +194,7 @@ class Pile:
         """
         for index, (item, error) in enumerate(dropped):
             if isinstance(error, TooShort):
+                item.hopeless = True
                 return [item], dropped[:index] + dropped[index + 1 :]
         return [], dropped
 

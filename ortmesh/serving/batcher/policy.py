@@ -21,7 +21,7 @@ class Policy(Protocol):
         """What an item takes of its caller's share."""
 
     def seconds(self, item: Item) -> float:
-        """How long an item needs at least: one that can't be done in time is not begun."""
+        """How much time an item must have left: one that has less is not begun while others wait."""
 
 
 class ArrivalOrder:
@@ -64,7 +64,8 @@ class CostAware:
         return float(item.rows) if costs is None else costs.price(item.size) * item.rows
 
     def seconds(self, item: Item) -> float:
-        """Of a run with this item alone, never a guess: beyond what was measured it is the least that is certain."""
+        """What a run with this item alone costs, beyond what was measured the least that is certain, and the slack that
+        late answers have taught."""
         return self._book.at_least(item.rows, item.size) * self._book.slack.factor
 
     def _in_time(self, waiting: Sequence[Item], costs: Costs, limit: int, now: float) -> list[int]:

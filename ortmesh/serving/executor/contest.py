@@ -1,4 +1,4 @@
-"""Contest: layouts of one model that take turns on this machine, round by round, in half a second. Stage: executor."""
+"""Contest: layouts of one model that take turns on this machine, round by round. Stage: executor."""
 
 from __future__ import annotations
 
@@ -147,8 +147,12 @@ def take_turn(run: Run, feeds: Tensors, callers: int, repeats: int) -> Turn:
             errors.append(error)
 
     others = [threading.Thread(target=call, name="layout", daemon=True) for _ in range(callers - 1)]
-    for thread in others:
-        thread.start()
+    try:
+        for thread in others:
+            thread.start()
+    except RuntimeError:  # no thread can be started: those that wait must not for ever
+        gate.abort()
+        raise
     call()
     for thread in others:
         thread.join()

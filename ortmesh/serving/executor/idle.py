@@ -65,6 +65,7 @@ class Idle:
         """One run: what comes meanwhile waits for it."""
         with MEASURING.free() as free:
             if not free:
+                self._holder.give_back()
                 return AGAIN_SECONDS
             self._measuring = self._measuring or study.begin()
             self._holder.holds = True

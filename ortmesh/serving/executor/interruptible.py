@@ -115,7 +115,8 @@ class InterruptibleSession:
             if self.records or recorded is not None:
                 options.add_run_config_entry("gpu_graph_id", str(UNRECORDED if recorded is None else recorded))
             self._options[recorded] = options
-            options.terminate = self._terminate  # after it can be found: an interruption meanwhile is not lost
+            if self._terminate:  # asked after it can be found: an interruption meanwhile is not lost
+                options.terminate = True
         return options
 
     def interrupt(self) -> None:

@@ -20,7 +20,7 @@ Compute = Callable[[Sequence[Item]], Sequence[Computed]]
 """Runs items; those that it does not return have ended."""
 
 
-def serve(pile: Pile, compute: Compute, limit: int, turn: Turn, idle: Idle) -> None:
+def serve(pile: Pile, compute: Compute, limit: Callable[[], int], turn: Turn, idle: Idle) -> None:
     """Runs batches until the pile closes. ExecutorBroken when it can't go on; then its items have ended too.
 
     While more waits than was computed, a batch's answers leave when the next batch is chosen: they wake threads that
@@ -29,23 +29,26 @@ def serve(pile: Pile, compute: Compute, limit: int, turn: Turn, idle: Idle) -> N
     was left over would be a small one.
     """
     wait, computed = idle.begin(), _NOTHING
-    while True:
-        if len(pile) < len(computed):
+    try:
+        while True:
+            if len(pile) < len(computed):
+                finish(computed)
+                computed = _NOTHING
+            items = pile.take(limit(), 0.0 if computed else wait)
             finish(computed)
-            computed = _NOTHING
-        items = pile.take(limit, 0.0 if computed else wait)
+            if items is None:
+                break
+            if items:
+                idle.runs()
+                computed = _run(items, compute, turn)
+                wait = idle.ran(sum(item.nbytes for item in items), time.monotonic())
+            elif not computed:
+                wait = idle.do()
+            else:
+                computed = _NOTHING
+            del items  # else the last request's tensors stay until the next one comes
+    finally:
         finish(computed)
-        if items is None:
-            break
-        if items:
-            idle.runs()
-            computed = _run(items, compute, turn)
-            wait = idle.ran(sum(item.nbytes for item in items), time.monotonic())
-        elif not computed:
-            wait = idle.do()
-        else:
-            computed = _NOTHING
-        del items  # else the last request's tensors stay until the next one comes
     idle.end()
 
 
@@ -53,22 +56,24 @@ _NOTHING: Sequence[Computed] = ()
 
 
 def finish(computed: Sequence[Computed]) -> None:
-    """Ends items with their outputs."""
+    """Ends items with their outputs. What has ended is left as it is."""
     for item, outputs in computed:
         item.finish(outputs)
 
 
 def _run(items: Sequence[Item], compute: Compute, turn: Turn) -> Sequence[Computed]:
     """Runs items, which have all ended then but for those that are returned."""
+    computed = _NOTHING
     turn.begin(items)
     try:
-        return compute(items)
-    except BaseException:
-        for item in items:
-            item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
-        raise
+        computed = compute(items)
+        return computed
     finally:
         turn.end()
+        kept = {id(item) for item, _ in computed}
+        for item in items:
+            if id(item) not in kept:
+                item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
 
 
 def one_by_one(items: Sequence[Item], run: Callable[[Sequence[Item]], None], error: Exception) -> None:

@@ -70,7 +70,7 @@ class ProgramExecutor:
 
     def serve(self, pile: Pile) -> None:
         """Runs batches until the pile closes; ExecutorBroken when it can't go on."""
-        serve(pile, self._compute, self._limit, self._turn, Idle(self._holder))
+        serve(pile, self._compute, lambda: self._limit, self._turn, Idle(self._holder))
 
     def interrupt(self) -> None:
         """Ends what it computes, and whatever it would compute later."""

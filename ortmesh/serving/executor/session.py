@@ -60,7 +60,7 @@ class SessionExecutor:
 
     def serve(self, pile: Pile) -> None:
         """Runs batches until the pile closes; ExecutorBroken when it can't go on."""
-        serve(pile, self.compute, self._limit, self._turn, Idle(self._holder, self.study))
+        serve(pile, self.compute, lambda: self._limit, self._turn, Idle(self._holder, self.study))
 
     @property
     def note(self) -> str:
@@ -113,7 +113,7 @@ class SessionExecutor:
         """What was computed in time, and what too late."""
         if self._costs is not None:
             for item in items:
-                if item.deadline != math.inf:
+                if item.deadline != math.inf and not item.hopeless:
                     self._costs.ended(late=item.late)
 
     def serve_alone(self) -> None:

@@ -15,22 +15,28 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 PATIENCE_SECONDS = 1.0
-"""Other processes are waited for so long: a load must not hang on theirs."""
+"""Others are waited for so long: a load must not hang on theirs."""
 
 
 class Stage:
     """Of a process: its executors wait for each other; other processes of this user are waited for a while, or not at
     all where no file can be made."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None = None) -> None:
+        """`path` is the lock's file; by default one in the folder for temporary files, a user one."""
         self._mine = threading.Lock()
         self._path = path
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Waits for its turn."""
-        with self._mine, self._others(PATIENCE_SECONDS):
-            yield
+        """Waits for its turn, but not for ever: a measurement beside another is better than none."""
+        mine = self._mine.acquire(timeout=PATIENCE_SECONDS)
+        try:
+            with self._others(PATIENCE_SECONDS):
+                yield
+        finally:
+            if mine:
+                self._mine.release()
 
     @contextmanager
     def free(self) -> Iterator[bool]:
@@ -46,13 +52,13 @@ class Stage:
 
     @contextmanager
     def _others(self, patience: float) -> Iterator[bool]:
-        lock = FileLock(self._path)
         try:
+            lock = FileLock(self._path or _in_temporary_files())
             lock.acquire(timeout=patience)
         except Timeout:
             yield False
             return
-        except OSError:  # another user's file, a folder that can't be written to
+        except (OSError, NotImplementedError):  # another user's file, nowhere to write to, no locks there
             yield True
             return
         try:
@@ -62,4 +68,9 @@ class Stage:
                 lock.release()
 
 
-MEASURING = Stage(Path(tempfile.gettempdir()) / f"ortmesh-measuring-{os.getuid()}.lock")
+def _in_temporary_files() -> Path:
+    """FileNotFoundError where there is no such folder."""
+    return Path(tempfile.gettempdir()) / f"ortmesh-measuring-{os.getuid()}.lock"
+
+
+MEASURING = Stage()
