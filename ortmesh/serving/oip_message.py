@@ -55,7 +55,7 @@ def _without_raw(payload: bytes) -> tuple[bytes, list[memoryview]] | None:
     views: list[memoryview] = []
     for number, start, end in fields(payload, 0, len(payload)):
         if number == RAW_FIELD:
-            if payload[at] != RAW_KEY:
+            if payload[at] != RAW_KEY or payload[start - 1] >= 0x80:  # another spelling; a length that is cut off
                 return None
             views.append(whole[start:end])
         else:

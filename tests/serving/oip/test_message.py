@@ -72,6 +72,11 @@ def test_a_message_that_is_cut_off_is_none(cut: int) -> None:
         InferRequest.FromString(large().SerializeToString()[:-cut])
 
 
+def test_a_length_that_is_cut_off_is_no_empty_tensor() -> None:
+    with pytest.raises(DecodeError):
+        InferRequest.FromString(large().SerializeToString() + b"\x3a\x80")
+
+
 def test_a_text_that_is_not_utf_8_makes_it_none() -> None:
     payload = large().SerializeToString().replace(b"sums", b"su\xffs")
     with pytest.raises(DecodeError):
