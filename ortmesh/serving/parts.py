@@ -151,17 +151,21 @@ class _Part:
     def __init__(self, parts: Parts, start: int) -> None:
         self._parts = parts
         self._start = start
-        self.item: Item
+        self.item: Item | None = None
+        """The part; not held beyond its end: its tensors would stay until Python looks for circles."""
 
     def emit(self, outputs: Tensors) -> None:
         """Sessions answer in one piece."""
 
     def finish(self, outputs: Tensors) -> None:
         """To the others."""
-        self._parts.ended(self._start, self.item, outputs)
+        part, self.item = self.item, None
+        assert part is not None
+        self._parts.ended(self._start, part, outputs)
 
     def fail(self, error: BaseException) -> None:
         """Ends the item."""
+        self.item = None
         self._parts.failed(error)
 
 

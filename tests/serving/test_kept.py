@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import resource
 from pathlib import Path
 
 import pytest
 
 from ortmesh.serving.cards import Card
-from ortmesh.serving.kept import FILE, MOST_KEYS, Kept, device_of, key_of, read_all
+from ortmesh.serving.kept import FILE, MOST_KEYS, Kept, cpu_name, key_of, read_all
 
 CARD = Card(name="a", family="nlp", files={"model.onnx": "0" * 64})
 
@@ -78,7 +80,49 @@ def test_the_key_is_what_a_measurement_depends_on(tmp_path: Path) -> None:
         key_of(CARD.model_copy(update={"files": {"model.onnx": "1" * 64}}), tmp_path, "CPUExecutionProvider", 2),
     }
     assert len(others | {key}) == 4
-    assert device_of("CPUExecutionProvider") in key
+    assert cpu_name() in key
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    [{"tf32": True}, {"tensorrt": {"fp16": True}}, {"cuda_graph": True}, {"providers": ["tensorrt", "cuda", "cpu"]}],
+)
+def test_on_a_gpu_it_depends_on_what_the_card_says_of_it_and_on_its_name(tmp_path: Path, runtime: object) -> None:
+    def keyed(gpu: str, runtime: object) -> str:
+        made = Card.model_validate({**CARD.model_dump(), "runtime": runtime})
+        return key_of(made, tmp_path, "CUDAExecutionProvider", 2, gpu)
+
+    keys = {keyed("NVIDIA H200", {}), keyed("NVIDIA H200", runtime), keyed("NVIDIA L4", runtime)}
+    assert len(keys) == 3
+
+
+def test_other_buckets_are_other_measurements(tmp_path: Path) -> None:
+    keys = set()
+    for rows in ([1, 2], [1, 4]):
+        runtime = {"cuda_graph": True, "buckets": {"rows": rows}}
+        made = Card.model_validate({**CARD.model_dump(), "runtime": runtime})
+        keys.add(key_of(made, tmp_path, "CUDAExecutionProvider", 2, "NVIDIA H200"))
+    assert len(keys) == 2
+
+
+def test_processors_without_a_name_are_told_apart_by_what_they_say(tmp_path: Path) -> None:
+    names = {cpu_name(tmp_path / "no such file")}
+    for part in ("0xd0c", "0xd40"):
+        facts = tmp_path / part
+        facts.write_text(f"processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: {part}\n")
+        names.add(cpu_name(facts))
+    assert len(names) == 3
+    assert all(name.startswith(platform.machine()) for name in names)
+
+
+def test_a_full_disk_keeps_nothing_and_nothing_stays_behind(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, before[1]))
+    try:
+        Kept(tmp_path, "one").update({"x": "y" * 100})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_graph_without_a_sum_is_known_by_its_size(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ortmesh.serving.cards import Card, Runtime
-from ortmesh.serving.free_memory import bound_memory, free_bytes, total_bytes
+from ortmesh.serving.free_memory import bound_memory, bytes_of, free_bytes, total_bytes
 from ortmesh.serving.loaded import load, share
 from ortmesh.serving.types import NoMeter
 from tests.serving import graphs
@@ -64,6 +64,15 @@ def test_a_card_that_asks_for_more_executors_than_cpus_is_told(tmp_path: Path, f
     assert loaded.note == "2 of the 16 instances of its card: the service has 2 threads"
     loaded = load(Card(name="double", family="nlp", runtime=Runtime(instances=2)), tmp_path, 2, NoMeter())
     assert loaded.note == ""
+
+
+def test_what_serving_made_of_a_model_is_no_part_of_it(tmp_path: Path) -> None:
+    """Else a model whose engines lie beside it has one executor at its next load, where it had two."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / ".tensorrt").mkdir()
+    for name, size in (("model.onnx", 10), ("parts/weights.data", 20), (".costs.json", 40), (".tensorrt/x.engine", 80)):
+        (tmp_path / name).write_bytes(bytes(size))
+    assert bytes_of(tmp_path) == 30
 
 
 def machine(root: Path, **files: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,18 @@ from onnx import helper
 
 from bench.gpu.host import HostStream
 from bench.gpu.models import bfloat16_graph
-from ortmesh.serving.cards import Card, TensorSpec
+from ortmesh.serving.cards import Batching, Card, Runtime, TensorSpec
 from ortmesh.serving.executor.binding import Runner
 from ortmesh.serving.executor.buckets import Buckets
 from ortmesh.serving.executor.interruptible import InterruptibleSession
+from ortmesh.serving.executor.quiet import QUIET
+from ortmesh.serving.executor.session import SessionExecutor
+from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.executor.stack import stack
+from ortmesh.serving.loaded import load
 from ortmesh.serving.signature import Signature, signature_of
-from ortmesh.serving.types import Item, Tensors
-from ortmesh.serving.warmup import Capture
+from ortmesh.serving.types import Alike, Executor, Item, NoMeter, Tensors
+from ortmesh.serving.warmup import Capture, Mode
 from tests.serving import graphs
 
 PADDED = TensorSpec(pad_axis=1)
@@ -279,6 +284,110 @@ def test_a_recording_that_fails_where_a_plain_run_works_is_given_up_with_a_note(
         np.testing.assert_array_equal(runner.run({"x": x})["y"], 2 * x)
     assert "not recorded" in runner.note
     assert "stream is capturing" in runner.note
+
+
+class Disturbed(InterruptibleSession):
+    """Its first `times` recordings are spoilt by somebody else's call."""
+
+    times = 1
+    recorded = 0
+
+    def begin_with_iobinding(self, binding: object, recorded: int = -1) -> None:
+        if recorded > 0 and self.times:
+            self.times -= 1
+            raise RuntimeError("Error in execution: CUDA failure 901: operation failed due to a previous error ; GPU=0")
+        self.recorded += recorded > 0
+        super().begin_with_iobinding(binding, recorded)
+
+
+@pytest.mark.parametrize(("times", "recorded"), [(1, True), (2, False)], ids=["once", "again"])
+def test_a_recording_that_another_call_spoilt_is_tried_once_more(tmp_path: Path, times: int, recorded: bool) -> None:
+    session = onnxruntime.InferenceSession(str(graphs.double(tmp_path)), providers=["CPUExecutionProvider"])
+    placed = Disturbed(session, HostStream(), records=True)
+    placed.times = times
+    runner = Runner(placed, signature_of(placed.get_inputs(), placed.get_outputs(), card()), BUCKETS)
+    x = np.ones((2, 4), np.float32)
+    for _ in range(8):
+        np.testing.assert_array_equal(runner.run({"x": x})["y"], 2 * x)
+    assert (placed.recorded > 0) == recorded
+    assert ("not recorded" in runner.note) != recorded
+
+
+def on_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every session that is opened computes as on a GPU, and records."""
+
+    def opened(sessions: Sessions, path: Path) -> InterruptibleSession:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return InterruptibleSession(session, HostStream(), records=True)
+
+    monkeypatch.setattr(Sessions, "open", opened)
+    monkeypatch.setattr("ortmesh.serving.loaded._on_cpu", lambda runtime: False)
+
+
+def answer_of(executor: Executor, one: Item) -> Tensors:
+    assert isinstance(executor, SessionExecutor)
+    executor.run([one])
+    assert isinstance(one.answer, Capture)
+    assert one.answer.outputs is not None
+    return one.answer.outputs
+
+
+def test_rows_of_padding_never_join_a_batch_whose_rows_change_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_host(monkeypatch)
+    graphs.batch_mean(tmp_path)
+    made = card().model_copy(update={"runtime": Runtime(cuda_graph=True), "batching": Batching(max_rows=8)})
+    loaded = load(made, tmp_path, 2, NoMeter())
+    assert loaded.finding.mode is Mode.ALONE
+    x = np.arange(12, dtype=np.float32).reshape(3, 4) ** 2
+    for _ in range(3):
+        found = answer_of(loaded.executors[0], item({"x": x}))
+        np.testing.assert_allclose(found["y"], x - x.mean(axis=0))
+
+
+def test_a_model_that_proves_to_depend_on_its_batch_is_recorded_no_more(tmp_path: Path) -> None:
+    placed = Placed(graphs.batch_mean(tmp_path), card(), record=True)
+    executor = SessionExecutor(placed.session, placed.signature, limit=8, meter=NoMeter(), buckets=BUCKETS)
+    x = np.arange(12, dtype=np.float32).reshape(3, 4) ** 2
+    for _ in range(3):
+        answer_of(executor, item({"x": x}))
+    executor.serve_alone()
+    for _ in range(3):
+        np.testing.assert_allclose(answer_of(executor, item({"x": x}))["y"], x - x.mean(axis=0))
+
+
+def test_an_input_that_is_broadcast_along_the_padded_axis_stays_so(tmp_path: Path) -> None:
+    placed = masked_sum(tmp_path, record=True)
+    for length in (5, 8):
+        feeds = {"x": np.ones((1, length), np.float32), "mask": np.ones((1, 1), np.float32)}
+        for _ in range(3):
+            assert placed.agrees(feeds)
+
+
+def test_tensors_that_came_as_they_are_to_be_computed_are_not_padded_to_a_bucket(tmp_path: Path) -> None:
+    """This graph's results change with padding; those of a group of equal shapes must not."""
+    placed = masked_sum(tmp_path, record=True, honest=False)
+    executor = SessionExecutor(placed.session, placed.signature, limit=8, meter=NoMeter(), buckets=BUCKETS)
+    for size in (5, 8, 13):
+        feeds = texts(3, size)
+        for _ in range(3):
+            one = item(feeds)
+            one.size, one.rows, one.group = size, 3, Alike(None, size)
+            np.testing.assert_array_equal(answer_of(executor, one)["y"], placed.plain.run(feeds)["y"])
+    assert placed.session.new_recording() == 2, "that of 8, which is a bucket"
+
+
+def test_a_session_frees_its_memory_when_nobody_records(tmp_path: Path) -> None:
+    session = onnxruntime.InferenceSession(str(graphs.double(tmp_path)), providers=["CPUExecutionProvider"])
+    held, placed = weakref.ref(session), InterruptibleSession(session, HostStream())
+    del session
+    with QUIET.alone(patience=10) as quiet:
+        assert quiet
+        del placed
+        gc.collect()
+        assert held() is not None
+    assert held() is None
 
 
 def test_an_interrupted_session_runs_neither_way_until_it_may_again(tmp_path: Path) -> None:

@@ -57,6 +57,16 @@ class Waits(NoMeter):
         self.reasons.append(reason)
 
 
+class Drops(NoMeter):
+    """Remembers why items were dropped."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def dropped(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+
 def test_an_idle_executor_gets_a_lone_item_at_once() -> None:
     pile, one = Pile(), item()
     pile.submit(one)
@@ -155,7 +165,7 @@ def test_a_flood_leaves_room_for_another_caller() -> None:
     pile = Pile(max_items=100)
     for _ in range(50):
         pile.submit(item(caller="a"))
-    with pytest.raises(Overloaded, match="share"):
+    with pytest.raises(Overloaded, match="as much as is free"):
         pile.submit(item(caller="a"))
     for _ in range(25):
         pile.submit(item(caller="b"))
@@ -189,7 +199,7 @@ def test_an_item_that_is_thought_to_be_late_is_tried_when_nothing_else_waits() -
 
 
 def test_why_an_item_waited_is_told() -> None:
-    """Not at all; because all executors computed; because others were chosen before it."""
+    """Not at all; because all executors computed; because others overtook it. Who is behind in line was not."""
     meter = Waits()
     pile = Pile(policy=CostAware(book((1, 2), (1,), lambda rows, size: 1.0), sized=False), meter=meter)
     executor = threading.Thread(target=pile.take, args=(1,))
@@ -198,10 +208,32 @@ def test_why_an_item_waited_is_told() -> None:
         time.sleep(0.001)
     pile.submit(item())
     executor.join()
-    pile.submit_many([item(), item(), item()])
+    pile.submit_many([item(group="a"), item(group="b"), item(group="a"), item(group="b")])
     pile.take(2)
     pile.take(2)
-    assert meter.reasons == ["free", "busy", "busy", "passed_over"]
+    assert meter.reasons == ["free", "busy", "busy", "passed_over", "busy"]
+
+
+def test_every_item_that_is_refused_or_left_is_counted() -> None:
+    meter = Drops()
+    pile = Pile(max_items=4, meter=meter)
+    pile.submit_many([item() for _ in range(4)])
+    with pytest.raises(Overloaded):
+        pile.submit_many([item() for _ in range(3)])
+    assert meter.reasons == ["overloaded"] * 3
+
+
+def test_a_caller_that_leaves_at_its_deadline_was_late() -> None:
+    """Callers watch their deadlines themselves: what reaches a service is that they left."""
+    meter = Drops()
+    pile, late, gone, good = Pile(meter=meter), item(), item(), item()
+    for each in (late, gone):
+        each.owner.cancelled = True  # type: ignore[misc]
+        each.arrival -= 10
+    late.deadline, gone.deadline = time.monotonic() + 0.5, time.monotonic() + 60
+    pile.submit_many([late, gone, good])
+    assert pile.take(8) == [good]
+    assert meter.reasons == ["expired", "cancelled"]
 
 
 def test_cancelled_and_expired_items_are_dropped_before_they_cost() -> None:

@@ -44,3 +44,41 @@ def test_a_recording_does_not_wait_for_what_takes_long() -> None:
         assert not alone
     with quiet.alone() as alone:
         assert alone
+
+
+def test_what_is_freed_while_one_records_is_freed_afterwards() -> None:
+    quiet, freed = Quiet(), list[str]()
+    with quiet.alone():
+        quiet.free(lambda: freed.append("by who records"))
+        other = threading.Thread(target=quiet.free, args=(lambda: freed.append("by another"),))
+        other.start()
+        other.join(10)
+        assert not other.is_alive(), "it waits for nobody"
+        assert freed == []
+    assert freed == ["by who records", "by another"]
+
+
+def test_what_is_freed_while_nobody_records_is_freed_at_once() -> None:
+    quiet, freed = Quiet(), list[int]()
+    quiet.free(lambda: freed.append(1))
+    with quiet.using():
+        quiet.free(lambda: freed.append(2))
+        assert freed == [1, 2]
+
+
+def test_what_is_freed_while_one_waits_to_record_is_freed_also_if_it_gives_up() -> None:
+    quiet, freed = Quiet(), threading.Event()
+
+    def record() -> None:
+        with quiet.alone(patience=0.2) as alone:
+            assert not alone
+
+    with quiet.using():
+        thread = threading.Thread(target=record)
+        thread.start()
+        while thread.is_alive() and not freed.is_set():
+            quiet.free(freed.set)
+        thread.join()
+    assert freed.is_set()
+    with quiet.alone() as alone:
+        assert alone, "all uses have ended"

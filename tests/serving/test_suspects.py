@@ -131,6 +131,16 @@ def test_other_files_or_a_day_are_a_new_chance(tmp_path: Path, version: Path) ->
     assert suspects.of_version("cat@1", version) == 0
 
 
+def test_engines_that_were_built_of_a_model_are_no_new_files_of_it(tmp_path: Path, version: Path) -> None:
+    suspects = died(tmp_path / "marks", version, 2)
+    (version / ".tensorrt").mkdir()
+    (version / ".tensorrt" / "x.engine").write_text("x")
+    assert suspects.of_version("cat@1", version) == 2
+    (version / "parts").mkdir()
+    (version / "parts" / "weights.data").write_text("x")
+    assert suspects.of_version("cat@1", version) == 0
+
+
 def test_where_nothing_can_be_remembered_everything_is_loaded(tmp_path: Path, version: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     suspects = Suspects(tmp_path / "file" / "marks")

@@ -109,7 +109,7 @@ class Costs:
         return float(self._prices[self._index_of(size)]) * self._speed
 
     def best_rows(self, size: int) -> int:
-        """The rows of the smallest batch in which a row of this size costs least."""
+        """The rows of the smallest batch in which a row of this size costs least, among those that are told apart."""
         return int(self._best[self._index_of(size)])
 
     def learn(self, rows: int, size: int, seconds: float) -> None:
@@ -148,7 +148,9 @@ class Costs:
         dense = np.maximum(np.maximum.accumulate(dense, axis=1), LEAST_SECONDS)
         a_row = dense / np.arange(1, self.max_rows + 1)
         self._prices = a_row.min(axis=1)
-        self._best = (a_row <= (1 + NO_GAIN) * self._prices[:, None]).argmax(axis=1) + 1
+        known = np.array(self.grid.rows)
+        near = a_row[:, known - 1] <= (1 + NO_GAIN) * a_row[:, known - 1].min(axis=1, keepdims=True)
+        self._best = known[near.argmax(axis=1)]
         self._dense = dense
 
 

@@ -92,10 +92,10 @@ class Pile:
                 if wait != 0:
                     self._wait_for_more(limit)
                 chosen, dropped = self._choose(limit)
-            for item, error in dropped:
-                item.fail(error)
+            _fail(dropped)
             if chosen:
                 return chosen
+            del dropped  # else the last request's tensors stay until the next one comes
 
     def close(self, error: NotReady | None = None) -> None:
         """Takes no more items. Executors end after what waits is done, or at once when all that waits gets `error`.
@@ -120,7 +120,8 @@ class Pile:
             raise NotReady(self._refusal.message, retry_after_seconds=self._refusal.retry_after_seconds)
         bound = self._reached(items, nbytes)
         if bound and not all(item.owner.admitted for item in items):
-            self._meter.dropped("overloaded")
+            for _ in items:
+                self._meter.dropped("overloaded")
             raise Overloaded(
                 f"the model's queue is full ({bound})", retry_after_seconds=self._drain.seconds(len(self._waiting))
             )
@@ -138,7 +139,9 @@ class Pile:
         # always room for another. Without identity all callers are one, which may fill the queue.
         caller = items[0].caller if items else ""
         if caller and waiting.of(caller) + len(items) > max(self._max_items - len(waiting), len(items)):
-            return f"a caller's share of {self._max_items} items"
+            return (
+                f"{waiting.of(caller)} of its {self._max_items} items are this caller's, and it has as much as is free"
+            )
         return ""
 
     def _wait_for_work(self, until: float | None) -> bool:
@@ -173,13 +176,14 @@ class Pile:
         alive = [item for item in window if id(item) not in gone] if gone else window
         if not alive and len(window) == len(self._waiting):
             alive, dropped = self._last_chance(dropped)
-        chosen = [alive[index] for index in self._policy.choose(alive, limit, now)] if alive else []
+        places = self._policy.choose(alive, limit, now) if alive else []
+        chosen = [alive[index] for index in places]
         self._waiting.take(window, chosen, [item for item, _ in dropped])
         for item in chosen:
             item.taken = now
             self._meter.queued(now - item.arrival, item.why)
-        if len(alive) > len(chosen):
-            for item in alive:
+        if len(places) and places[-1] >= len(places):
+            for item in alive[: places[-1]]:  # who was overtaken; who was taken has been told
                 item.why = "passed_over"
         for _, error in dropped:
             self._meter.dropped("cancelled" if isinstance(error, Cancelled) else "expired")
@@ -201,12 +205,19 @@ class Pile:
     def _unwanted(self, item: Item, now: float) -> BaseException | None:
         """Why an item is worth no work, or None."""
         if item.owner.cancelled:
+            if item.late:
+                return Expired("the deadline passed while the request waited for the model, and the caller left")
             return Cancelled("the caller left")
         if item.deadline <= now:
             return Expired("the deadline passed while the request waited for the model")
         if item.deadline != math.inf and item.deadline <= now + self._policy.seconds(item):
             return TooShort("the deadline would pass while the request is computed")
         return None
+
+
+def _fail(dropped: Sequence[Dropped]) -> None:
+    for item, error in dropped:
+        item.fail(error)
 
 
 class _DrainRate:

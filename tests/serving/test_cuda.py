@@ -1,0 +1,91 @@
+"""The CUDA runtime is called as it wants to be: on a library that stands in for it where no GPU is."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import pytest
+
+from ortmesh.serving.executor import cuda
+from ortmesh.serving.executor.cuda import CudaStream
+from ortmesh.serving.executor.quiet import QUIET
+from ortmesh.serving.executor.sessions import why_no_gpu
+
+
+class Library:
+    """Hands out addresses, and notes which came back."""
+
+    def __init__(self) -> None:
+        self.freed: list[int] = []
+        self.taken = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return {"cudaMalloc": self._take, "cudaHostAlloc": self._take, "cudaStreamCreateWithFlags": self._take}.get(
+            name, lambda *arguments: 0
+        )
+
+    def _take(self, pointer: Any, *rest: object) -> int:
+        self.taken += 1
+        ctypes.cast(pointer, ctypes.POINTER(ctypes.c_void_p))[0] = self.taken
+        return 0
+
+    def cudaGetDeviceProperties(self, properties: Any, device_id: int) -> int:
+        properties[:11] = b"NVIDIA H20%d" % device_id
+        return 0
+
+    def cudaFree(self, address: int) -> int:
+        self.freed.append(address)
+        return 0
+
+    cudaFreeHost = cudaStreamDestroy = cudaFree
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    library = Library()
+    monkeypatch.setattr(cuda, "runtime", lambda holding=False: library)
+    return library
+
+
+def test_memory_is_freed_with_its_object_but_not_while_one_records(library: Library) -> None:
+    stream = CudaStream(0)
+    memory, pinned = stream.memory(100), stream.pinned(100)
+    address = memory.address
+    del memory
+    assert library.freed == [address]
+    with QUIET.alone(patience=10) as quiet:
+        assert quiet
+        del pinned, stream
+        assert library.freed == [address]
+    assert len(library.freed) == 3
+
+
+def test_a_stream_knows_its_gpu_by_name(library: Library) -> None:
+    assert CudaStream(1).name == "NVIDIA H201"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the libraries are named as on Linux")
+def test_of_two_runtimes_the_one_that_is_loaded_already_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "LIBRARIES", ("libanl.so.1", "libc.so.6"))  # every process has the latter
+    assert cuda._library(ctypes.CDLL)._name == "libc.so.6"
+    monkeypatch.setattr(cuda, "LIBRARIES", ("none.so", "libanl.so.1"))
+    assert cuda._library(ctypes.PyDLL)._name == "libanl.so.1"
+
+
+def test_to_look_for_a_gpu_leaves_the_processs_output_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other threads may be printing."""
+    seen: list[object] = []
+    monkeypatch.setattr("ortmesh.serving.executor.sessions.DRIVER", "libc.so.6")
+    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: seen.append(sys.stdout))
+    why_no_gpu.__wrapped__(0)
+    assert seen == [sys.stdout]
+
+
+def test_a_machine_without_a_driver_is_told_so_and_nothing_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ortmesh.serving.executor.sessions.DRIVER", "none.so")
+    assert why_no_gpu.__wrapped__(0).startswith("no GPU can be used: none.so")
+    assert capfd.readouterr().out == ""
