@@ -26,6 +26,8 @@ GAP = 2
 """Characters between two columns."""
 MARK = "*"
 """Behind the best batch of each size, where there are no colours."""
+ABOUT = "~"
+"""Before what was not measured, but follows from other batches."""
 BEST, RATE = "BEST BATCH", "ITEMS/S"
 
 
@@ -57,7 +59,7 @@ def sayings(model: Model) -> Iterable[str]:
         yield f"batches  {batching.policy}{': ' if meaning else ''}{meaning}"
     if batching.executors:
         yield f"layout   {layout(batching.executors, batching.threads)}"
-    if batching.policy and batching.costs:
+    if batching.policy and batching.costs and batching.speed != 1:  # else nothing has run yet
         yield f"speed    {speed(batching.speed)}"
 
 
@@ -81,7 +83,9 @@ def speed(times: float) -> str:
 def cost_table(model: Model, width: int) -> Iterable[Table | Text]:
     """Milliseconds of a batch by the size and the number of its rows, and what of it could not be shown."""
     batching = model.batching
-    cells = {(cost.size, cost.rows): milliseconds(cost.seconds) for cost in batching.costs}
+    cells = {
+        (cost.size, cost.rows): ("" if cost.measured else ABOUT) + milliseconds(cost.seconds) for cost in batching.costs
+    }
     choices = {choice.size: choice for choice in batching.choices}
     head, sizes = unit_of(model), sorted({size for size, _ in cells})
     every = sorted({rows for _, rows in cells})
@@ -95,7 +99,12 @@ def cost_table(model: Model, width: int) -> Iterable[Table | Text]:
         choice = choices.get(size, Choice())
         costs = (_cell(cells.get((size, rows), ""), rows == choice.rows) for rows in shown)
         made.add_row(_size(size), *costs, f"{choice.rows or ''}", rate(choice.items_per_second))
-    yield Text(f"milliseconds that a batch of so many rows takes; {MARK} where a row costs least", style="dim")
+    yield Text(
+        f"milliseconds that a batch of so many rows takes; {MARK} where a row costs least; {ABOUT} follows from others",
+        style="dim",
+    )
+    if head == "SIZE" and sizes != [0]:
+        yield Text("size: elements of a row in relation to the sample that was measured, which has 16", style="dim")
     yield made
     if hidden := [str(rows) for rows in every if rows not in shown]:
         yield Text(f"known too, in a wider terminal or with --json: {', '.join(hidden)} rows", style="dim")

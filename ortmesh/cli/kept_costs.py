@@ -31,7 +31,10 @@ def _as_batching(written: dict[str, Any]) -> Batching | None:
     if not book.read(written):
         return None
     return Batching(
-        costs=(Cost(size=size, rows=rows, seconds=seconds) for size, rows, seconds in book.table()),
+        costs=(
+            Cost(size=size, rows=rows, seconds=seconds, measured=book.was_measured(size, rows))
+            for size, rows, seconds in book.table()
+        ),
         choices=(Choice(size=size, rows=rows, items_per_second=rate) for size, rows, rate in book.choices()),
         speed=book.speed,
     )

@@ -23,7 +23,8 @@ def batching_of(model: Model) -> models_pb2.Batching:
     if (book := model.costs) is not None:
         report.speed = book.speed
         report.costs.extend(
-            models_pb2.Cost(size=size, rows=rows, seconds=seconds) for size, rows, seconds in book.table()
+            models_pb2.Cost(size=size, rows=rows, seconds=seconds, measured=book.was_measured(size, rows))
+            for size, rows, seconds in book.table()
         )
         report.choices.extend(
             models_pb2.Choice(size=size, rows=rows, items_per_second=rate) for size, rows, rate in book.choices()

@@ -12,6 +12,7 @@ from ortmesh.front.pages import page_of, requested
 from ortmesh.models.v1 import models_pb2
 from ortmesh.serving.batching_report import batching_of
 from ortmesh.serving.signature import TensorInfo
+from ortmesh.serving.warmup import Mode
 
 if TYPE_CHECKING:
     from ortmesh.serving.model import Model
@@ -104,7 +105,7 @@ def describe(model: Model) -> models_pb2.Model:
         state_reason=model.state_reason,
         inputs=_tensors(model.inputs),
         outputs=_tensors(model.outputs),
-        max_batch_size=card.batching.max_rows,
+        max_batch_size=1 if model.mode is Mode.ALONE else card.batching.max_rows,
         provider=model.provider,
         license=card.license.weights,
         attribution=card.license.attribution,

@@ -42,7 +42,7 @@ def by_cost(*sizes: int, best: int = 4) -> Batching:
     for size in sizes:
         for rows in ROWS:
             seconds = (rows + abs(rows - best) + 0.5) * max(size, 1) / 1000
-            made.costs.add(size=size, rows=rows, seconds=seconds)
+            made.costs.add(size=size, rows=rows, seconds=seconds, measured=True)
         made.choices.add(size=size, rows=best, items_per_second=1000 * best / (best + 0.5) / max(size, 1))
     return made
 
@@ -102,8 +102,19 @@ def test_no_line_of_the_table_is_wider_than_the_terminal(width: int) -> None:
 def test_a_size_without_a_cell_leaves_its_place_empty() -> None:
     """Large items are not measured in large batches."""
     batching = by_cost(8)
-    batching.costs.add(size=512, rows=1, seconds=1.234)
+    batching.costs.add(size=512, rows=1, seconds=1.234, measured=True)
     assert row(shown(batching, width=140), "512") == ["512", "1,234"]
+
+
+def test_what_follows_from_other_batches_is_told_from_what_was_measured() -> None:
+    batching = by_cost(8)
+    batching.costs.add(size=512, rows=1, seconds=1.234)
+    assert row(shown(batching, width=140), "512") == ["512", "~1,234"]
+
+
+def test_sizes_that_are_no_lengths_say_what_they_are() -> None:
+    assert any(line.startswith("size: elements of a row") for line in shown(by_cost(4, 16), card="", width=140))
+    assert not any(line.startswith("size:") for line in [*shown(by_cost(0), card=""), *shown(by_cost(8))])
 
 
 def test_few_columns_are_one_row_and_the_best_ones() -> None:
@@ -173,13 +184,15 @@ def test_without_a_mesh_the_store_tells_what_a_service_measured(run: Run, store:
     """Of the service that wrote last."""
     grid = Grid((1, 2, 4), (8, 64), {(rows, size): rows * size / 4000 for rows in (1, 2, 4) for size in (8, 64)})
     folder = store.folder("double", "1")
-    Kept(folder, "CPUExecutionProvider, a machine, graph 1").update({"grid": {"sizes": [8]}, "largest": 8})
-    Kept(folder, "CPUExecutionProvider, an old machine, graph 1").update({"grid": grid.to_json(), "largest": 8})
-    Kept(folder, "CPUExecutionProvider, this machine, graph 1").update({"grid": grid.to_json(), "largest": 64})
+    Kept(folder, "CPUExecutionProvider, a machine, graph 1").update({"grid": {"sizes": [8]}, "measured": [[1, 8]]})
+    Kept(folder, "CPUExecutionProvider, an old machine, graph 1").update({"grid": grid.to_json(), "measured": [[1, 8]]})
+    Kept(folder, "CPUExecutionProvider, this machine, graph 1").update(
+        {"grid": grid.to_json(), "measured": [[1, 8], [4, 64]]}
+    )
     Kept(folder, "CPUExecutionProvider, a later one, graph 1").update({"unknown": 1})
     lines = run("models", "show", "double", "--models", store.root).stdout.splitlines()
     assert "measured on  CPUExecutionProvider, this machine" in lines
-    assert row(lines, "64")[:3] == ["64", "16.0*", "32.0"]
+    assert row(lines, "64")[:3] == ["64", "~16.0*", "~32.0"]
     assert not any(line.startswith(("batches", "layout", "speed")) for line in lines)
     kept = json.loads(run("models", "show", "double", "--models", store.root, "--json").stdout)
     assert len(kept["batching"]["costs"]) == 6

@@ -77,12 +77,12 @@ def test_the_next_start_begins_with_what_live_runs_have_shown() -> None:
     "written",
     [
         {},
-        {"grid": None, "largest": 8},
-        {"grid": {"rows": [1], "sizes": [8], "seconds": [[1, 8, 0.1]]}, "largest": 8},
-        {"grid": {"rows": [1], "sizes": list(SIZES), "seconds": [[1, 8, "x"]]}, "largest": 8},
-        {"grid": {"rows": [1], "sizes": list(SIZES), "seconds": [[1, 8, 0.1]]}, "largest": 9},
-        {"grid": {"rows": [1], "sizes": list(SIZES), "seconds": [[5, 8, 0.1], [1, 8, 0.1]]}, "largest": 8},
-        {"grid": {"rows": [1], "sizes": list(SIZES), "seconds": [[1, 8, float("nan")]]}, "largest": 8},
+        {"grid": None, "measured": [[1, 8]]},
+        {"grid": {"rows": [1], "sizes": [8], "seconds": [[1, 8, 0.1]]}, "measured": [[1, 8]]},
+        {"grid": {"rows": [1], "sizes": list(SIZES), "seconds": [[1, 8, "x"]]}, "measured": [[1, 8]]},
+        {"grid": {"rows": [1], "sizes": list(SIZES), "seconds": [[1, 8, 0.1]]}, "measured": [[1, 9]]},
+        {"grid": {"rows": [1], "sizes": list(SIZES), "seconds": [[5, 8, 0.1], [1, 8, 0.1]]}, "measured": [[1, 8]]},
+        {"grid": {"rows": [1], "sizes": list(SIZES), "seconds": [[1, 8, float("nan")]]}, "measured": [[1, 8]]},
     ],
 )
 def test_what_is_not_its_own_is_not_taken_over(written: dict[str, object]) -> None:

@@ -22,6 +22,7 @@ from ortmesh.serving.model_service import GetModel, ListModels, WatchModels
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.serving.types import NoMeter
+from ortmesh.serving.warmup import Mode
 
 
 def card(name: str, **options: Any) -> Card:
@@ -273,7 +274,7 @@ class Changing:
 
     card = card("alpha")
     name, version, state, is_default, provider = "alpha", "1", "READY", True, ""
-    executors = 0
+    executors, mode = 0, Mode.TOGETHER
     inputs: dict[str, Any] = {}  # noqa: RUF012
     outputs: dict[str, Any] = {}  # noqa: RUF012
 

@@ -28,6 +28,7 @@ class CostBook:
         self.slack = Slack()
         self.costs: Costs | None = None
         """None until something was measured."""
+        self._measured: frozenset[Cell] = frozenset()
         self.largest = 0
         """The largest size that was measured: beyond it, costs are a guess."""
 
@@ -48,7 +49,7 @@ class CostBook:
         """
         if any(rows == 1 for rows, _ in cells):
             grid = Grid(tuple(sorted({rows for rows, _ in cells})), self._sizes, dict(cells))
-            self._know(Costs(grid, self._max_size), largest=max(size for _, size in cells), whole=whole)
+            self._know(Costs(grid, self._max_size), frozenset(cells), whole=whole)
 
     def learn(self, rows: int, size: int, seconds: float) -> None:
         """Takes the time of one run into account. The first run of a shape teaches nothing: it finds memory and, on a
@@ -81,6 +82,10 @@ class CostBook:
             (self._shown(size), rows, costs.seconds(rows, size)) for size in self._known for rows in costs.grid.rows
         ]
 
+    def was_measured(self, size: int, rows: int) -> bool:
+        """True when such a batch was run to find out; False when its cost follows from others. Sizes as in `table`."""
+        return (rows, size or 1) in self._measured
+
     def choices(self) -> list[tuple[int, int, float]]:
         """(size, rows, rows a second): the batch in which a row of each measured size costs least."""
         if (costs := self.costs) is None:
@@ -91,23 +96,25 @@ class CostBook:
         """What the next start begins with; empty while nothing whole is known."""
         if self.costs is None or not self._whole:
             return {}
-        return {"grid": self.costs.learnt().to_json(), "largest": self.largest}
+        return {"grid": self.costs.learnt().to_json(), "measured": sorted(self._measured)}
 
     def read(self, written: Mapping[str, Any]) -> bool:
         """Takes over what `to_json` wrote; False when it is nothing, or not of this model."""
         try:
-            grid, largest = Grid.from_json(written["grid"]), int(written["largest"])
+            grid = Grid.from_json(written["grid"])
+            measured = frozenset((int(rows), int(size)) for rows, size in written["measured"])
         except (KeyError, TypeError, ValueError):
             return False
-        if grid.sizes != self._sizes or largest not in self._sizes:
+        if grid.sizes != self._sizes or not measured or not measured <= grid.seconds.keys():
             return False
-        self._know(Costs(grid, self._max_size, measured=False), largest=largest, whole=True)
+        self._know(Costs(grid, self._max_size, measured=False), measured, whole=True)
         return True
 
-    def _know(self, costs: Costs, *, largest: int, whole: bool) -> None:
+    def _know(self, costs: Costs, measured: frozenset[Cell], *, whole: bool) -> None:
+        largest = max(size for _, size in measured)
         self.largest = min(largest, self.largest or largest)  # in between the smaller one holds for both
         self.costs = costs
-        self.largest, self._whole, self._runs = largest, whole, 0
+        self.largest, self._measured, self._whole, self._runs = largest, measured, whole, 0
 
     @property
     def _known(self) -> list[int]:
