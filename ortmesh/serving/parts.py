@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ortmesh.errors import OrtmeshError
+from ortmesh.serving.executor.failures import failure_of
 from ortmesh.serving.executor.stack import NotByRows, aligned, join, must_have_rows
 from ortmesh.serving.signature import Signature
 from ortmesh.serving.types import Array, Item, Tensors
@@ -64,6 +65,7 @@ class Parts:
         self._lock = threading.Lock()
         self._begun = 0
         self._done: dict[int, Tensors] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self.over = False
         """True once the item has ended: what waits of it is not computed."""
 
@@ -75,6 +77,7 @@ class Parts:
         """A part was computed."""
         try:
             must_have_rows(outputs, part.rows, self._splitting.signature)
+            self._must_fit(outputs)
         except NotByRows as error:
             self._run_whole(str(error))
             return
@@ -96,9 +99,28 @@ class Parts:
         if self._is_over():
             self._item.fail(error)
 
+    def _must_fit(self, outputs: Tensors) -> None:
+        """NotByRows when a part's outputs have another shape than the others', rows apart: what is in them decides."""
+        shapes = {name: self._shape(name, array) for name, array in outputs.items()}
+        with self._lock:
+            self._shapes = self._shapes or shapes
+            fits = self._shapes == shapes
+        if not fits:
+            raise NotByRows("the shape of an output depends on what is in the rows")
+
+    def _shape(self, name: str, array: Array) -> tuple[int, ...]:
+        axis = self._splitting.signature.outputs[name].batch_axis
+        return tuple(length for place, length in enumerate(array.shape) if place != axis)
+
     def _finish(self) -> None:
-        if self._is_over():
-            self._item.finish(join([self._done[start] for start in self._starts], self._splitting.signature))
+        if not self._is_over():
+            return
+        try:
+            outputs = join([self._done[start] for start in self._starts], self._splitting.signature)
+        except Exception as error:  # no memory for all of them: it is this item's failure, and not the executor's
+            self._item.fail(failure_of(error, on_device=False))
+        else:
+            self._item.finish(outputs)
 
     def _run_whole(self, why: str) -> None:
         if self._is_over():

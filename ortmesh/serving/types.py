@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
@@ -41,6 +41,13 @@ class Answer(Protocol):
 
 EARLY = 0.1
 """Of its time: a caller that leaves when no more is left leaves because of its deadline."""
+
+
+class Alike(NamedTuple):
+    """A group of items of equal shapes, which are computed in these: never padded in size."""
+
+    shared: Hashable
+    shapes: Hashable
 
 
 class Item:
@@ -90,7 +97,7 @@ class Item:
         self.size = size
         """Its padded length or resolution: what makes an item costly. Items of one size stack without padding."""
         self.group = group
-        """Only items of one group share a batch: equal shapes where nothing may be padded."""
+        """Only items of one group share a batch: `Alike` where nothing may be padded."""
         self.solo = solo
         """True when it must run alone (BYTES tensors, unknown axes)."""
         nbytes = 0
@@ -109,7 +116,7 @@ class Item:
         self.taken = 0.0
         """When an executor took it; 0 while it waits."""
         self.hopeless = False
-        """True when it was taken though its time is thought to be too short: nobody else had work."""
+        """True when its time was thought to be too short and nothing else waited: that it is late teaches nothing."""
         self.why = "busy"
         """Why it waits: `free` (it does not), `busy` (all executors compute), `passed_over` (others were chosen)."""
         self.done = False

@@ -77,6 +77,10 @@ def test_the_next_start_begins_with_what_live_runs_have_shown() -> None:
     "written",
     [
         {},
+        {"grid": {"rows": [], "sizes": list(SIZES), "seconds": [[1, 8, 0.1]]}, "measured": [[1, 8]]},
+        {"grid": {"rows": [1, float("inf")], "sizes": list(SIZES), "seconds": [[1, 8, 0.1]]}, "measured": [[1, 8]]},
+        {"grid": {"rows": [1], "sizes": list(SIZES), "seconds": [[1, 8, 0.1]]}, "measured": [[float("inf"), 8]]},
+        {"grid": {"rows": [1], "sizes": list(SIZES), "seconds": [[1, 8, 0.1]]}, "measured": []},
         {"grid": None, "measured": [[1, 8]]},
         {"grid": {"rows": [1], "sizes": [8], "seconds": [[1, 8, 0.1]]}, "measured": [[1, 8]]},
         {"grid": {"rows": [1], "sizes": list(SIZES), "seconds": [[1, 8, "x"]]}, "measured": [[1, 8]]},

@@ -22,24 +22,24 @@ class Library:
         self.taken = 0
 
     def __getattr__(self, name: str) -> Any:
-        return {"cudaMalloc": self._take, "cudaHostAlloc": self._take, "cudaStreamCreateWithFlags": self._take}.get(
-            name, lambda *arguments: 0
-        )
+        if name in ("cudaMalloc", "cudaHostAlloc", "cudaStreamCreateWithFlags"):
+            return self._take
+        if name in ("cudaFree", "cudaFreeHost", "cudaStreamDestroy"):
+            return self._free
+        return self._name if name == "cudaGetDeviceProperties" else lambda *arguments: 0
 
     def _take(self, pointer: Any, *rest: object) -> int:
         self.taken += 1
         ctypes.cast(pointer, ctypes.POINTER(ctypes.c_void_p))[0] = self.taken
         return 0
 
-    def cudaGetDeviceProperties(self, properties: Any, device_id: int) -> int:
+    def _name(self, properties: Any, device_id: int) -> int:
         properties[:11] = b"NVIDIA H20%d" % device_id
         return 0
 
-    def cudaFree(self, address: int) -> int:
+    def _free(self, address: int) -> int:
         self.freed.append(address)
         return 0
-
-    cudaFreeHost = cudaStreamDestroy = cudaFree
 
 
 @pytest.fixture

@@ -130,3 +130,16 @@ def test_a_graph_without_a_sum_is_known_by_its_size(tmp_path: Path) -> None:
     unknown = key_of(card, tmp_path, "CPUExecutionProvider", 2)
     (tmp_path / "model.onnx").write_bytes(b"123")
     assert key_of(card, tmp_path, "CPUExecutionProvider", 2) != unknown
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / FILE)
+    assert read_all(tmp_path) == {}
+    (tmp_path / FILE).unlink()
+    (tmp_path / FILE).symlink_to("/dev/zero")
+    assert read_all(tmp_path) == {}
+
+
+def test_deep_brackets_are_as_nothing(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("[" * 200_000)
+    assert read_all(tmp_path) == {}

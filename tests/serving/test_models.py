@@ -19,7 +19,8 @@ from ortmesh.serving.cards import Card
 from ortmesh.serving.loaded import load
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
-from ortmesh.serving.types import NoMeter
+from ortmesh.serving.types import Alike, NoMeter
+from ortmesh.serving.warmup import Capture
 from tests.serving import graphs
 from tests.serving.shelf import ONES, install, until
 
@@ -63,6 +64,22 @@ async def test_a_task_gets_the_outputs_that_it_names(shelf: Store, tmp_path: Pat
         assert set(await model(ONES, call)) == {"y", "wide"}
         assert set(await model(ONES, call, outputs=["y"])) == {"y"}
         assert [set(each) for each in await model.many([ONES, ONES], call, outputs=("wide",))] == [{"wide"}] * 2
+
+
+async def test_tensors_that_must_not_be_padded_are_of_a_group_that_says_so(
+    shelf: Store, tmp_path: Path, call: Call
+) -> None:
+    padded = {name: {"pad_axis": 1} for name in ("x", "mask")}
+    graphs.masked_sum(tmp_path / "sum")
+    install(shelf, tmp_path / "sum", name="sum", inputs=padded)
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+        await models.until_loaded()
+        model, answer = models.named("sum", "", call), Capture()
+        texts = [{name: np.ones((1, length), np.float32) for name in padded} for length in (3, 3, 4)]
+        exact = [model.make_item(each, answer=answer, call=call, pad=False).group for each in texts]
+        assert isinstance(exact[0], Alike)
+        assert exact[0] == exact[1] != exact[2]
+        assert not isinstance(model.make_item(texts[0], answer=answer, call=call).group, Alike)
 
 
 async def test_an_unknown_model_is_not_found_and_near_names_are_listed(models: Models, call: Call) -> None:

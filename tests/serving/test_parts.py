@@ -174,6 +174,17 @@ def test_an_item_whose_part_has_not_its_rows_runs_in_one_piece() -> None:
     assert not item.done
 
 
+def test_parts_whose_outputs_do_not_fit_together_run_in_one_piece() -> None:
+    """How long an output is depends on what is in the rows: only the graph can tell for all of them."""
+    item = whole(8)
+    waiting = begun(item, splitting())
+    waiting.run(lambda tensors: {"y": tensors["x"]})
+    waiting.run(lambda tensors: {"y": tensors["x"][:, :1]})
+    ((alone, why),) = waiting.alone
+    assert alone is item
+    assert "shape" in why
+
+
 @asynccontextmanager
 async def model_of(graph: Callable[[Path], Path], tmp_path: Path, **batching: object) -> AsyncIterator[Models]:
     store = Store(tmp_path / "store")

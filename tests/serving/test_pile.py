@@ -18,6 +18,7 @@ from ortmesh.errors import Cancelled, Expired, NotReady, Overloaded
 from ortmesh.serving.batcher import ArrivalOrder, CostAware, Pile, Policy
 from ortmesh.serving.batcher.book import CostBook
 from ortmesh.serving.batcher.policy import oldest_first
+from ortmesh.serving.batcher.slack import MOST, Slack
 from ortmesh.serving.types import Item, NoMeter, Owner
 from ortmesh.serving.warmup import Capture
 
@@ -188,14 +189,40 @@ def test_an_item_that_cannot_be_done_in_time_is_not_begun() -> None:
     assert isinstance(error_of(late), Expired)
 
 
-def test_an_item_that_is_thought_to_be_late_is_tried_when_nothing_else_waits() -> None:
-    """The costs may be wrong, and only a run can show it; what waits behind it is dropped for it all the same."""
+def test_items_that_are_thought_to_be_late_are_tried_when_nothing_else_waits() -> None:
+    """The costs may be wrong, and only a run can show it."""
     pile = Pile(policy=FIVE_SECONDS)
     first, second = item(deadline=time.monotonic() + 4), item(deadline=time.monotonic() + 4)
     pile.submit_many([first, second])
-    assert pile.take(8) == [first]
-    assert first.hopeless, "whether it is late teaches nothing"
+    assert pile.take(1) == [first]
+    assert first.hopeless, "that it is late teaches nothing"
+    good = item()
+    pile.submit(good)
+    assert pile.take(1) == [good]
     assert isinstance(error_of(second), Expired)
+
+
+def test_a_model_that_was_slow_for_a_moment_refuses_nobody_for_long() -> None:
+    """Late answers have taught it to want much time; in time it forgets that, whether or not anybody is tried."""
+    clock = SimpleNamespace(now=0.0)
+    slack = Slack(lambda: clock.now)
+    for _ in range(100):
+        slack.ended(late=True)
+    assert slack.factor == pytest.approx(MOST)
+    clock.now += 10
+    assert slack.factor < 1.2
+
+
+def test_bytes_too_are_shared_among_callers() -> None:
+    pile = Pile(max_bytes=100)
+    for _ in range(4):
+        pile.submit(item(nbytes=12, caller="a"))
+    with pytest.raises(Overloaded, match="as much as is free"):
+        pile.submit(item(nbytes=12, caller="a"))
+    pile.submit(item(nbytes=40, caller="b"))
+    while len(pile):
+        pile.take(8)
+    pile.submit(item(nbytes=100, caller="a"))
 
 
 def test_why_an_item_waited_is_told() -> None:

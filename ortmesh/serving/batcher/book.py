@@ -103,7 +103,7 @@ class CostBook:
         try:
             grid = Grid.from_json(written["grid"])
             measured = frozenset((int(rows), int(size)) for rows, size in written["measured"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             return False
         if grid.sizes != self._sizes or not measured or not measured <= grid.seconds.keys():
             return False

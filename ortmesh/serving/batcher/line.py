@@ -56,6 +56,10 @@ class Line:
         """How many items of a caller wait."""
         return len(self._callers[caller]) if caller in self._callers else 0
 
+    def bytes_of(self, caller: str) -> int:
+        """How many bytes of a caller wait."""
+        return self._callers[caller].nbytes if caller in self._callers else 0
+
     def first(self, count: int) -> list[Item]:
         """At most so many items from the front."""
         if len(self._callers) == 1:
@@ -119,12 +123,13 @@ class Line:
 class _Turns:
     """What waits of one caller, by priority."""
 
-    __slots__ = ("by_priority", "used")
+    __slots__ = ("by_priority", "nbytes", "used")
 
     def __init__(self) -> None:
         self.by_priority: dict[int, deque[Item]] = {}
         self.used: dict[int, float] = {}
         """What was computed of each priority that waits, by its weight."""
+        self.nbytes = 0
 
     def __len__(self) -> int:
         return sum(map(len, self.by_priority.values()))
@@ -135,6 +140,7 @@ class _Turns:
             self.used[item.priority] = min(self.used.values(), default=0.0)
             self.by_priority[item.priority] = deque()
         self.by_priority[item.priority].append(item)
+        self.nbytes += item.nbytes
 
     def in_order(self) -> Iterator[Item]:
         """All, by what each priority would have used when its earlier items have run; of equals the higher."""
@@ -152,6 +158,7 @@ class _Turns:
         line = self.by_priority[priority]
         front = [line.popleft() for _ in range(count)]
         line.extendleft(item for item in reversed(front) if id(item) not in gone)
+        self.nbytes -= sum(item.nbytes for item in front if id(item) in gone)
         if not line:
             del self.by_priority[priority], self.used[priority]
 

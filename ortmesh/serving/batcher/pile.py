@@ -138,6 +138,8 @@ class Pile:
         # Dynamic thresholds (Choudhury, Hahne 1998): a caller may hold as much as is still free, so that there is
         # always room for another. Without identity all callers are one, which may fill the queue.
         caller = items[0].caller if items else ""
+        if caller and waiting.bytes_of(caller) + nbytes > max(self._max_bytes - waiting.nbytes, nbytes):
+            return f"{waiting.bytes_of(caller)} of its {self._max_bytes} bytes are this caller's, as much as is free"
         if caller and waiting.of(caller) + len(items) > max(self._max_items - len(waiting), len(items)):
             return (
                 f"{waiting.of(caller)} of its {self._max_items} items are this caller's, and it has as much as is free"
@@ -191,16 +193,15 @@ class Pile:
         return chosen, dropped
 
     def _last_chance(self, dropped: list[Dropped]) -> tuple[list[Item], list[Dropped]]:
-        """When nothing else waits, one item whose time is only thought to be too short is tried all the same.
+        """When nothing else waits, items whose time is only thought to be too short are tried all the same.
 
         It harms nobody, and teaches costs that are wrong: else a model whose costs were measured too high would
         refuse for ever what it could do.
         """
-        for index, (item, error) in enumerate(dropped):
-            if isinstance(error, TooShort):
-                item.hopeless = True
-                return [item], dropped[:index] + dropped[index + 1 :]
-        return [], dropped
+        tried = [item for item, error in dropped if isinstance(error, TooShort)]
+        for item in tried:
+            item.hopeless = True
+        return tried, [each for each in dropped if not isinstance(each[1], TooShort)]
 
     def _unwanted(self, item: Item, now: float) -> BaseException | None:
         """Why an item is worth no work, or None."""

@@ -10,7 +10,9 @@ from ortmesh.serving.executor.study import Study
 from ortmesh.serving.resident import Holder
 
 QUIET_SECONDS = 2.0
-"""Nothing is measured until so long after the last request, or the load: others may be busy."""
+"""Nothing is measured until so long after the load: others may be busy."""
+GAP_SECONDS = 0.25
+"""Later on so long is enough: a model that is called once a second is measured too."""
 BETWEEN_SECONDS = 0.01
 """Between two runs: time for a request."""
 AGAIN_SECONDS = 1.0
@@ -40,7 +42,7 @@ class Idle:
     def ran(self, nbytes: int, now: float) -> float:
         """A run of inputs of so many bytes ended at `now`."""
         self._holder.ran(nbytes, now)
-        return self._holder.IDLE_SECONDS
+        return GAP_SECONDS if self._wants_to_measure else self._holder.IDLE_SECONDS
 
     def do(self) -> float | None:
         """Nothing waits."""

@@ -18,8 +18,11 @@ log = logging.getLogger(__name__)
 
 Plan = Generator[Cell, float, None]
 
-LONGEST_SECONDS = 0.1
-"""A request that comes meanwhile waits for the cell: longer ones are not run, their costs follow from shorter ones."""
+LONGEST_SECONDS, LONGEST_OF_ALL = 0.1, 1.0
+"""A request that comes meanwhile waits for the run: longer ones are not tried, their costs follow from shorter ones;
+but where batches save much, up to a second."""
+MUCH = 0.75
+"""Of what a row cost before: a batch that saves so much is worth a longer run to know."""
 LEAST_GAIN, LAST = 0.05, 2
 """When so many batches, each twice as large as the one before, save less than so much a row, the last is the last. One
 may have been disturbed: then no batch of that size would be formed, and no run would ever show that it pays."""
@@ -41,11 +44,11 @@ def plan(max_rows: int, sizes: Sequence[int]) -> Plan:
         ahead = deque((size, line := _rows(max_rows), next(line)) for size in together)
         while ahead:
             size, line, rows = ahead.popleft()
-            if size >= too_long:
+            if size > too_long:
                 continue
             seconds = yield rows, size
             if rows == 1 and 2 * seconds > LONGEST_SECONDS:
-                too_long = size
+                too_long = min(too_long, size)
             with suppress(StopIteration):
                 ahead.append((size, line, line.send(seconds)))
 
@@ -55,8 +58,9 @@ def _rows(max_rows: int) -> Generator[int, float, None]:
     rows, best, vain = 1, math.inf, 0
     while rows <= max_rows:
         seconds = yield rows
+        much = rows == 1 or seconds / rows < MUCH * best
         vain = vain + 1 if seconds / rows > (1 - LEAST_GAIN) * best else 0
-        if vain == LAST or 2 * seconds > LONGEST_SECONDS:  # infinite too: it was refused
+        if vain == LAST or seconds > (LONGEST_OF_ALL / 2 if much else LONGEST_SECONDS / 2):  # infinite: it was refused
             return
         best = min(best, seconds / rows)
         rows = min(2 * rows, max_rows) if rows < max_rows else max_rows + 1
@@ -123,7 +127,8 @@ class Measuring:
             self._next = self._plan.send(seconds)
         except StopIteration:
             self._next = None
-            self._again.extend(list(self.seconds) * ROUNDS)
+            short = [cell for cell, seconds in self.seconds.items() if seconds <= LONGEST_SECONDS]
+            self._again.extend(short * ROUNDS)
 
     def _run_again(self) -> None:
         if self._again:

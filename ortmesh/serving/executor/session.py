@@ -20,7 +20,7 @@ from ortmesh.serving.executor.study import Study
 from ortmesh.serving.executor.turn import Turn
 from ortmesh.serving.resident import Resident
 from ortmesh.serving.signature import Signature
-from ortmesh.serving.types import CostBook, Item, Meter, Pile, Tensors
+from ortmesh.serving.types import Alike, CostBook, Item, Meter, Pile, Tensors
 
 
 class SessionExecutor:
@@ -113,18 +113,21 @@ class SessionExecutor:
         """What was computed in time, and what too late."""
         if self._costs is not None:
             for item in items:
-                if item.deadline != math.inf and not item.hopeless:
-                    self._costs.ended(late=item.late)
+                late = item.late
+                if item.deadline != math.inf and not (late and item.hopeless):
+                    self._costs.ended(late=late)
 
     def serve_alone(self) -> None:
         """From now on one item at a time: warm-up's samples did not show what a caller's did."""
         self._limit = 1
+        self._runner.record_no_more()
 
     def _compute(self, items: Sequence[Item]) -> list[Tensors]:
         started = time.perf_counter()
         names = self._usual = wanted(items, self._signature)
-        feeds, padded = stack(items, self._signature, partial(self._runner.places, outputs=names))
-        outputs = self._runner.run(feeds, names)
+        pad = not isinstance(items[0].group, Alike)
+        feeds, padded = stack(items, self._signature, partial(self._runner.places, outputs=names, pad=pad))
+        outputs = self._runner.run(feeds, names, pad=pad)
         self._ran(sum(item.rows for item in items), max(item.size for item in items), padded, started)
         return split(outputs, items, self._signature)
 
