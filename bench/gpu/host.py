@@ -19,6 +19,7 @@ class HostStream:
 
     kind = "cpu"
     device_id = 0
+    name = "this machine"
 
     def __init__(self) -> None:
         self.allocations = self.copies = self.direct = self.waits = self.read_bytes = 0

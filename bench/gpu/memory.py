@@ -6,12 +6,14 @@ import math
 import threading
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from bench.gpu.mixed import tokens
 from bench.gpu.models import CENTERFACE, MINILM, Bench
 from ortmesh.serving.batcher import Pile
+from ortmesh.serving.executor.cuda import CudaStream
 from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.loaded import Loaded, load
 from ortmesh.serving.resident import Resident, resident_bytes
@@ -70,10 +72,12 @@ def used(bench: Bench) -> int:
     """Bytes of the device's memory that are in use, by whomever; of the process on a CPU."""
     if bench.provider == "cpu":
         return resident_bytes()
-    import pynvml  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    return _gpu().used()
 
-    pynvml.nvmlInit()
-    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
+
+@cache
+def _gpu() -> CudaStream:
+    return CudaStream(0)
 
 
 def comes_back(bench: Bench) -> list[str]:
@@ -111,7 +115,8 @@ def _pictures(served: Served, side: int, rows: int) -> dict[str, Array]:
 
 def _measure(bench: Bench, texts: Served, faces: Served, before: int, resident: Resident) -> list[str]:
     on_gpu = bench.provider == "cuda"
-    large = _pictures(faces, 1280 if on_gpu else 640, 4)
+    side, many = 1280 if on_gpu else 640, 4
+    large = _pictures(faces, side, many)
     for _ in range(3):
         texts.ask(tokens(16))
         faces.ask(_pictures(faces, 160, 1))
@@ -123,12 +128,13 @@ def _measure(bench: Bench, texts: Served, faces: Served, before: int, resident: 
         texts.ask(tokens(size, rows))
         faces.ask(large)
         peak = max(peak, used(bench))
+    burst = f"texts of {rows} × {size} tokens, pictures of {many} × {side:,} × {side:,}"
     lines = [
         "| when | MB in use |",
         "|---|---|",
         f"| before any model | {before / 1e6:.0f} |",
         f"| at rest | {rest / 1e6:.0f} |",
-        f"| in the burst | {peak / 1e6:.0f} |",
+        f"| in the burst ({burst}) | {peak / 1e6:.0f} |",
     ]
     began = time.monotonic()
     for seconds in (3.0, bench.rest_seconds):

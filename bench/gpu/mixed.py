@@ -41,6 +41,15 @@ HEAD = [
 ]
 
 
+WHY = (
+    "`Of bare` is the share of the best bare figure, `computing` the share of the executors' time that was in runs. "
+    "One interpreter feeds the device: callers, pile and executors share it, and choosing, stacking and answering take "
+    "its time; `bare` does none of that, its batches were made before. Where batches cost nearly the same whatever is "
+    "in them (see what a run costs), there is little to gain by choosing them. Replicas, not batches, are what brings "
+    "a GPU to its limit with texts this short."
+)
+
+
 class Caller:
     """Owner and answer of its items: asks again as soon as it is answered."""
 
@@ -178,7 +187,7 @@ def throughput(bench: Bench) -> list[str]:
     lines: list[str] = []
     for record in (False, True):
         lines += [f"**{'recorded runs' if record else 'no recorded runs'}**", "", *_throughput(bench, record), ""]
-    return lines
+    return [*lines, WHY]
 
 
 def _throughput(bench: Bench, record: bool) -> list[str]:
@@ -205,7 +214,7 @@ def _throughput(bench: Bench, record: bool) -> list[str]:
     warm = WARM_SECONDS if on_gpu else min(bench.seconds, WARM_SECONDS)
     opened = [bench.open(MINILM, record=record) for _ in range(max(every, 2))]
     groups = {each: _batches(measured, each, ITEMS if on_gpu else ITEMS // 16) for each in IN_FLIGHT}
-    lines = list(HEAD)
+    lines, shares = list(HEAD), list[float]()
     for in_flight in IN_FLIGHT:
         bare = [
             ("bare, `session.run`", opened[:1], False),
@@ -216,6 +225,7 @@ def _throughput(bench: Bench, record: bool) -> list[str]:
         top = max(rates)
         for (name, _, _), rate in zip(bare, rates, strict=True):
             lines.append(f"| {in_flight} in flight, {name} | {rate:.0f} | | | | {rate / top:.2f} |")
+        chosen: list[float] = []
         for name, executors, policy in (
             ("by cost, one executor", 1, by_cost),
             (f"by cost, {every} executors", every, by_cost),
@@ -224,6 +234,9 @@ def _throughput(bench: Bench, record: bool) -> list[str]:
             flight = Flight(loaded, batches, Pile(policy=policy()), executors, Lengths())
             rate, told = flight.run(in_flight, warm, bench.seconds)
             lines.append(f"| {in_flight} in flight, {name} | {rate:.0f} | {told} | {rate / top:.2f} |")
+            chosen.append(rate)
+        shares += [rate / max(chosen[-1], 1.0) for rate in chosen[:-1]]
+    lines += ["", f"By cost has {min(shares):.2f} to {max(shares):.2f} of what order of arrival has."]
     return [*lines, "", *_learnt(loaded, measuring.seconds)]
 
 

@@ -115,8 +115,8 @@ class Runtime(Part):
     require: Literal["cuda", "tensorrt", "cpu"] | None = None
     """A provider without which the model must not start."""
     instances: int | None = Field(default=None, ge=1, le=16)
-    """Executors side by side, on a CPU at most as many as threads; None: on a CPU as many as a measurement chooses (one
-    for a program), on a device one."""
+    """Executors side by side, on a CPU at most as many as threads; None: on a CPU as many as a measurement chooses, on
+    a device 2 up to 512 MB of files and else 1; a program has 1."""
     device_id: int = Field(default=0, ge=0, le=63)
     """Which GPU, among those that CUDA_VISIBLE_DEVICES leaves."""
     gpu_mem_limit_mb: int | None = Field(default=None, ge=1)

@@ -7,6 +7,8 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from ortmesh.serving.files import files_of
+
 BOUND = resource.RLIMIT_DATA
 SLACK_BYTES = 1 << 30
 """What a process may reserve beyond what it can use: stacks of threads and freed memory, some 0.5 GB of a service."""
@@ -26,8 +28,8 @@ def files_fit(folder: Path) -> bool:
 
 
 def bytes_of(folder: Path) -> int:
-    """Of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Of a model's files in its folder."""
+    return sum(path.stat().st_size for path in files_of(folder) if path.is_file())
 
 
 def total_bytes(root: Path = Path("/")) -> float:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ortmesh.serving.cards import Card
+from ortmesh.serving.cards import Card, Runtime
 
 log = logging.getLogger(__name__)
 
+CPU = "CPUExecutionProvider"
 FILE = ".costs.json"
 """Hidden: a change of it is no change of the model."""
 MOST_BYTES = 1 << 20
@@ -45,51 +48,79 @@ class Kept:
         while len(everything) > MOST_KEYS:
             del everything[min(everything, key=lambda key: _at(everything[key]))]
         try:
-            with tempfile.NamedTemporaryFile(
-                "w", encoding="utf-8", dir=self._path.parent, prefix=FILE, delete=False
-            ) as file:
-                json.dump(everything, file)
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, self._path)
+            self._write(json.dumps(everything))
         except OSError as error:
             log.debug("what was measured is not kept: %s", error)
+
+    def _write(self, text: str) -> None:
+        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f"{FILE}.")
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(name, 0o644)
+            os.replace(name, self._path)
+        except BaseException:
+            os.unlink(name)  # else every start leaves one more on a full disk
+            raise
 
 
 def read_all(folder: Path) -> dict[str, Any]:
     """What is kept in a version's folder, by key; empty when there is nothing that can be read."""
     try:
-        if (folder / FILE).stat().st_size > MOST_BYTES:
-            return {}
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(_regular(folder / FILE))
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def key_of(card: Card, folder: Path, provider: str, threads: int) -> str:
-    """What a measurement depends on, in words."""
+def _regular(path: Path) -> bytes:
+    """What a file holds. OSError for a link, and for what is no file: a pipe would be waited for, a device not end;
+    ValueError for a file that is too large."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{path} is no file")
+        written = file.read(MOST_BYTES + 1)
+    if len(written) > MOST_BYTES:
+        raise ValueError(f"{path} has more than {MOST_BYTES} bytes")
+    return written
+
+
+def key_of(card: Card, folder: Path, provider: str, threads: int, gpu: str = "") -> str:
+    """What a measurement depends on, in words. `gpu` is the name of the one that computes, where one does."""
     import onnxruntime  # the command line reads what is kept where no runtime is installed
 
     graph = card.files.get(card.graph) or _size_of(folder / card.graph)
     return ", ".join(
         (
             provider,
-            device_of(provider),
+            cpu_name() if provider == CPU else gpu,
             f"onnxruntime {onnxruntime.__version__}",
             f"{threads} threads",
             f"{card.batching.max_rows} rows",
-            *(["recorded runs"] if card.runtime.cuda_graph else []),
+            *(_on_gpu(card.runtime) if provider != CPU else []),
             f"graph {graph}",
         )
     )
 
 
-def device_of(provider: str) -> str:
-    """The name of the device that computes, as the system knows it; empty when it tells none."""
-    if provider == "CPUExecutionProvider":
-        return _line_of(Path("/proc/cpuinfo"), "model name")
-    cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    return _line_of(cards[0], "Model") if cards else ""
+def cpu_name(facts: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name, as the system knows it; where it knows none (ARM), what there is to tell processors apart.
+    `facts` is for tests."""
+    if name := _line_of(facts, "model name"):
+        return name
+    parts = (platform.machine(), _line_of(facts, "CPU implementer"), _line_of(facts, "CPU part"), platform.processor())
+    return " ".join(filter(None, dict.fromkeys(parts)))
+
+
+def _on_gpu(runtime: Runtime) -> list[str]:
+    """What of a card changes how long a GPU computes."""
+    buckets = f"rows {runtime.buckets.rows or 'usual'} sizes {runtime.buckets.sizes or 'usual'}"
+    return [
+        *([f"recorded runs of {buckets}"] if runtime.cuda_graph else []),
+        *(["tf32"] if runtime.tf32 else []),
+        *([f"built for {buckets}"] if "tensorrt" in (*runtime.providers, runtime.require) else []),
+        *(["fp16"] if runtime.tensorrt.fp16 else []),
+    ]
 
 
 def _line_of(path: Path, name: str) -> str:

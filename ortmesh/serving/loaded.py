@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,8 +33,8 @@ from ortmesh.serving.types import Executor, Item, Meter, NoMeter, Tensors
 from ortmesh.serving.warmup import Capture, Finding, Mode, RunItems, probe
 
 ON_DEVICE = 2
-"""Executors: while a GPU computes a batch, the next one is put together and the last one is handed out. On an H200 two
-did 1.25 to 2.2 times as much as one."""
+"""Executors: while a GPU computes a batch, the next one is put together and the last one is handed out. What that
+gains on an H200 is in `bench/results/gpu.md`."""
 TWICE_BYTES = 512 * 1024 * 1024
 """Of a model whose weights may be on a device twice."""
 
@@ -81,7 +81,8 @@ def load(
     sizing = Sizing(signature, elements_of(finding.proof, signature) if finding.proof else 0)
     book = CostBook(sizing.sizes, sizing.max_size)
     executors = [one.executor(limit, book) for one in opened for _ in range(spread.executors_each)]
-    study = _study(executors[0], book, sizing, Kept(folder, key_of(card, folder, provider, spread.threads)))
+    key = key_of(card, folder, provider, spread.threads, opened[0].sessions.gpu)
+    study = _study(executors[0], book, sizing, Kept(folder, key))
     if study is not None:
         with stop.watching(opened[0].sessions, WARM_UP_SECONDS):
             study.first()
@@ -222,11 +223,12 @@ def _warm_up(card: Card, folder: Path, sessions: Sessions, meter: Meter, residen
     session = sessions.open(folder / card.graph)
     signature = signature_of(session.get_inputs(), session.get_outputs(), card)
     every = buckets_of(card, pad_sizes=True)
+    own_sizes = buckets_of(card, pad_sizes=False)
     warm = SessionExecutor(session, signature, limit=card.batching.max_rows, meter=NoMeter(), buckets=every)
     finding = _probe_session(warm, signature, card)
     sessions.note = sessions.note or warm.note
     unused = [session]  # the first executor has it itself, others have it again
-    buckets = every if finding.mode is Mode.TOGETHER else buckets_of(card, pad_sizes=False)
+    buckets = {Mode.TOGETHER: every, Mode.EQUAL_SIZES: own_sizes}.get(finding.mode)  # else rows of padding would show
 
     def executor(limit: int, book: CostBook) -> Executor:
         return SessionExecutor(
@@ -240,7 +242,13 @@ def _warm_up(card: Card, folder: Path, sessions: Sessions, meter: Meter, residen
             buckets=buckets,
         )
 
-    run = Runner(session, signature).run
+    @cache
+    def runner() -> Runner:
+        return Runner(session, signature)
+
+    def run(feeds: Tensors) -> Tensors:
+        return runner().run(feeds)
+
     return _OpenedSession(signature, session.get_providers()[0], finding, sessions, executor, run)
 
 

@@ -23,7 +23,7 @@ from ortmesh.serving.loaded import Loaded
 from ortmesh.serving.parts import Parts, Splitting
 from ortmesh.serving.signature import Signature, TensorInfo
 from ortmesh.serving.sizing import Sizing, rows_of
-from ortmesh.serving.types import Answer, Executor, Item, Meter, Tensors
+from ortmesh.serving.types import Alike, Answer, Executor, Item, Meter, Tensors
 from ortmesh.serving.warmup import Mode
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ class Model:
         if pad and self._signature.padded:
             return shared, size if self.mode is Mode.EQUAL_SIZES else None
         shapes = [_shape_without_batch(array.shape, self.inputs[name].batch_axis) for name, array in tensors.items()]
-        return shared, tuple(shapes)
+        return Alike(shared, tuple(shapes))
 
     def _refuse(self) -> None:
         if self.state == "FAILED" and not self.restarting:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from ortmesh.serving.files import files_of
+
 log = logging.getLogger(__name__)
 
 MOST_DEATHS = 3
@@ -110,14 +112,12 @@ def _lives(pid: int) -> bool:
 
 def _digest(folder: Path) -> str:
     """Another one when a file of the version is another one."""
-    facts = [(path.name, status.st_size, status.st_mtime_ns) for path, status in _files(folder)]
+    facts = [(path.relative_to(folder), status.st_size, status.st_mtime_ns) for path, status in _files(folder)]
     return hashlib.sha256(repr(sorted(facts)).encode()).hexdigest()[:16]
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    for path in folder.rglob("*"):
-        if path.name.startswith("."):  # what was measured of it
-            continue
+    for path in files_of(folder):
         with suppress(OSError):  # it goes while we look
             yield path, path.stat()
 

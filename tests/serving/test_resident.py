@@ -20,6 +20,7 @@ from ortmesh.cpus import cpus
 from ortmesh.front.call import Call
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import Card
+from ortmesh.serving.executor import idle as idle_module
 from ortmesh.serving.executor.idle import Idle
 from ortmesh.serving.loaded import load, rows_of
 from ortmesh.serving.models import Models
@@ -131,8 +132,10 @@ def test_memory_comes_back_while_small_requests_go_on(tmp_path: Path, monkeypatc
 def test_shapes_that_never_repeat_take_no_more_than_the_largest_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where memory was planned for each shape, three hundred of them would take as much again as the largest."""
+    """Three hundred of them, in batches of all sizes; then nothing for a while."""
     monkeypatch.setattr(Holder, "CALM_SECONDS", 60)  # nothing is given back meanwhile
+    monkeypatch.setattr(idle_module, "QUIET_SECONDS", 3600.0)  # nor taken to measure what batches cost
+    monkeypatch.setattr(idle_module, "GAP_SECONDS", 3600.0)
     graphs.attends(tmp_path)
     with running(Card(name="attends", family="nlp"), tmp_path) as runner:
         runner.run([{"x": np.ones((1, 8, 16), np.float32)}])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -209,13 +209,13 @@ async def test_a_full_queue_refuses_the_beginning_but_not_the_rest(
     assert pile is not None
     text, samples = passage(35)
     monkeypatch.setattr("ortmesh_speech.recognize.TOGETHER", 1)
-    admit = pile.submit_many
+    admit = pile.submit
 
-    def admit_and_fill_up(items: Sequence[Item]) -> None:
-        admit(items)
+    def admit_and_fill_up(item: Item) -> None:
+        admit(item)
         monkeypatch.setattr(pile, "_max_items", 0)
 
-    monkeypatch.setattr(pile, "submit_many", admit_and_fill_up)
+    monkeypatch.setattr(pile, "submit", admit_and_fill_up)
     answer = await hear(recognize, call, samples, beams=1)
     assert word_errors(text, answer.transcript) <= 1
     with pytest.raises(Overloaded):

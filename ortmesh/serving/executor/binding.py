@@ -18,7 +18,7 @@ from ortmesh.serving.types import Array, Tensors
 
 
 class Runner:
-    """Runs feeds on one session. By one thread at a time.
+    """Runs feeds on one session. On a GPU by one thread at a time; on a CPU several may, for nothing is kept.
 
     On a CPU nothing is copied on the way in: the session reads a contiguous array where it lies. On a GPU `OnDevice`
     says what is copied. Graphs with texts run as ONNX Runtime runs them, wherever they are.
@@ -40,24 +40,33 @@ class Runner:
         """What an operator should know of how it runs."""
         return self._on_device.note if self._on_device is not None else ""
 
-    def places(self, shapes: Mapping[str, tuple[int, ...]], outputs: tuple[str, ...] = ()) -> dict[str, Array]:
+    def places(
+        self, shapes: Mapping[str, tuple[int, ...]], outputs: tuple[str, ...] = (), *, pad: bool = True
+    ) -> dict[str, Array]:
         """Arrays of these shapes for the inputs of the next run, which must be given the same mapping: on a GPU they
-        lie where the device reads them by itself. `outputs` as in `run`."""
+        lie where the device reads them by itself. `outputs` and `pad` as in `run`."""
         if self._on_device is not None:
-            return self._on_device.places(shapes, outputs or self._outputs)
+            return self._on_device.places(shapes, outputs or self._outputs, pad=pad)
         return fresh(shapes, self._signature)
 
-    def run(self, feeds: Tensors, outputs: tuple[str, ...] = ()) -> Tensors:
+    def run(self, feeds: Tensors, outputs: tuple[str, ...] = (), *, pad: bool = True) -> Tensors:
         """These outputs by name, in the graph's order; all without any. Others are computed and stay on the device.
 
+        Without `pad` inputs are computed in the sizes that they have, never in a larger one that was recorded.
         What ONNX Runtime raises leaves it as it is; CudaFailed when the GPU failed.
         """
         names = outputs or self._outputs
         if self._on_device is not None:
-            return self._on_device.run(feeds, names)
+            return self._on_device.run(feeds, names, pad=pad)
         if self._bound:
             return self._run_bound(feeds, names)
         return dict(zip(names, self._session.run(names, feeds), strict=True))
+
+    def record_no_more(self) -> None:
+        """From the next run on none is recorded or replayed: rows of padding would change the results. From any
+        thread."""
+        if self._on_device is not None:
+            self._on_device.record_no_more()
 
     def shrink(self) -> None:
         """Gives back what large runs left behind."""

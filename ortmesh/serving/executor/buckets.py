@@ -35,7 +35,8 @@ class Buckets:
 def buckets_of(card: Card, *, pad_sizes: bool) -> Buckets:
     """What the card says; else powers of two to its `max_rows`, and the usual sizes.
 
-    `pad_sizes` False where padding changes the results: then every size is one of its own.
+    `pad_sizes` False where padding changes the results: then every size is one of its own. Rows are padded all the
+    same: a model whose results depend on other rows must have no buckets at all.
     """
     written = card.runtime.buckets
     most = card.batching.max_rows
@@ -108,13 +109,17 @@ def _next(steps: Sequence[int], value: int) -> int:
     return steps[at] if at < len(steps) else value
 
 
-def rows_and_size(shapes: Mapping[str, tuple[int, ...]], signature: Signature) -> tuple[int, int]:
-    """Of a batch of so large inputs: rows (1 without a batch axis), size along the padded axis (0 without one)."""
-    rows, size = 1, 0
+def rows_and_size(shapes: Mapping[str, tuple[int, ...]], signature: Signature) -> tuple[int, int] | None:
+    """Of a batch of so large inputs: rows (1 without a batch axis), size along the padded axis (0 without one).
+
+    None when inputs differ along their padded axes: one of length 1 may be meant for all positions of the others, and
+    padding it would hide them.
+    """
+    rows, sizes = 1, set()
     for name, shape in shapes.items():
         info = signature.inputs[name]
         if info.batch_axis is not None:
             rows = shape[info.batch_axis]
         if info.pad_axis is not None:
-            size = max(size, shape[info.pad_axis])
-    return rows, size
+            sizes.add(shape[info.pad_axis])
+    return (rows, max(sizes, default=0)) if len(sizes) <= 1 else None

@@ -8,12 +8,14 @@ library that ONNX Runtime has loaded anyway is called itself; a session is told 
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
 
+from ortmesh.serving.executor.quiet import QUIET
 from ortmesh.serving.types import Array
 
 TO_DEVICE, TO_HOST = 1, 2
@@ -23,6 +25,10 @@ PORTABLE = 1
 """Pinned for every context of the process."""
 LIBRARIES = ("libcudart.so.13", "libcudart.so.12")
 """Of the CUDA versions for which ONNX Runtime is built; it has loaded one of them."""
+NAME_BYTES = 256
+"""`cudaDeviceProp` begins with the device's name, of so many bytes."""
+PROPERTIES_BYTES = 1 << 14
+"""More than `cudaDeviceProp` has in any version: some 1,000."""
 
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 _FUNCTIONS: dict[str, tuple[Any, ...]] = {
@@ -36,6 +42,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "cudaFree": (_POINTER,),
     "cudaMemcpyAsync": (_POINTER, _POINTER, _SIZE, _INT, _POINTER),
     "cudaMemGetInfo": (ctypes.POINTER(_SIZE), ctypes.POINTER(_SIZE)),
+    "cudaGetDeviceProperties": (_POINTER, _INT),
 }
 
 
@@ -56,6 +63,10 @@ class Stream(Protocol):
     kind: str
     """ONNX Runtime's name for the device, e.g. `cuda`."""
     device_id: int
+
+    @property
+    def name(self) -> str:
+        """Which device it is, e.g. `NVIDIA H200`."""
 
     def pinned(self, nbytes: int) -> Memory:
         """Memory of the host that the device reads and writes by itself."""
@@ -84,21 +95,25 @@ def runtime(*, holding: bool = False) -> ctypes.CDLL:
     """The CUDA runtime library, its functions typed. OSError when the machine has none.
 
     `holding` keeps the interpreter for itself during a call: for those of microseconds. To let it go for so short a
-    time is to wait for it up to 5 ms where other threads are busy.
+    time is to wait for it, where other threads are busy, up to the interpreter's switch interval: 0.5 ms in a service.
     """
-    for name in LIBRARIES:
-        try:
-            library = ctypes.PyDLL(name) if holding else ctypes.CDLL(name)
-            break
-        except OSError:
-            continue
-    else:
-        raise OSError(f"none of {', '.join(LIBRARIES)} can be loaded")
+    library = _library(ctypes.PyDLL if holding else ctypes.CDLL)
     for name, types in _FUNCTIONS.items():
         getattr(library, name).argtypes = types
         getattr(library, name).restype = _INT
     library.cudaGetErrorString.restype = ctypes.c_char_p
     return library
+
+
+def _library(load: type[ctypes.CDLL]) -> ctypes.CDLL:
+    """The one that the process has already, which is ONNX Runtime's, else the newest that it can have."""
+    for mode in (ctypes.DEFAULT_MODE | os.RTLD_NOLOAD, ctypes.DEFAULT_MODE):
+        for name in LIBRARIES:
+            try:
+                return load(name, mode)
+            except OSError:
+                continue
+    raise OSError(f"none of {', '.join(LIBRARIES)} can be loaded")
 
 
 def call(name: str, *arguments: Any) -> None:
@@ -113,14 +128,14 @@ def _failure(name: str, status: int) -> CudaFailed:
 
 
 class _Block:
-    """Memory that is freed with the object."""
+    """Memory that is freed with the object, when nobody records."""
 
     def __init__(self, allocate: str, free: str, nbytes: int, *flags: int) -> None:
         pointer = _POINTER()
         call(allocate, ctypes.byref(pointer), max(nbytes, 1), *flags)
         self.address = int(pointer.value or 0)
         self.nbytes = nbytes
-        weakref.finalize(self, getattr(runtime(), free), self.address).atexit = False
+        weakref.finalize(self, QUIET.free, partial(getattr(runtime(), free), self.address)).atexit = False
 
 
 class CudaStream:
@@ -134,8 +149,15 @@ class CudaStream:
         call("cudaSetDevice", device_id)
         call("cudaStreamCreateWithFlags", ctypes.byref(stream), NON_BLOCKING)
         self.handle = int(stream.value or 0)
-        weakref.finalize(self, runtime().cudaStreamDestroy, self.handle).atexit = False
+        weakref.finalize(self, QUIET.free, partial(runtime().cudaStreamDestroy, self.handle)).atexit = False
         self._copy = runtime(holding=True).cudaMemcpyAsync
+
+    @property
+    def name(self) -> str:
+        """As the driver calls the GPU."""
+        properties = ctypes.create_string_buffer(PROPERTIES_BYTES)
+        call("cudaGetDeviceProperties", properties, self.device_id)
+        return properties.raw[:NAME_BYTES].partition(b"\0")[0].decode(errors="replace")
 
     def pinned(self, nbytes: int) -> Memory:
         """Page-locked memory of the host."""

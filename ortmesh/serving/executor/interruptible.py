@@ -53,6 +53,11 @@ class InterruptibleSession:
         self._shrinks = True
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", ";".join(arenas))
 
+    def __del__(self) -> None:
+        """ONNX Runtime frees a GPU's memory with the session."""
+        if getattr(self, "stream", None) is not None:
+            QUIET.free([self.__dict__.pop("_session")].clear)
+
     def again(self) -> InterruptibleSession:
         """The same session for another thread: neither's interruption ends what the other computes, and the weights
         are there once."""

@@ -12,6 +12,7 @@ What is prepared: the addresses of a shape's tensors are bound once, and used ag
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import weakref
 from typing import NamedTuple
@@ -34,6 +35,8 @@ MAX_PLANS = 1024
 """Shapes whose bindings are kept, some kilobytes each: those of texts are lengths times rows."""
 MOST_RECORDINGS = 4 * MAX_RECORDED
 """Ever: ONNX Runtime keeps the recordings of memory that was given back until the session ends."""
+DISTURBED = re.compile(r"CUDA (?:failure|error) 90[01]\b")
+"""A recording failed by a call that CUDA forbids meanwhile: the graph's own, or one of another library."""
 UNLIKE = ("shape verification failed", "computed output shape")
 """What ONNX Runtime says when an output has not the shape that it had before."""
 
@@ -49,6 +52,17 @@ class Recording:
         """True once its outputs have their memory."""
         self.threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         """Those that recorded it: ONNX Runtime keeps recordings a thread."""
+
+
+class Fit(NamedTuple):
+    """A batch and its bucket."""
+
+    rows: int
+    size: int
+    many: int
+    """Rows of the bucket."""
+    long: int
+    """Size of the bucket."""
 
 
 class Placed(NamedTuple):
@@ -85,18 +99,22 @@ class OnDevice:
         self._beyond = False
         """True when a run was too large to be recorded: then the arena holds more than recorded runs need."""
         self._made = 0
+        self._disturbed = False
+        """True once a recording was spoilt, until the next one is good."""
         self.note = ""
         """What an operator should know."""
 
-    def places(self, shapes: Shapes, outputs: tuple[str, ...]) -> dict[str, Array]:
+    def places(self, shapes: Shapes, outputs: tuple[str, ...], *, pad: bool = True) -> dict[str, Array]:
         """Arrays of these shapes to write a batch into, of which these outputs are wanted. `run` must come next."""
         plan: Plan | None = None
-        if self._buckets is not None:
+        buckets = self._buckets
+        if buckets is not None:
             try:
-                recording = self._recording(shapes, outputs, self._buckets)
+                fit = self._fit(shapes, buckets, pad)
+                recording = self._recording(shapes, outputs, fit) if fit is not None else None
                 plan = recording.plan if recording is not None else None
             except Exception as error:
-                self._give_up(error)
+                self._failed(error)
         if plan is None:
             with QUIET.using():
                 plan = self._plan(shapes)
@@ -104,14 +122,18 @@ class OnDevice:
         self._placed = Placed(plan, feeds, dict(feeds))
         return feeds
 
-    def run(self, feeds: Tensors, outputs: tuple[str, ...]) -> Tensors:
-        """These outputs by name, in memory that is theirs as long as somebody holds them."""
+    def run(self, feeds: Tensors, outputs: tuple[str, ...], *, pad: bool = True) -> Tensors:
+        """These outputs by name, in memory that is theirs as long as somebody holds them.
+
+        Without `pad` no input is computed in a larger size than its own, and what is no bucket is not recorded.
+        """
         placed, self._placed = self._placed, None
         written = placed if placed is not None and placed.feeds is feeds else None
         wrong: Exception | None = None
-        if self._buckets is not None:
+        buckets = self._buckets
+        if buckets is not None:
             try:
-                recorded = self._run_recorded(feeds, outputs, written, self._buckets)
+                recorded = self._run_recorded(feeds, outputs, written, buckets, pad)
             except Exception as error:
                 wrong, recorded = error, None
             if recorded is not None:
@@ -120,8 +142,12 @@ class OnDevice:
         with QUIET.using():
             found = self._run(feeds, outputs, written)  # fails too when it is the request that is wrong
         if wrong is not None:
-            self._give_up(wrong)
+            self._failed(wrong)
         return found
+
+    def record_no_more(self) -> None:
+        """From the next run on all run as they are; from any thread. Recordings' memory goes at the next `shrink`."""
+        self._buckets = None
 
     def shrink(self) -> None:
         """Gives back the memory of large runs. That of recorded ones stays, with the arena on which they compute,
@@ -130,7 +156,7 @@ class OnDevice:
             self._plans.clear()
             self._room.clear()
             self._lender.shrink()
-            if self._beyond:
+            if self._beyond or self._buckets is None:
                 self._recordings.clear()
         if not self._recordings:
             self._beyond = False
@@ -161,36 +187,44 @@ class OnDevice:
         return Plan(self._session, self._stream, self._signature, room, shapes, apart)
 
     def _run_recorded(
-        self, feeds: Tensors, outputs: tuple[str, ...], written: Placed | None, buckets: Buckets
+        self, feeds: Tensors, outputs: tuple[str, ...], written: Placed | None, buckets: Buckets, pad: bool
     ) -> Tensors | None:
         """None when runs of this shape are not recorded."""
         shapes = {name: array.shape for name, array in feeds.items()}
-        recording = self._recording(shapes, outputs, buckets)
-        if recording is None:
+        fit = self._fit(shapes, buckets, pad)
+        recording = self._recording(shapes, outputs, fit) if fit is not None else None
+        if fit is None or recording is None:
             return None
-        rows, size = rows_and_size(shapes, self._signature)
-        many, long = buckets.fit(rows, size)
         try:
             found = self._replay(recording, feeds, outputs, written)
         except Exception:
             self._recordings = {key: each for key, each in self._recordings.items() if each is not recording}
             raise
-        must_have_rows(found, many, self._signature)
-        return cut(found, self._signature, rows, size, long)
+        must_have_rows(found, fit.many, self._signature)
+        return cut(found, self._signature, fit.rows, fit.size, fit.long)
 
-    def _recording(self, shapes: Shapes, outputs: tuple[str, ...], buckets: Buckets) -> Recording | None:
-        """Of the bucket for inputs of these shapes; None when there is none."""
-        rows, size = rows_and_size(shapes, self._signature)
+    def _fit(self, shapes: Shapes, buckets: Buckets, pad: bool) -> Fit | None:
+        """None when inputs of these shapes have no bucket."""
+        known = rows_and_size(shapes, self._signature)
+        if known is None:
+            return None
+        rows, size = known
         most_rows, most_size = buckets.largest
         if rows > most_rows or (most_size and size > most_size):
             return None
+        many, long = buckets.fit(rows, size)
+        if not pad and long != size and self._signature.padded:
+            return None
+        return Fit(rows, size, many, long)
+
+    def _recording(self, shapes: Shapes, outputs: tuple[str, ...], fit: Fit) -> Recording | None:
+        """Of the bucket for inputs of these shapes; None when no more are recorded."""
         if self._shrunk != self._session.shrunk:
             self._shrunk = self._session.shrunk
             with QUIET.using():
                 self._recordings.clear()
-        many, long = buckets.fit(rows, size)
         infos = self._signature.inputs
-        padded = {name: padded_shape(infos[name], shape, many, long) for name, shape in shapes.items()}
+        padded = {name: padded_shape(infos[name], shape, fit.many, fit.long) for name, shape in shapes.items()}
         key = (outputs, *padded.items())
         found = self._recordings.get(key)
         if found is None and len(self._recordings) < MAX_RECORDED and self._made < MOST_RECORDINGS:
@@ -220,6 +254,7 @@ class OnDevice:
                 if quiet:
                     found = self._compute(plan, room, feeds, outputs, written, recording.number)
                     recording.threads.add(me)
+                    self._disturbed = False
                     return found
         with QUIET.using():
             found = self._compute(plan, room, feeds, outputs, written)
@@ -282,6 +317,14 @@ class OnDevice:
         if self._small is None:
             self._small = self._stream.pinned(LEAST_BYTES)
         return self._small
+
+    def _failed(self, error: Exception) -> None:
+        """After a recording failed: what may have been another's doing is tried once more."""
+        if DISTURBED.search(str(error)) and not self._disturbed:
+            self._disturbed = True
+            log.info("a run is recorded anew: %s", readable(error))
+        else:
+            self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
         """From now on without recordings: the same run worked without."""

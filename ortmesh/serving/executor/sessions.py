@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import ctypes
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +24,7 @@ PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProv
 
 
 GPU = ("cuda", "tensorrt")
+DRIVER = "libcuda.so.1"
 
 
 class ProviderMissing(Exception):
@@ -75,15 +76,14 @@ def _available(device_id: int) -> list[str]:
 
 @cache
 def why_no_gpu(device_id: int) -> str:
-    """Why a GPU can't be used; empty when it can. Asked once: the first time takes the time to wake it up."""
-    said = io.StringIO()
+    """Why a GPU can't be used; empty when it can. Asked once a process: the first time takes the time to wake it up."""
     try:
-        with redirect_stdout(said):  # it prints what it did not find
-            onnxruntime.preload_dlls()  # CUDA and cuDNN out of NVIDIA's Python packages, where those are installed
+        ctypes.CDLL(DRIVER)  # without it the next line prints what else it does not find
+        onnxruntime.preload_dlls()  # CUDA and cuDNN out of NVIDIA's Python packages, where those are installed
         CudaStream(device_id)
     except (OSError, CudaFailed) as error:
         reason = f"no GPU can be used: {error}"
-        log.warning("%s %s", reason, said.getvalue().strip())
+        log.warning("%s", reason)
         return reason
     return ""
 
@@ -130,8 +130,9 @@ class Sessions:
         ProviderMissing when the card requires a provider that does not come up.
         """
         names = providers_of(self._runtime)
-        stream = CudaStream(self._runtime.device_id) if names[0] != PROVIDERS["cpu"] else None
-        with QUIET.using() if stream is not None else nullcontext():
+        on_gpu = names[0] != PROVIDERS["cpu"]
+        with QUIET.using() if on_gpu else nullcontext():
+            stream = CudaStream(self._runtime.device_id) if on_gpu else None
             made, records = self._start(path, names, stream)
         required, got = self._runtime.require, made.get_providers()[0]
         if required is not None and got != PROVIDERS[required]:
@@ -170,6 +171,14 @@ class Sessions:
     def device(self) -> Stream | None:
         """A stream of the GPU on which they compute; None on a CPU."""
         return next((session.stream for session in self._opened if session.stream is not None), None)
+
+    @property
+    def gpu(self) -> str:
+        """The name of the GPU on which they compute; empty on a CPU."""
+        if (stream := self.device) is None:
+            return ""
+        with QUIET.using():
+            return stream.name
 
     @property
     def records(self) -> bool:
