@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ortmesh.client import Client
 from ortmesh.models.v1 import models_pb2
+from ortmesh.serving.kept import FILE
 
 CHECKOUT = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -148,7 +149,8 @@ def copied(folder: Path) -> Iterator[Path]:
     """A store of one model's copy: a service keeps what it measured beside the model."""
     made = Path(tempfile.mkdtemp(prefix="om-", dir="/tmp"))  # short enough for sockets
     try:
-        shutil.copytree(folder, made / "store" / folder.parent.name / folder.name)
+        place = made / "store" / folder.parent.name / folder.name
+        shutil.copytree(folder, place, ignore=shutil.ignore_patterns(f"{FILE}*"))  # measured anew
         yield made / "store"
     finally:
         shutil.rmtree(made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ortmesh.serving.batcher.book import RUNS_TO_STALE, CostBook
+from ortmesh.serving.batcher.book import RUNS_TO_DOUBT, RUNS_TO_STALE, CostBook
 
 SIZES = (8, 32, 128)
 
@@ -49,6 +49,17 @@ def test_after_many_runs_it_is_worth_measuring_again() -> None:
     for _ in range(RUNS_TO_STALE + 1):
         book.learn(1, 8, 0.001)
     assert book.stale
+
+
+def test_a_table_that_runs_contradict_is_measured_again() -> None:
+    """It was made while the machine was busy, some cells more than others."""
+    wrong, right = known(), known()
+    for number in range(RUNS_TO_DOUBT + 2):
+        cell = (1, 8) if number % 2 else (2, 128)
+        wrong.learn(*cell, cells()[cell] * (2.5 if number % 2 else 0.4))
+        right.learn(*cell, cells()[cell] * (1.05 if number % 2 else 0.95))
+    assert wrong.stale
+    assert not right.stale
 
 
 def test_the_first_run_of_a_shape_teaches_nothing() -> None:

@@ -20,7 +20,6 @@ from ortmesh.cpus import cpus
 from ortmesh.front.call import Call
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import Card
-from ortmesh.serving.executor import idle as idle_module
 from ortmesh.serving.executor.idle import Idle
 from ortmesh.serving.loaded import load, rows_of
 from ortmesh.serving.models import Models
@@ -134,8 +133,7 @@ def test_shapes_that_never_repeat_take_no_more_than_the_largest_of_them(
 ) -> None:
     """Three hundred of them, in batches of all sizes; then nothing for a while."""
     monkeypatch.setattr(Holder, "CALM_SECONDS", 60)  # nothing is given back meanwhile
-    monkeypatch.setattr(idle_module, "QUIET_SECONDS", 3600.0)  # nor taken to measure what batches cost
-    monkeypatch.setattr(idle_module, "GAP_SECONDS", 3600.0)
+    monkeypatch.setattr(Idle, "_wants_to_measure", False)  # nor taken to find out what batches cost
     graphs.attends(tmp_path)
     with running(Card(name="attends", family="nlp"), tmp_path) as runner:
         runner.run([{"x": np.ones((1, 8, 16), np.float32)}])

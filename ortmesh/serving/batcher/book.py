@@ -15,6 +15,10 @@ RUNS_TO_STALE = 5000
 """After so many runs it is worth measuring again: batches that looked bad were not chosen, and so not corrected."""
 
 
+RUNS_TO_DOUBT, DOUBTFUL, OFF_RUNS = 200, 0.2, 50
+"""When after so many runs the last ones are off by so much (a quarter, up or down), the table is doubtful."""
+
+
 class CostBook:
     """Thread-safe. It begins empty; a few cells are enough to begin with, live runs correct it."""
 
@@ -24,6 +28,8 @@ class CostBook:
         self._max_size = max(max_size, self._sizes[-1])
         self._runs = 0
         self._whole = False
+        self._off = 0.0
+        """By how much the last runs were off, as the logarithm of a factor."""
         self._seen: set[Cell] = set()
         self.slack = Slack()
         self.costs: Costs | None = None
@@ -34,8 +40,10 @@ class CostBook:
 
     @property
     def stale(self) -> bool:
-        """True when it should be measured, or measured anew, once there is time."""
-        return not self._whole or self._runs >= RUNS_TO_STALE
+        """True when it should be measured, or measured anew, once there is time: after many runs, and after some when
+        they took other times than the table says. It may have been made while the machine was busy."""
+        wrong = self._runs >= RUNS_TO_DOUBT and self._off > DOUBTFUL
+        return not self._whole or wrong or self._runs >= RUNS_TO_STALE
 
     @property
     def speed(self) -> float:
@@ -60,7 +68,8 @@ class CostBook:
                 self._seen.clear()
             self._seen.add(shape)
         elif self.costs is not None:
-            self.costs.learn(rows, size, seconds)
+            off = abs(self.costs.learn(rows, size, seconds))
+            self._off += (min(off, 1.0) - self._off) / OFF_RUNS
             self._runs += 1
 
     def ended(self, *, late: bool) -> None:
@@ -114,7 +123,7 @@ class CostBook:
         largest = max(size for _, size in measured)
         self.largest = min(largest, self.largest or largest)  # in between the smaller one holds for both
         self.costs = costs
-        self.largest, self._measured, self._whole, self._runs = largest, measured, whole, 0
+        self.largest, self._measured, self._whole, self._runs, self._off = largest, measured, whole, 0, 0.0
 
     @property
     def _known(self) -> list[int]:

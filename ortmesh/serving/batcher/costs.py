@@ -112,13 +112,13 @@ class Costs:
         """The rows of the smallest batch in which a row of this size costs least, among those that are told apart."""
         return int(self._best[self._index_of(size)])
 
-    def learn(self, rows: int, size: int, seconds: float) -> None:
-        """Takes the time of one run into account."""
+    def learn(self, rows: int, size: int, seconds: float) -> float:
+        """Takes the time of one run into account; how far off it was, as the logarithm of a factor."""
         if rows > self.max_rows or seconds <= 0:
-            return
+            return 0.0
         with self._lock:
-            surprise = math.log(seconds / self.seconds(rows, size))
-            surprise = min(max(surprise, -MOST_AT_ONCE), MOST_AT_ONCE)
+            off = math.log(seconds / self.seconds(rows, size))
+            surprise = min(max(off, -MOST_AT_ONCE), MOST_AT_ONCE)
             self._speed *= math.exp(SPEED * surprise)
             self._offset *= 1 - FORGET
             near = self._near_rows[rows - 1] * (SHAPE * surprise)
@@ -126,6 +126,7 @@ class Costs:
             self._runs += 1
             if self._runs % RUNS_A_REFRESH == 0:
                 self._refresh()
+        return off
 
     def learnt(self) -> Grid:
         """The grid as it is known now, every cell filled: what the next start begins with."""
