@@ -20,7 +20,7 @@ RETRY_SECONDS = 0.2
 
 
 class Pool:
-    """Threads that run functions for calls, first come first served.
+    """Threads that run functions for calls: callers take turns, each one's own first come first served.
 
     What a call's function needs is in its arguments: context variables are not carried over. A call that
     expired or was cancelled while its function waited costs nothing more.
@@ -30,7 +30,7 @@ class Pool:
         self.max_bytes = max_bytes
         self.bytes = 0
         """Bytes of the arguments that wait or are worked on."""
-        self._jobs: deque[_Job] = deque()
+        self._jobs = _Turns()
         self._idle = threading.Condition(threading.Lock())
         self._closed = False
         self._threads = [
@@ -67,8 +67,7 @@ class Pool:
         """Ends the threads after the functions that they are running; what still waits fails with Draining."""
         with self._idle:
             self._closed = True
-            waiting = list(self._jobs)
-            self._jobs.clear()
+            waiting = self._jobs.clear()
             self._idle.notify_all()
         for job in waiting:
             job.outcome.tell(None, Draining("the service is shutting down"))
@@ -93,7 +92,7 @@ class Pool:
                 if self._closed:
                     return None
                 self._idle.wait()
-            return self._jobs.popleft()
+            return self._jobs.next()
 
     def _work(self) -> None:
         while (job := self._take()) is not None:
@@ -108,6 +107,39 @@ class Pool:
     def _count(self, job: _Job, nbytes: int) -> None:
         self.bytes += nbytes
         job.call.pool_bytes += nbytes
+
+
+class _Turns:
+    """Functions that wait. Callers take turns: one's flood does not hold up another's. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._callers: dict[str, deque[_Job]] = {}
+        """Whose turn is next comes first."""
+
+    def __bool__(self) -> bool:
+        return bool(self._callers)
+
+    def append(self, job: _Job) -> None:
+        """The last of its caller's."""
+        line = self._callers.get(job.call.caller)
+        if line is None:
+            line = self._callers[job.call.caller] = deque()
+        line.append(job)
+
+    def next(self) -> _Job:
+        """Takes the one whose turn it is. There must be one."""
+        caller = next(iter(self._callers))
+        line = self._callers.pop(caller)
+        job = line.popleft()
+        if line:
+            self._callers[caller] = line
+        return job
+
+    def clear(self) -> list[_Job]:
+        """Takes all of them."""
+        jobs = [job for line in self._callers.values() for job in line]
+        self._callers.clear()
+        return jobs
 
 
 class _Outcome(Protocol):

@@ -162,3 +162,17 @@ async def test_a_closing_pool_tells_those_that_wait() -> None:
     assert [type(error) for error in handed] == [Draining]
     with pytest.raises(Draining):
         await pool.run(Call(PATH, pool=pool), len, b"")
+
+
+async def test_callers_take_turns(pool: Pool) -> None:
+    """One's flood does not hold up another's single text; what is of one caller stays in its order."""
+    blocker, blocked = await _blocked(pool)
+    done: list[str] = []
+    calls = {name: Call(PATH, pool=pool, caller=name) for name in ("flood", "other")}
+    work = [calls["flood"].in_pool(done.append, f"flood {number}") for number in range(5)]
+    waiting = [asyncio.ensure_future(each) for each in (*work, calls["other"].in_pool(done.append, "other"))]
+    await asyncio.sleep(0)
+    blocker.release.set()
+    await asyncio.gather(blocked, *waiting)
+    assert done.index("other") == 1
+    assert [each for each in done if each != "other"] == [f"flood {number}" for number in range(5)]
