@@ -282,6 +282,21 @@ def test_over_a_bound_in_items_the_error_says_when_to_come_back() -> None:
     assert len(pile) == 2
 
 
+def test_a_quiet_hour_does_not_make_callers_wait_longer() -> None:
+    clock = SimpleNamespace(now=0.0)
+    pile = Pile(max_items=4, clock=lambda: clock.now)
+    clock.now = 3600.0
+    for _ in range(3):
+        pile.submit_many([item() for _ in range(4)])
+        assert pile.take(4)
+        clock.now += 0.5
+    pile.submit_many([item() for _ in range(4)])
+    with pytest.raises(Overloaded) as refused:
+        pile.submit(item())
+    assert refused.value.retry_after_seconds is not None
+    assert refused.value.retry_after_seconds < 1
+
+
 def test_submit_many_admits_all_or_nothing() -> None:
     pile = Pile(max_items=3)
     pile.submit_many([item(), item()])

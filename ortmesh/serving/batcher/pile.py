@@ -15,6 +15,8 @@ from ortmesh.serving.types import Item, Meter, NoMeter
 WINDOW = 4
 """The policy looks at this many full batches of the oldest items: a long queue costs no more than a short one."""
 LONGEST_RETRY_SECONDS = 30.0
+FORGET_SECONDS = 5.0
+"""After so long without an item the rate at which they leave is measured anew."""
 
 
 class TooShort(Expired):
@@ -231,8 +233,11 @@ class _DrainRate:
         self._rate = 0.0
 
     def took(self, count: int, now: float) -> None:
-        self._count += count
         elapsed = now - self._since
+        if elapsed > FORGET_SECONDS:  # nobody came for long: that tells nothing of how quick it is
+            self._since, self._count, self._rate = now, count, 0.0
+            return
+        self._count += count
         if elapsed >= 1.0:
             self._rate = self._count / elapsed
             self._since, self._count = now, 0
