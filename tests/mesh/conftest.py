@@ -174,6 +174,7 @@ def mesh(
     running = RunningMesh(models, runtime, request.param, "--replicas", "nlp=2")
     try:
         running.until_line(r"^ready in", seconds=START_SECONDS)
+        running.until_all_serve({"vision": 1, "speech": 1, "nlp": 2})  # a family is ready with its first model
         yield running
     finally:
         assert running.stop() == 0
