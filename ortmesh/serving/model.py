@@ -304,7 +304,7 @@ class Model:
         shared = tuple([tensors[name].tobytes() for name in self._shared]) if self._shared else None
         if pad and self._signature.padded:
             return shared, size if self.mode is Mode.EQUAL_SIZES else None
-        shapes = [_shape_without_batch(array.shape, self.inputs[name].batch_axis) for name, array in tensors.items()]
+        shapes = [self.inputs[name].shape_of_a_row(array) for name, array in tensors.items()]
         return Alike(shared, tuple(shapes))
 
     def _refuse(self) -> None:
@@ -390,9 +390,3 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, ExecutorFailed):
         return error.message
     return readable(error)
-
-
-def _shape_without_batch(shape: tuple[int, ...], batch_axis: int | None) -> tuple[int, ...]:
-    if batch_axis is None:
-        return shape
-    return shape[:batch_axis] + shape[batch_axis + 1 :]

@@ -101,16 +101,13 @@ class Parts:
 
     def _must_fit(self, outputs: Tensors) -> None:
         """NotByRows when a part's outputs have another shape than the others', rows apart: what is in them decides."""
-        shapes = {name: self._shape(name, array) for name, array in outputs.items()}
+        infos = self._splitting.signature.outputs
+        shapes = {name: infos[name].shape_of_a_row(array) for name, array in outputs.items()}
         with self._lock:
             self._shapes = self._shapes or shapes
             fits = self._shapes == shapes
         if not fits:
             raise NotByRows("the shape of an output depends on what is in the rows")
-
-    def _shape(self, name: str, array: Array) -> tuple[int, ...]:
-        axis = self._splitting.signature.outputs[name].batch_axis
-        return tuple(length for place, length in enumerate(array.shape) if place != axis)
 
     def _finish(self) -> None:
         if not self._is_over():

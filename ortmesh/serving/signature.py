@@ -37,6 +37,11 @@ class TensorInfo:
         """How many rows an array of this tensor has."""
         return 1 if self.batch_axis is None else int(array.shape[self.batch_axis])
 
+    def shape_of_a_row(self, array: Array) -> tuple[int, ...]:
+        """The array's shape without its batch axis."""
+        shape: tuple[int, ...] = array.shape
+        return shape if self.batch_axis is None else shape[: self.batch_axis] + shape[self.batch_axis + 1 :]
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:

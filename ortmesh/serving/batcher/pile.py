@@ -186,7 +186,7 @@ class Pile:
         for item in chosen:
             item.taken = now
             self._meter.queued(now - item.arrival, item.why)
-        if len(places) and places[-1] >= len(places):
+        if places and places[-1] >= len(places):
             for item in alive[: places[-1]]:  # who was overtaken; who was taken has been told
                 item.why = "passed_over"
         for _, error in dropped:

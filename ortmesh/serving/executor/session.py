@@ -52,7 +52,7 @@ class SessionExecutor:
         self._holder = (resident or Resident()).holder(self._runner.shrink, session.stream)
         self._costs = costs
         self._usual: tuple[str, ...] = ()
-        """The outputs that the last items wanted: what is measured reads no others."""
+        """The outputs that the last items wanted, all without any: what is measured reads no others."""
         self.study: Study | None = None
         """What it finds out while nothing waits."""
         self.on_alone: Callable[[str], None] = lambda reason: None
@@ -138,7 +138,7 @@ class SessionExecutor:
             self._costs.learn(rows, size, seconds)
 
     def _run_as_usual(self, feeds: Tensors) -> Tensors:
-        return self._runner.run(feeds, self._usual or tuple(self._signature.outputs))
+        return self._runner.run(feeds, self._usual)
 
     def _prove(self) -> BaseException | None:
         """What goes wrong with the sample that it has computed before; None when nothing does, or there is none."""
