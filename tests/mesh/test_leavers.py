@@ -43,6 +43,7 @@ kept, it were 200 MiB."""
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 DETECT_LANGUAGE = "/ortmesh.nlp.v1.NlpService/DetectLanguage"
+GET_MODEL = "/ortmesh.models.v1.ModelService/GetModel"
 WATCH_MODELS = "/ortmesh.models.v1.ModelService/WatchModels"
 
 
@@ -119,6 +120,7 @@ class Caller:
         self._channel = grpc.insecure_channel(address, [*channel_options(), ("grpc.use_local_subchannel_pool", 1)])
         self._infer = self._method(INFER, oip("ModelInferResponse"))
         self._detect = self._method(DETECT_LANGUAGE, nlp_pb2.DetectLanguageResponse)
+        self._get_model = self._method(GET_MODEL, models_pb2.Model)
         self._watch: Any = self._channel.unary_stream(
             WATCH_MODELS,
             request_serializer=models_pb2.WatchModelsRequest.SerializeToString,
@@ -139,6 +141,10 @@ class Caller:
         if kind < 0.2:
             return self.detect_language()
         return self.infer(rows=100 if kind < 0.25 else 1, rounds=chance.randrange(10))
+
+    def executors(self) -> int:
+        """How many batches of the slow model run at once: what was quicker when it was loaded."""
+        return int(self._get_model(models_pb2.GetModelRequest(model="slow"), timeout=60).batching.executors)
 
     def infer(self, rows: int = 1, rounds: int = 0) -> Any:
         """Inference of so many rows of 4 KiB on the slow model."""
@@ -170,20 +176,22 @@ def test_what_callers_that_left_had_asked_for_is_never_run(place: Place, address
     twenty of many rows some parts each were waiting: one more than the model has executors."""
     ran, dropped, taken = place.ran(), place.dropped(), place.taken()
     with Caller(address) as caller:
-        busy = caller.infer(rounds=BUSY_ROUNDS)
-        place.running.until(lambda: place.taken() == taken + 1)
+        busy = []
+        for number in range(1, caller.executors() + 1):  # one after the other, as one batch they would keep one busy
+            busy.append(caller.infer(rounds=BUSY_ROUNDS))
+            place.running.until(lambda number=number: place.taken() == taken + number)
         leaving = [caller.infer(rows=512 if number % 2 else 1) for number in range(40)]
         staying = [caller.infer() for _ in range(10)]
-        place.until_in_flight(51)
+        place.until_in_flight(50 + len(busy))
         for call in leaving:
             call.cancel()
         staying.append(caller.infer())  # behind the cancellations, on the same connection
-        assert all(len(call.result().raw_output_contents[0]) == 4 * COLUMNS for call in [busy, *staying])
+        assert all(len(call.result().raw_output_contents[0]) == 4 * COLUMNS for call in [*busy, *staying])
     place.until_in_flight(0)
     parts = place.dropped() - dropped - 20
     assert parts % 20 == 0
     assert parts >= 2 * 20
-    assert place.ran() - ran == 1 + len(staying)
+    assert place.ran() - ran == len(busy) + len(staying)
 
 
 def test_ten_thousand_calls_that_are_left_at_random_moments_leave_nothing_behind(place: Place, address: str) -> None:
