@@ -22,7 +22,7 @@ from ortmesh.serving.types import Item, Tensors
 class Sorted(ArrivalOrder):
     """The usual remedy against padding: the full batch of neighbours in size that holds the oldest item."""
 
-    def choose(self, waiting: Sequence[Item], limit: int, now: float) -> list[int]:
+    def choose(self, waiting: Sequence[Item], limit: int, now: float, *, shared: bool) -> list[int]:
         """Slices of the sorted queue."""
         first = min(range(len(waiting)), key=lambda index: waiting[index].arrival)
         group = (index for index, item in enumerate(waiting) if item.group == waiting[first].group)

@@ -23,6 +23,7 @@ from ortmesh.front.methods import Method
 from ortmesh.front.observer import Telemetry
 from ortmesh.front.pool import Pool
 from ortmesh.front.status import Failure
+from ortmesh.front.turns import Entry
 
 R = TypeVar("R")
 
@@ -51,6 +52,8 @@ class Dispatcher:
         telemetry.in_flight(self.admission.in_flight)
         self._running: set[Exchange] = set()
         self._pool = pool
+        self.entry = Entry()
+        """Where calls wait for their turn on the loop, before anything is done for them there."""
         self._trusts_caller = trusts_caller
 
     def admit(self, route: Route, nbytes: int, metadata: Metadata, timeout: float | None) -> Call:
@@ -74,9 +77,14 @@ class Dispatcher:
         except OrtmeshError as error:
             route.rpc.end(error.code, time.monotonic() - arrival, span, nbytes, 0)
             raise
-        caller: Any = metadata.get(CALLER_KEY, "") if self._trusts_caller else ""
         # By position: by name it costs 0.8 µs instead of 0.3, on the way of every call.
-        return Call(method.path, self._pool, arrival + timeout, caller, priority, metadata, span, arrival)
+        return Call(
+            method.path, self._pool, arrival + timeout, self.caller(metadata), priority, metadata, span, arrival
+        )
+
+    def caller(self, metadata: Metadata) -> str:
+        """Who calls; empty where nobody can tell."""
+        return str(metadata.get(CALLER_KEY, "")) if self._trusts_caller else ""
 
     async def unary(self, exchange: Exchange) -> bytes | Failure:
         """Runs a unary call to its serialized answer, or to the reason why there is none.

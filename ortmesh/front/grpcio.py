@@ -127,6 +127,7 @@ class GrpcioAdapter:
     async def _admitted(self, route: Route, context: Context) -> Exchange:
         try:
             sent = metadata(context)
+            await self._dispatcher.entry.turn(self._dispatcher.caller(sent))
             payload = await self._intake.take(message(context), route.method.max_request_bytes)
             call = self._dispatcher.admit(route, len(payload), sent, context.time_remaining())
         except OrtmeshError as error:

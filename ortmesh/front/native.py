@@ -206,6 +206,7 @@ class NativeAdapter:
         """Runs one coroutine's call and answers it."""
         outcome: bytes | int | Failure
         try:
+            await self._dispatcher.entry.turn(exchange.call.caller)
             if exchange.route.method.streams:
                 outcome = await self._dispatcher.stream(exchange, partial(self._send, exchange.number))
             else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +11,7 @@ from google.protobuf.message import Message
 
 from ortmesh.errors import Draining, OrtmeshError, Overloaded
 from ortmesh.front.call import Call
+from ortmesh.front.turns import Turns
 
 R = TypeVar("R")
 
@@ -30,7 +30,7 @@ class Pool:
         self.max_bytes = max_bytes
         self.bytes = 0
         """Bytes of the arguments that wait or are worked on."""
-        self._jobs = _Turns()
+        self._jobs: Turns[_Job] = Turns()
         self._idle = threading.Condition(threading.Lock())
         self._closed = False
         self._threads = [
@@ -83,7 +83,7 @@ class Pool:
             if others and self.bytes + job.nbytes > self.max_bytes and not job.call.admitted:
                 raise Overloaded("too many bytes are being decoded", retry_after_seconds=RETRY_SECONDS)
             self._count(job, job.nbytes)
-            self._jobs.append(job)
+            self._jobs.append(job.call.caller, job)
             self._idle.notify()
 
     def _take(self) -> _Job | None:
@@ -107,39 +107,6 @@ class Pool:
     def _count(self, job: _Job, nbytes: int) -> None:
         self.bytes += nbytes
         job.call.pool_bytes += nbytes
-
-
-class _Turns:
-    """Functions that wait. Callers take turns: one's flood does not hold up another's. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self._callers: dict[str, deque[_Job]] = {}
-        """Whose turn is next comes first."""
-
-    def __bool__(self) -> bool:
-        return bool(self._callers)
-
-    def append(self, job: _Job) -> None:
-        """The last of its caller's."""
-        line = self._callers.get(job.call.caller)
-        if line is None:
-            line = self._callers[job.call.caller] = deque()
-        line.append(job)
-
-    def next(self) -> _Job:
-        """Takes the one whose turn it is. There must be one."""
-        caller = next(iter(self._callers))
-        line = self._callers.pop(caller)
-        job = line.popleft()
-        if line:
-            self._callers[caller] = line
-        return job
-
-    def clear(self) -> list[_Job]:
-        """Takes all of them."""
-        jobs = [job for line in self._callers.values() for job in line]
-        self._callers.clear()
-        return jobs
 
 
 class _Outcome(Protocol):

@@ -121,6 +121,43 @@ def test_an_item_older_than_the_rest_goes_now() -> None:
     assert 0 in compose(waiting, costs(), 8, 10.0)
 
 
+def test_where_several_callers_ask_a_batch_holds_up_the_next_one_no_longer_than_it_must() -> None:
+    """Of eight alike one computes nine tenths of what all do together: alone they all go, beside others one."""
+    waiting = [item(128, caller="a") for _ in range(8)]
+    assert len(compose(waiting, costs(launch=0.001), 8, 0.01)) == 8
+    assert len(compose(waiting, costs(launch=0.001), 8, 0.01, shared=True)) == 1
+
+
+def test_where_batches_pay_callers_share_them_all_the_same() -> None:
+    """A device that computes eight in little more than the time of one."""
+    waiting = [item(128, caller="a") for _ in range(8)]
+    assert len(compose(waiting, costs(launch=0.1, a_cell=1e-5), 8, 0.01, shared=True)) >= 6
+
+
+def test_whose_turn_it_is_does_not_wait_for_the_company_of_longer_ones() -> None:
+    """Padded to their size its turn would take ten times as long."""
+    waiting = [item(8, caller="a"), *(item(128, caller="b") for _ in range(7))]
+    assert compose(waiting, costs(), 8, 0.01, shared=True) == [0]
+
+
+def test_whose_turn_it_is_takes_along_what_costs_nothing() -> None:
+    """One run is the price, whoever is in it."""
+    waiting = [item(8, caller="a"), *(item(8, caller="b") for _ in range(7))]
+    assert compose(waiting, costs(launch=0.1, a_cell=1e-9), 8, 0.01, shared=True) == list(range(8))
+
+
+@given(st.lists(st.tuples(st.integers(1, 128), st.sampled_from("abc")), min_size=2, max_size=24))
+def test_of_several_callers_the_first_in_line_always_goes(described: list[tuple[int, str]]) -> None:
+    """And its batch takes at most 1.5 times what it takes alone."""
+    waiting, table = [item(size, caller=name) for size, name in described], costs()
+    if len({name for _, name in described}) == 1:
+        return
+    chosen = [waiting[index] for index in compose(waiting, table, 8, 0.01, shared=True)]
+    assert waiting[0] in chosen
+    cost = table.seconds(len(chosen), max(each.size for each in chosen))
+    assert cost <= 1.5 * table.seconds(1, waiting[0].size) + 1e-9
+
+
 def test_a_higher_priority_goes_first_and_the_lower_waits_no_longer_for_ever() -> None:
     urgent = [item(8, arrival=9.99, priority=1) for _ in range(8)]
     assert compose([item(8, arrival=9.98), *urgent], costs(), 8, 10.0) == list(range(1, 9))

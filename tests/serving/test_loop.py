@@ -57,11 +57,11 @@ def test_what_was_computed_is_answered_also_when_choosing_fails() -> None:
 
         chosen = 0
 
-        def choose(self, waiting: Sequence[Item], limit: int, now: float) -> list[int]:
+        def choose(self, waiting: Sequence[Item], limit: int, now: float, *, shared: bool) -> list[int]:
             self.chosen += 1
             if self.chosen == 2:
                 raise MemoryError
-            return super().choose(waiting, limit, now)
+            return super().choose(waiting, limit, now, shared=shared)
 
     pile, items = Pile(policy=Breaks()), [item() for _ in range(3)]
     pile.submit_many(items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -147,6 +147,38 @@ def test_one_callers_flood_does_not_starve_another() -> None:
     taken = [pile.take(1)[0] for _ in range(12)]  # type: ignore[index]
     assert few == [each for each in taken if each.caller == "b"]
     assert [each for each in taken if each.caller == "a"] == flood[:7]
+
+
+def test_who_comes_back_waits_for_nothing_but_what_runs() -> None:
+    """Not behind the next of somebody whose many items have waited longer."""
+    pile = Pile()
+    pile.submit_many([item(caller="many") for _ in range(10)])
+    assert pile.take(1)[0].caller == "many"  # type: ignore[index]
+    pile.submit(item(caller="few"))
+    assert pile.take(1)[0].caller == "few"  # type: ignore[index]
+    assert pile.take(1)[0].caller == "many"  # type: ignore[index]
+    pile.submit(item(caller="few"))
+    assert pile.take(1)[0].caller == "few"  # type: ignore[index]
+
+
+def test_callers_are_several_until_one_has_been_alone_for_a_while() -> None:
+    """Then batches are as large as they pay again."""
+    now = 100.0
+    asked: list[bool] = []
+
+    class Asked(ArrivalOrder):
+        def choose(self, waiting: Sequence[Item], limit: int, now: float, *, shared: bool) -> list[int]:
+            asked.append(shared)
+            return super().choose(waiting, limit, now, shared=shared)
+
+    pile = Pile(policy=Asked(), clock=lambda: now)
+    for caller, arrival in (("a", 100.0), ("a", 101.0), ("b", 102.0), ("a", 103.0), ("a", 108.0), ("a", 114.0)):
+        now = arrival
+        one = item(caller=caller)
+        one.arrival = arrival
+        pile.submit(one)
+        pile.take(1)
+    assert asked == [False, False, True, True, True, False]
 
 
 def test_a_callers_share_is_not_saved_up() -> None:

@@ -112,6 +112,12 @@ class Costs:
         """The rows of the smallest batch in which a row of this size costs least, among those that are told apart."""
         return int(self._best[self._index_of(size)])
 
+    def least_rows(self, size: int, share: float) -> int:
+        """The rows of the smallest batch that computes so large a share of the rows a second that the best one does."""
+        line = self._dense[self._index_of(size)]
+        rates = np.arange(1, self.max_rows + 1) / line
+        return int((rates >= share * rates.max()).argmax()) + 1
+
     def learn(self, rows: int, size: int, seconds: float) -> float:
         """Takes the time of one run into account; how far off it was, as the logarithm of a factor."""
         if rows > self.max_rows or seconds <= 0:

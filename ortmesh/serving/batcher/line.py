@@ -10,6 +10,7 @@ coming the lower gets its part.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -22,6 +23,10 @@ PRIORITY_WEIGHT = 4.0
 """Of each step of priority; above 8 both classes lose."""
 
 
+SHARED_SECONDS = 10.0
+"""Another caller is expected so long after the last one."""
+
+
 class Line:
     """Not thread-safe: the pile holds its lock."""
 
@@ -29,7 +34,14 @@ class Line:
         self._callers: dict[str, _Turns] = {}
         self._used: dict[str, float] = {}
         """What each waiting caller's computed items have cost, in the unit of prices."""
+        self._reached = 0.0
+        """What the least busy of those whose items were taken last had used before: where one that comes back starts,
+        so that what runs is the last that it waits for."""
         self._length = 0
+        self._latest: str | None = None
+        """Who came last."""
+        self._changed = -math.inf
+        """When somebody came who was not the one before."""
         self.nbytes = 0
         """Bytes of all items."""
 
@@ -43,14 +55,20 @@ class Line:
     def append(self, item: Item, price: float) -> None:
         """Adds an item that will cost its caller so much."""
         item.price = price
+        if item.caller != self._latest:
+            if self._latest is not None:
+                self._changed = item.arrival
+            self._latest = item.caller
         if item.caller not in self._callers:
             self._callers[item.caller] = _Turns()
-            self._used.setdefault(item.caller, 0.0)
-            others = (self._used[caller] for caller in self._callers if caller != item.caller)
-            self._used[item.caller] = max(self._used[item.caller], min(others, default=0.0))
+            self._used[item.caller] = max(self._used.get(item.caller, 0.0), self._reached)
         self._callers[item.caller].append(item)
         self._length += 1
         self.nbytes += item.nbytes
+
+    def shared(self, now: float) -> bool:
+        """True when several callers have come lately."""
+        return now - self._changed < SHARED_SECONDS
 
     def of(self, caller: str) -> int:
         """How many items of a caller wait."""
@@ -69,6 +87,8 @@ class Line:
 
     def take(self, window: Sequence[Item], taken: Sequence[Item], dropped: Sequence[Item]) -> None:
         """Removes items that `first` has just given: those that run, and those that cost nothing."""
+        if taken:
+            self._reached = max(self._reached, min(self._used[item.caller] for item in taken))
         for item in taken:
             self._used[item.caller] += item.price
             self._callers[item.caller].charge(item)
@@ -114,6 +134,7 @@ class Line:
         """When nobody waits, whatever was used was free. Of many who are gone, the least busy are forgotten."""
         if not self._callers:
             self._used.clear()
+            self._reached = 0.0
         elif len(self._used) > len(self._callers) + MANY_CALLERS:
             gone = ((used, caller) for caller, used in self._used.items() if caller not in self._callers)
             busiest = {caller: used for used, caller in heapq.nlargest(MANY_CALLERS // 2, gone)}

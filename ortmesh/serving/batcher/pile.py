@@ -180,7 +180,7 @@ class Pile:
         alive = [item for item in window if id(item) not in gone] if gone else window
         if not alive and len(window) == len(self._waiting):
             alive, dropped = self._last_chance(dropped)
-        places = self._policy.choose(alive, limit, now) if alive else []
+        places = self._policy.choose(alive, limit, now, shared=self._waiting.shared(now)) if alive else []
         chosen = [alive[index] for index in places]
         self._waiting.take(window, chosen, [item for item, _ in dropped])
         for item in chosen:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ortmesh.serving.batcher.book import CostBook
-from ortmesh.serving.batcher.compose import compose
+from ortmesh.serving.batcher.compose import ENOUGH, compose
 from ortmesh.serving.batcher.costs import Costs
 from ortmesh.serving.types import Item
 
@@ -14,8 +14,9 @@ from ortmesh.serving.types import Item
 class Policy(Protocol):
     """What a pile asks. Called with its lock held: no blocking, no side effects."""
 
-    def choose(self, waiting: Sequence[Item], limit: int, now: float) -> list[int]:
-        """The items that run together, at most `limit` rows or one item: ascending indices, at least one."""
+    def choose(self, waiting: Sequence[Item], limit: int, now: float, *, shared: bool) -> list[int]:
+        """The items that run together, at most `limit` rows or one item: ascending indices, at least one. `shared` is
+        True when several callers have asked lately: then it matters how long a batch takes."""
 
     def price(self, item: Item) -> float:
         """What an item takes of its caller's share."""
@@ -27,7 +28,7 @@ class Policy(Protocol):
 class ArrivalOrder:
     """The oldest item and whatever may share a batch with it, oldest first: for a model whose costs are not known."""
 
-    def choose(self, waiting: Sequence[Item], limit: int, now: float) -> list[int]:
+    def choose(self, waiting: Sequence[Item], limit: int, now: float, *, shared: bool) -> list[int]:
         """O(waiting) at worst, O(batch) when all items are of one group and one priority."""
         return oldest_first(waiting, limit)
 
@@ -49,14 +50,15 @@ class CostAware:
         self._book = book
         self._sized = sized
 
-    def choose(self, waiting: Sequence[Item], limit: int, now: float) -> list[int]:
+    def choose(self, waiting: Sequence[Item], limit: int, now: float, *, shared: bool) -> list[int]:
         """As `compose` does; for items that all cost the same, the oldest up to the best batch."""
         costs = self._book.costs
         if costs is None:
             return oldest_first(waiting, limit)
         if self._sized:
-            return compose(waiting, costs, limit, now, self._book.slack.factor)
-        return self._in_time(waiting, costs, min(limit, costs.best_rows(0)), now)
+            return compose(waiting, costs, limit, now, self._book.slack.factor, shared=shared)
+        best = costs.least_rows(0, ENOUGH) if shared else costs.best_rows(0)
+        return self._in_time(waiting, costs, min(limit, best), now)
 
     def price(self, item: Item) -> float:
         """The least seconds that it can cost; its rows while costs are not known."""
