@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from demo.inputs import Page, Picture, Recording, Talk
+from demo.inputs import Page, Picture, Recording, Talk, Voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +105,35 @@ class Recognized:
 
 
 @dataclass(frozen=True, slots=True)
+class Spoken:
+    """A text that the mesh spoke, and what it heard of itself."""
+
+    recording: Recording
+    first_seconds: float
+    """From the request to the first audio."""
+    transcript: str
+    """Empty where no model was there to recognize it."""
+    came: Came
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechFound:
     """Speech with pauses, and when somebody was found to speak."""
 
     talk: Talk
     intervals: tuple[tuple[float, float], ...]
     """Seconds, in the order of time."""
+    came: Came
+
+
+@dataclass(frozen=True, slots=True)
+class VoicesCompared:
+    """Voices by how alike they are."""
+
+    voices: tuple[Voice, ...]
+    similarities: tuple[tuple[float, ...], ...]
+    """Cosines, a row a voice."""
+    dimension: int
     came: Came
 
 
@@ -195,7 +218,9 @@ class Answers:
     detected: tuple[Detected, ...] = ()
     read: tuple[ReadPage, ...] = ()
     recognized: tuple[Recognized, ...] = ()
+    spoken: Spoken | None = None
     speech_found: SpeechFound | None = None
+    voices: VoicesCompared | None = None
     ranked: Ranked | None = None
     told: Told | None = None
     searched: Searched | None = None

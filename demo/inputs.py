@@ -17,10 +17,16 @@ from PIL import Image, ImageDraw, ImageFont
 SEED = 7
 """Fixes the noise in the synthesized speech, so that it is the same on every run."""
 
+DEEPER = 0.75
+"""So much lower is the pitch of the other voice, and so much longer its throat."""
+
 SENTENCES = (
     "A mesh of small services answers for pictures, speech and text.",
     "The last ferry to the island leaves in the evening and comes back before dark.",
 )
+
+SPOKEN = "Dr. Lindqvist paid $12.50 for 2 tickets at 3:45 pm on November 26th, 2026."
+"""To be spoken by the mesh."""
 
 PAUSES = (1.0, 1.8, 1.2)
 """Seconds of silence before each sentence of the talk and behind the last."""
@@ -104,7 +110,7 @@ class Recording:
 
     text: str
     encoded: bytes
-    """A WAV file: 16 bits, 24 kHz, one channel."""
+    """A WAV file: 16 bits, one channel."""
     seconds: float
     loudness: tuple[float, ...]
     """The envelope, in [0, 1], for drawing."""
@@ -120,6 +126,14 @@ class Talk:
 
 
 @dataclass(frozen=True, slots=True)
+class Voice:
+    """Somebody who speaks."""
+
+    title: str
+    recording: Recording
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """All that the demo sends."""
 
@@ -130,11 +144,13 @@ class Inputs:
     pages: tuple[Page, ...]
     recordings: tuple[Recording, ...]
     talk: Talk
+    voices: tuple[Voice, ...]
+    """To be compared; the last one is another's."""
 
 
 def make() -> Inputs:
     """Reads and makes the inputs. ImportError names the package that is missing."""
-    return Inputs(pictures(), portraits(), (english_page(), chinese_page()), recordings(), talk())
+    return Inputs(pictures(), portraits(), (english_page(), chinese_page()), recordings(), talk(), voices())
 
 
 def pictures() -> tuple[Picture, ...]:
@@ -192,6 +208,19 @@ def recordings() -> tuple[Recording, ...]:
 
     voice = Hibari()
     return tuple(recording(text, voice(text, seed=SEED), SAMPLE_RATE) for text in SENTENCES)
+
+
+def voices() -> tuple[Voice, ...]:
+    """The synthesizer's voice with both sentences, and a deeper one: spoken quicker and played slower."""
+    from hibari import SAMPLE_RATE, Hibari
+
+    one, other = recordings()
+    deeper = Hibari()(SENTENCES[0], seed=SEED, speed=1 / DEEPER)
+    return (
+        Voice("a voice", one),
+        Voice("the same, another sentence", other),
+        Voice("a deeper voice", recording(SENTENCES[0], deeper, round(SAMPLE_RATE * DEEPER))),
+    )
 
 
 def talk() -> Talk:

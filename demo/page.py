@@ -21,9 +21,11 @@ from demo.answers import (
     Refused,
     Searched,
     SpeechFound,
+    Spoken,
     Tensors,
     Thing,
     Told,
+    VoicesCompared,
 )
 from demo.inputs import Picture, Recording
 from demo.models import MIB, Had, Models
@@ -74,8 +76,12 @@ def _sections(answers: Answers) -> Iterable[str]:
         yield _section(
             "What is said", "SpeechService.Recognize", _grid(map(_recognized, answers.recognized), wide=True)
         )
+    if answers.spoken:
+        yield _section("A text spoken aloud", "SpeechService.Synthesize", _spoken(answers.spoken))
     if answers.speech_found:
         yield _section("When somebody speaks", "SpeechService.DetectSpeech", _speech_found(answers.speech_found))
+    if answers.voices:
+        yield _section("Whose voice", "SpeechService.EmbedSpeaker", _voices(answers.voices))
     if answers.ranked:
         yield _section("Which passage answers", "NlpService.Embed", _ranked(answers.ranked))
     if answers.told:
@@ -152,6 +158,14 @@ def _recognized(each: Recognized) -> str:
     return f"<article>{_waveform(each.recording)}{audio}{said}{got}{about}{_came(each.came)}</article>\n"
 
 
+def _spoken(each: Spoken) -> str:
+    audio = f'<audio controls preload="metadata" src="{_data("audio/wav", each.recording.encoded)}"></audio>'
+    written = f"<dl><dt>written</dt><dd>{escape(each.recording.text)}</dd>"
+    got = f"<dt>recognized</dt><dd>{escape(each.transcript)}</dd></dl>" if each.transcript else "</dl>"
+    about = f"<p>{each.recording.seconds:.1f} s of speech; the first of it came after {took(each.first_seconds)}</p>"
+    return f"<article>{_waveform(each.recording)}{audio}{written}{got}{about}{_came(each.came)}</article>"
+
+
 def _speech_found(each: SpeechFound) -> str:
     recording = each.talk.recording
     audio = f'<audio controls preload="metadata" src="{_data("audio/wav", recording.encoded)}"></audio>'
@@ -160,6 +174,22 @@ def _speech_found(each: SpeechFound) -> str:
     tracks = "".join(f"<dt>{name}</dt><dd>{drawn}</dd>" for name, drawn in rows)
     about = f"<p>Speech: {spans(each.intervals)} of {recording.seconds:.1f} s; pauses under 0.5 s do not count.</p>"
     return f'<article><dl class="tracks">{tracks}</dl>{audio}{about}{_came(each.came)}</article>'
+
+
+def _voices(each: VoicesCompared) -> str:
+    head = "".join(f"<th>{escape(voice.title)}</th>" for voice in each.voices)
+    rows = "".join(
+        f'<tr><th scope="row"><span>{escape(voice.title)}</span></th>{_cells(cosines)}</tr>'
+        for voice, cosines in zip(each.voices, each.similarities, strict=True)
+    )
+    table = f'<div class="scroll"><table class="matrix"><tr><td></td>{head}</tr>{rows}</table></div>'
+    about = f"<p>Cosines of vectors of {each.dimension} numbers; of one voice they are above 0.8, mostly.</p>"
+    sounds = "".join(
+        f"<p>{escape(voice.title)}: <q>{escape(voice.recording.text)}</q></p>"
+        f'<audio controls preload="metadata" src="{_data("audio/wav", voice.recording.encoded)}"></audio>'
+        for voice in each.voices
+    )
+    return f"<article>{table}{about}{sounds}{_came(each.came)}</article>"
 
 
 def _track(stretches: Sequence[tuple[float, float]], seconds: float) -> str:

@@ -24,11 +24,26 @@ from demo.answers import (
     Refused,
     Searched,
     SpeechFound,
+    Spoken,
     Thing,
     Told,
+    VoicesCompared,
 )
 from demo.failure import DemoFailed
-from demo.inputs import GREETINGS, LETTER, PASSAGES, QUESTION, Inputs, Page, Picture, Recording, Talk
+from demo.inputs import (
+    GREETINGS,
+    LETTER,
+    PASSAGES,
+    QUESTION,
+    SPOKEN,
+    Inputs,
+    Page,
+    Picture,
+    Recording,
+    Talk,
+    Voice,
+    recording,
+)
 from demo.models import Models
 from demo.tensors import MODEL, infer
 from ortmesh.client import Client, status_of, violations
@@ -39,6 +54,7 @@ from ortmesh.vision.v1 import vision_pb2
 
 R = TypeVar("R")
 
+SPEAK_SECONDS = 60.0
 NOT_A_PICTURE = b"Dear mesh, this is a letter and not a picture.\n"
 
 
@@ -54,7 +70,9 @@ def ask_all(mesh: Client, address: str, inputs: Inputs, models: Models) -> Answe
             detected=tuple(detect(mesh, each) for each in inputs.portraits) if models.serve("vision", "detect") else (),
             read=tuple(read_text(mesh, page) for page in inputs.pages) if reads else (),
             recognized=tuple(recognize(mesh, recording) for recording in inputs.recordings) if hears else (),
+            spoken=speak(mesh, SPOKEN, hears=hears) if models.serve("speech", "synthesize") else None,
             speech_found=detect_speech(mesh, inputs.talk) if listens else None,
+            voices=compare_voices(mesh, inputs.voices) if models.serve("speech", "embed_speaker") else None,
             ranked=rank(mesh, QUESTION, PASSAGES) if embeds else None,
             told=tell_languages(mesh, GREETINGS) if models.serve("nlp", "detect_language") else None,
             searched=search(mesh, LETTER) if models.serve("nlp", "find_entities") else None,
@@ -112,6 +130,23 @@ def recognize(mesh: Client, recording: Recording) -> Recognized:
     return Recognized(recording, answer.transcript, confidence, came)
 
 
+def speak(mesh: Client, text: str, *, hears: bool) -> Spoken:
+    """SpeechService.Synthesize: a text spoken aloud; what was said is then recognized, where it can be."""
+    began = time.perf_counter()
+    parts: list[speech_pb2.SynthesizeResponse] = []
+    first = 0.0
+    for part in mesh.speech.Synthesize(
+        speech_pb2.SynthesizeRequest(text=text, format=speech_pb2.AUDIO_FORMAT_S16LE), timeout=SPEAK_SECONDS
+    ):
+        first = first or time.perf_counter() - began
+        parts.append(part)
+    model = f"{parts[0].model.name}@{parts[0].model.version}"
+    came = Came("SpeechService.Synthesize", model, time.perf_counter() - began)
+    samples = np.frombuffer(b"".join(part.audio for part in parts), "<i2").astype(np.float32) / np.float32(32768)
+    spoken = recording(text, samples, parts[0].sample_rate_hertz)
+    return Spoken(spoken, first, recognize(mesh, spoken).transcript if hears else "", came)
+
+
 def detect_speech(mesh: Client, talk: Talk) -> SpeechFound:
     """SpeechService.DetectSpeech: when somebody speaks. Only pauses between sentences count."""
     request = speech_pb2.DetectSpeechRequest(audio=speech_pb2.Audio(encoded=talk.recording.encoded))
@@ -119,6 +154,16 @@ def detect_speech(mesh: Client, talk: Talk) -> SpeechFound:
     answer, came = _timed("SpeechService.DetectSpeech", mesh.speech.DetectSpeech, request)
     edges = ((each.start.ToMilliseconds() / 1000, each.end.ToMilliseconds() / 1000) for each in answer.intervals)
     return SpeechFound(talk, tuple(edges), came)
+
+
+def compare_voices(mesh: Client, voices: Sequence[Voice]) -> VoicesCompared:
+    """SpeechService.EmbedSpeaker: voices as vectors of length 1, whose dot product is their cosine."""
+    audios = [speech_pb2.Audio(encoded=voice.recording.encoded) for voice in voices]
+    asked = [speech_pb2.EmbedSpeakerRequest(audio=audio) for audio in audios]
+    answers = [_timed("SpeechService.EmbedSpeaker", mesh.speech.EmbedSpeaker, request) for request in asked]
+    vectors = np.array([answer.embedding.values for answer, _ in answers])
+    came = Came(answers[0][1].method, answers[0][1].model, sum(came.seconds for _, came in answers))
+    return VoicesCompared(tuple(voices), tuple(map(tuple, (vectors @ vectors.T).tolist())), vectors.shape[1], came)
 
 
 def rank(mesh: Client, question: str, passages: Sequence[str]) -> Ranked:

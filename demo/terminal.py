@@ -8,7 +8,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demo.answers import Answers, Compared, Detected, ReadPage, Recognized, Searched, SpeechFound, Told
+from demo.answers import (
+    Answers,
+    Compared,
+    Detected,
+    ReadPage,
+    Recognized,
+    Searched,
+    SpeechFound,
+    Spoken,
+    Told,
+    VoicesCompared,
+)
 from demo.models import MIB, Models
 from ortmesh.cli.answers import table
 
@@ -43,8 +54,12 @@ def _tables(answers: Answers) -> list[Table]:
     ]
     if answers.compared:
         made.insert(1, _similarities(answers.compared))
+    if answers.spoken:
+        made.insert(-1, _what_is_spoken(answers.spoken))
     if answers.speech_found:
         made.insert(-1, _when_somebody_speaks(answers.speech_found))
+    if answers.voices:
+        made.insert(-1, _voices(answers.voices))
     if answers.ranked:
         made.insert(-1, _ranking(answers))
     if answers.told:
@@ -98,12 +113,28 @@ def _what_is_heard(answers: Answers) -> Table:
     return made
 
 
+def _what_is_spoken(each: Spoken) -> Table:
+    first = f"first audio after {took(each.first_seconds)}"
+    made = _table("written", "recognized again", ">audio", ">time", title=f"Synthesize: a text spoken aloud ({first})")
+    made.add_row(each.recording.text, each.transcript, f"{each.recording.seconds:.1f} s", took(each.came.seconds))
+    return made
+
+
 def _when_somebody_speaks(each: SpeechFound) -> Table:
     seconds = each.talk.recording.seconds
     title = f"DetectSpeech: when somebody speaks ({seconds:.1f} s of audio in {took(each.came.seconds)})"
     made = _table("", "speech and pauses", "seconds", title=title)
     for name, stretches in (("said", each.talk.spoken), ("detected", each.intervals)):
         made.add_row(name, Text(track(stretches, seconds), "green"), spans(stretches))
+    return made
+
+
+def _voices(compared: VoicesCompared) -> Table:
+    names = [voice.title for voice in compared.voices]
+    title = f"EmbedSpeaker: whose voice ({compared.dimension} numbers each, {took(compared.came.seconds)} for all)"
+    made = _table("", *(f">{name}" for name in names), title=title)
+    for name, row in zip(names, compared.similarities, strict=True):
+        made.add_row(name, *(Text(f"{value:.2f}", "bold green" if value > 0.8 else "dim") for value in row))
     return made
 
 
@@ -205,7 +236,9 @@ def times(answers: Answers) -> Sequence[float]:
     lists = (answers.classified, answers.detected, answers.read, answers.recognized, answers.refused)
     single = (
         answers.compared,
+        answers.spoken,
         answers.speech_found,
+        answers.voices,
         answers.ranked,
         answers.told,
         answers.searched,

@@ -8,7 +8,8 @@
 
 Errors are `grpc.RpcError` with the canonical code; `violations(error)` and `retry_after_seconds(error)` read their
 details. A unary call without `timeout` gets the client's `timeout_seconds`, else the one that the method's proto
-states (60 s, DetectSpeech 300 s, Recognize 600 s), so that no call waits for ever.
+states (60 s, EmbedSpeaker and IdentifyLanguage 120 s, DetectSpeech 300 s, Recognize 600 s), so that no call waits for
+ever.
 """
 
 from __future__ import annotations

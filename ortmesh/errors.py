@@ -6,7 +6,7 @@
 
     ①    Unreachable, Overloaded (the gateway's bounds)
     ① ②  MalformedMessage, MessageTooLarge, Overloaded (admission), Draining, Expired, Cancelled
-    ③    BadInput, OutOfRange, NotFound (the request's own fields, found by the task)
+    ③    BadInput, OutOfRange, NotFound (the request's own fields, found by the task), NoSpeech
     ④    NotFound (model), NotReady, ModelFailed, Overloaded (the model's queue), Expired, Cancelled
     ⑤    BadInput (the graph refuses a shape), ExecutorFailed
     answer  ReaderStalled
@@ -121,6 +121,13 @@ class ModelFailed(OrtmeshError):
 
     code = "FAILED_PRECONDITION"
     reason = "MODEL_FAILED"
+
+
+class NoSpeech(OrtmeshError):
+    """A recording in which nobody speaks was sent to a method that is about whoever speaks in it."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "NO_SPEECH"
 
 
 class Draining(OrtmeshError):

@@ -46,7 +46,7 @@ class Directory:
         self._front = Front(
             [*model_service.methods(self.mesh), *oip.methods(self.mesh, self.health), *elsewhere],
             target=str(address),
-            adapter="grpcio",  # reflection is a stream from the caller, which the native adapter has not
+            adapter="grpcio",  # which serves reflection
             health=self.health,
             telemetry=telemetry,
             limits=LIMITS,
@@ -114,7 +114,7 @@ class Directory:
 def _elsewhere(family: str) -> list[Method]:
     """Rows of a family's methods, so that reflection tells of them; their calls never come here."""
 
-    async def refuse(request: Any, call: Call) -> NoReturn:
+    def refuse(request: Any, call: Call) -> NoReturn:  # no coroutine: of a stream it would be none either
         raise Unimplemented(f"the {family} service answers {call.method}: call it through the gateway")
 
     return [

@@ -15,12 +15,14 @@ MESH_SERVICES = (descriptors.HEALTH_SERVICE, *descriptors.REFLECTION_SERVICES)
 """Served by the directory; their protos are not ours and state neither limits nor idempotency."""
 MESH_MESSAGE_BYTES = 65_536
 LONGEST_UNARY_SECONDS = 600.0
-"""How long a unary call may compute in silence when its proto's default deadline is shorter: callers may ask for more
+"""How long a call may compute in silence when its proto's default deadline is shorter: callers may ask for more
 than the default."""
 LONGEST_WATCH_SECONDS = 43_200.0
 """Of health's Watch: as ModelService.WatchModels states it."""
 STREAM_SILENCE_SECONDS = 30.0
-"""A stream whose caller talks (StreamingRecognize, reflection) must hear or say something within it."""
+"""How long a caller of reflection may be silent, and a stream that no route has matched."""
+STREAM_MODEL_HEADER = "ortmesh-model"
+"""By which the caller of a stream of tensors says whose it is: its messages are not looked at."""
 MODEL_FIELDS = ("name", "model_name")
 """What OIP calls field 1 where it holds the model's name; RepositoryIndex has the repository's there."""
 
@@ -34,7 +36,7 @@ class MethodRoute:
     cluster: str
     """The family, or DIRECTORY."""
     by_model: bool
-    """True when the model's name in the body picks the cluster; `cluster` is where unknown names go."""
+    """True when a model's name, in the body or in a stream's header, picks the cluster; others go to `cluster`."""
     buffered: bool
     """False for streams from the caller: the service bounds each message."""
     max_request_bytes: int
@@ -43,7 +45,7 @@ class MethodRoute:
     idle_seconds: float
     """How long it may be silent."""
     retried: bool
-    """True when it has no side effects."""
+    """True when it has no side effects and all of its request is here: what a stream has said nobody keeps."""
 
 
 @cache
@@ -80,7 +82,7 @@ def _route(method: MethodDescriptor) -> MethodRoute:
         max_request_bytes=MESH_MESSAGE_BYTES if of_mesh else max_request_bytes,
         default_seconds=default_seconds,
         idle_seconds=_idle_seconds(method, default_seconds),
-        retried=of_mesh or not descriptors.has_side_effects(method),
+        retried=not method.client_streaming and (of_mesh or not descriptors.has_side_effects(method)),
     )
 
 
@@ -90,16 +92,17 @@ def _cluster(service: str) -> str:
 
 
 def _names_model(method: MethodDescriptor) -> bool:
-    if method.containing_service.full_name != descriptors.OIP_SERVICE or method.client_streaming:
+    if method.containing_service.full_name != descriptors.OIP_SERVICE:
         return False
     first = method.input_type.fields_by_number.get(1)
     return first is not None and first.type == FieldDescriptor.TYPE_STRING and first.name in MODEL_FIELDS
 
 
 def _idle_seconds(method: MethodDescriptor, default_seconds: float) -> float:
-    """A silent unary call is idle to Envoy, and so is a watch on which nothing changes."""
-    if method.client_streaming:
+    """A call that computes is idle to Envoy, and so are a watch on which nothing changes and a caller who pauses: they
+    end by their deadlines alone, or with their connections, which are pinged."""
+    if method.client_streaming and method.containing_service.full_name in MESH_SERVICES:
         return STREAM_SILENCE_SECONDS
-    if method.server_streaming:
-        return default_seconds if method.name.startswith("Watch") else STREAM_SILENCE_SECONDS
+    if method.client_streaming or method.name.startswith("Watch"):
+        return default_seconds
     return max(default_seconds, LONGEST_UNARY_SECONDS)

@@ -5,6 +5,7 @@ A call that names a known model never comes here: Envoy sends it to the model's 
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from grpc_health.v1 import health_pb2
@@ -18,6 +19,7 @@ from ortmesh.front.methods import Method, bind, private
 from ortmesh.front.scan import check_infer
 from ortmesh.models.v1 import models_pb2
 from ortmesh_gateway.mesh import Mesh
+from ortmesh_gateway.methods import STREAM_MODEL_HEADER
 
 NAME = "ortmesh"
 SERVING: int = health_pb2.HealthCheckResponse.SERVING
@@ -34,13 +36,14 @@ STATES = {
 def methods(mesh: Mesh, health: Health) -> list[Method]:
     """The rows of inference.GRPCInferenceService."""
     server = Oip(mesh, health)
-    handlers = {
+    handlers: dict[str, Any] = {
         "ServerLive": server.live,
         "ServerReady": server.ready,
         "ServerMetadata": server.metadata,
         "ModelReady": server.model_ready,
         "ModelMetadata": server.model_metadata,
         "ModelInfer": server.infer,
+        "ModelStreamInfer": server.stream_infer,
         "RepositoryIndex": server.index,
     }
     return bind(descriptors.OIP_SERVICE, handlers, check={"ModelInfer": check_infer}, messages=private)
@@ -96,6 +99,15 @@ class Oip:
     async def infer(self, request: Any, call: Call) -> Any:
         """ModelInfer: NotFound with near names."""
         self._refuse("model_name", request.model_name, request.model_version)
+
+    async def stream_infer(self, requests: Any, call: Call) -> AsyncIterator[Any]:
+        """ModelStreamInfer: NotFound with near names. One without a model's name has come to the wrong place."""
+        name = str(call.metadata.get(STREAM_MODEL_HEADER, ""))
+        if not name:
+            text = "expected this metadata: the name of a model; the stream goes to the service that has it"
+            raise BadInput(STREAM_MODEL_HEADER, text)
+        self._refuse(STREAM_MODEL_HEADER, name, "")
+        yield
 
     def _refuse(self, field: str, name: str, version: str) -> None:
         """A known name comes here for the moment in which its route is on its way to Envoy: NotReady."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from ortmesh_gateway.methods import DIRECTORY, MethodRoute, method_routes
+from ortmesh_gateway.methods import DIRECTORY, STREAM_MODEL_HEADER, MethodRoute, method_routes
 
 Json = dict[str, Any]
 
@@ -113,7 +113,8 @@ def routes_of(method: MethodRoute, models: Mapping[str, str], clusters: Collecti
         return
     if method.by_model:
         for name, cluster in sorted(models.items()):
-            named = {"name": MODEL_HEADER, "string_match": {"exact": name}}
+            header = MODEL_HEADER if method.buffered else STREAM_MODEL_HEADER
+            named = {"name": header, "string_match": {"exact": name}}
             yield _route(method, match | {"headers": [named]}, cluster)
     yield _route(method, match, method.cluster)
 
@@ -165,7 +166,7 @@ def _filters(method: MethodRoute) -> Json:
     filters: Json = {}
     if method.buffered:
         filters["envoy.filters.http.buffer"] = {"@type": buffer_type, "buffer": limit}
-    if method.by_model:
+    if method.by_model and method.buffered:
         filters["envoy.filters.http.lua"] = {
             "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
             "config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute"},

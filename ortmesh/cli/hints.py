@@ -21,6 +21,8 @@ _CALLS: dict[Task, str] = {
     ("vision", "read_text"): "call vision read-text page.png --save out.png",
     ("speech", "recognize"): "call speech recognize talk.wav",
     ("speech", "detect_speech"): "call speech detect-speech talk.wav",
+    ("speech", "embed_speaker"): "call speech embed-speaker known.wav caller.wav",
+    ("speech", "identify_language"): "call speech identify-language talk.wav",
 }
 
 

@@ -28,6 +28,7 @@ class Admission:
         "max_bytes",
         "max_calls",
         "max_streams",
+        "stream_bytes",
         "streams",
     )
 
@@ -39,6 +40,8 @@ class Admission:
         """Unary calls in flight."""
         self.bytes = 0
         """Bytes of the requests in flight."""
+        self.stream_bytes = 0
+        """Those among them that came in streams: messages that their handlers have at the moment."""
         self.streams = 0
         """Streams in flight."""
         self._held_seconds = SHORTEST_RETRY_SECONDS
@@ -83,6 +86,23 @@ class Admission:
             on_idle = self._on_idle
         if on_idle is not None:
             self._tell_if_idle(on_idle)
+
+    def hold(self, nbytes: int) -> None:
+        """Counts a message of a stream. Unary calls are refused for it, a stream that goes on is not refused for them:
+        Overloaded only when all streams' messages together are over the bound."""
+        with self._lock:
+            if self.stream_bytes + nbytes <= self.max_bytes:
+                self.stream_bytes += nbytes
+                self.bytes += nbytes
+                return
+        raise self._refusal("bytes of streams")
+
+    def release(self, nbytes: int) -> None:
+        """A message that was counted is done with."""
+        if nbytes:
+            with self._lock:
+                self.stream_bytes -= nbytes
+                self.bytes -= nbytes
 
     def close(self, on_idle: Callable[[], None]) -> None:
         """Gives no more permits; calls `on_idle` (from any thread, perhaps more than once) when all came back."""

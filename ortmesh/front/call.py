@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ortmesh.errors import Cancelled, Expired
@@ -93,6 +94,15 @@ class Call:
     async def in_pool(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs a pure function in the pool's threads; drops it if the call expires while it waits there."""
         return await self.pool.run(self, function, *args, **kwargs)  # type: ignore[arg-type]  # `nbytes` is the pool's own
+
+    @contextmanager
+    def part(self) -> Iterator[Call]:
+        """A call for one message of a stream: what is borrowed for it goes back when that is answered."""
+        part = Call(self.method, self.pool, self.deadline, self.caller, self.priority, self.metadata, self.span)
+        try:
+            yield part
+        finally:
+            part.end()
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Registers what to give back when the call ends."""

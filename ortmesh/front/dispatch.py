@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
-from ortmesh.errors import BadInput, Expired, MessageTooLarge, OrtmeshError
+from ortmesh.errors import BadInput, Expired, OrtmeshError
 from ortmesh.front.admission import Admission
 from ortmesh.front.call import Call
 from ortmesh.front.exchange import Exchange, Route
@@ -57,7 +57,7 @@ class Dispatcher:
         self._trusts_caller = trusts_caller
 
     def admit(self, route: Route, nbytes: int, metadata: Metadata, timeout: float | None) -> Call:
-        """Takes a permit for a call, before its request is parsed. Any thread.
+        """Takes a permit for a call, before its request is parsed; `nbytes` is 0 where that is a stream. Any thread.
 
         `timeout` is what the caller set, in seconds, None for nothing (the method's default then counts). Raises
         MessageTooLarge, Expired, Overloaded or Draining. What was admitted must be ended through an Exchange.
@@ -66,8 +66,7 @@ class Dispatcher:
         method = route.method
         span = route.rpc.begin(metadata) if TRACE_KEY in metadata else None
         try:
-            if nbytes > method.max_request_bytes:
-                raise _too_large(nbytes, method.max_request_bytes)
+            route.check_size(nbytes)
             if timeout is None:
                 timeout = method.default_timeout_seconds
             elif timeout <= 0:
@@ -94,16 +93,16 @@ class Dispatcher:
         return await self._guarded(exchange, _answer(exchange))
 
     async def stream(self, exchange: Exchange, send: Send) -> int | Failure:
-        """Runs a server stream to the number of bytes that it sent, or to the reason why it broke off.
+        """Runs a call with many answers to the number of bytes that it sent, or to the reason why it broke off.
 
         Raises only CancelledError, once the caller left.
         """
         return await self._guarded(exchange, _send_all(exchange, send))
 
-    def stop_running(self, why: OrtmeshError, *, watches_only: bool) -> None:
-        """Ends calls on the loop for the service's reasons: all, or only those that end with their callers."""
+    def stop_running(self, why: OrtmeshError, which: Callable[[Method], bool]) -> None:
+        """Ends calls on the loop for the service's reasons: those of such methods."""
         for exchange in list(self._running):
-            if exchange.route.method.watch or not watches_only:
+            if which(exchange.route.method):
                 exchange.stop(why)
 
     async def _guarded(self, exchange: Exchange, work: Coroutine[Any, Any, R]) -> R | Failure:
@@ -211,7 +210,3 @@ def _priority(written: str | bytes) -> int:
     if (priority := PRIORITIES.get(str(written))) is None:
         raise BadInput(PRIORITY_KEY, f"expected {', '.join(PRIORITIES)}, not {str(written)[:40]!r}")
     return priority
-
-
-def _too_large(nbytes: int, limit: int) -> MessageTooLarge:
-    return MessageTooLarge(f"the message has {nbytes} bytes; at most {limit} are taken", metadata={"limit": str(limit)})

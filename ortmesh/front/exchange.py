@@ -10,11 +10,12 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from ortmesh.errors import BadInput, MalformedMessage, OrtmeshError
+from ortmesh.errors import BadInput, MalformedMessage, MessageTooLarge, OrtmeshError
 from ortmesh.front.admission import Admission
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Method
 from ortmesh.front.observer import Rpc
+from ortmesh.front.requests import Requests
 from ortmesh.front.utf8 import not_utf8
 
 log = logging.getLogger("ortmesh.front")
@@ -36,10 +37,17 @@ class Route:
         """Takes the permit of one call with so many bytes. Overloaded or Draining without one."""
         self.leave: Callable[[int, float], None] = _leave_free
         """Gives the permit back, with the seconds that it was held."""
-        if method.needs_permit and method.streams:
+        if method.needs_permit and (method.streams or method.takes_stream):
             self.enter, self.leave = admission.enter_stream, admission.leave_stream
         elif method.needs_permit:
             self.enter, self.leave = admission.enter, admission.leave
+
+    def check_size(self, nbytes: int) -> None:
+        """MessageTooLarge for a message of more bytes than the method takes."""
+        limit = self.method.max_request_bytes
+        if nbytes > limit:
+            text = f"the message has {nbytes} bytes; at most {limit} are taken"
+            raise MessageTooLarge(text, metadata={"limit": str(limit)})
 
     def parse(self, payload: bytes) -> Any:
         """Parses a request. MalformedMessage when the bytes are none; BadInput for a text that is not UTF-8."""
@@ -65,7 +73,7 @@ def _leave_free(nbytes: int, held_seconds: float) -> None:
 class Exchange:
     """One admitted call. It ends exactly once, whatever happens to its handler, its caller or the service."""
 
-    __slots__ = ("call", "nbytes", "payload", "request", "route", "stopped", "task")
+    __slots__ = ("call", "nbytes", "payload", "request", "requests", "route", "stopped", "task")
 
     def __init__(self, route: Route, call: Call, nbytes: int) -> None:
         self.route = route
@@ -76,13 +84,17 @@ class Exchange:
         """The request's bytes, until its coroutine decodes them: held here alone, so that they go then."""
         self.request: Any = None
         """The decoded request that a direct handler declined, until its coroutine takes it."""
+        self.requests: Requests | None = None
+        """The messages of a caller that sends a stream."""
         self.task: asyncio.Task[Any] | None = None
         """The task that runs the call's coroutine, once there is one."""
         self.stopped: OrtmeshError | None = None
         """Why the service itself ended the call."""
 
     def take_request(self) -> Any:
-        """The request, parsed if it is not yet. MalformedMessage when the bytes are none."""
+        """The request, parsed if it is not yet; the messages of a stream. MalformedMessage when the bytes are none."""
+        if self.requests is not None:
+            return self.requests
         payload, request = self.payload, self.request
         self.payload, self.request = b"", None
         return self.route.parse(payload) if request is None else request
@@ -102,8 +114,9 @@ class Exchange:
         """Gives back the permit and what was borrowed, and tells telemetry. Called once, from any thread."""
         call = self.call
         seconds = time.monotonic() - call.arrival
+        request_bytes = self.nbytes if self.requests is None else self.requests.received_bytes
         self.route.leave(self.nbytes, seconds)
-        self.route.rpc.end(code, seconds, call.span, self.nbytes, response_bytes)
+        self.route.rpc.end(code, seconds, call.span, request_bytes, response_bytes)
         try:
             call.end()
         except Exception:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
@@ -18,10 +19,11 @@ from ortmesh.front import reflection
 from ortmesh.front.address import why_not
 from ortmesh.front.dispatch import Dispatcher
 from ortmesh.front.exchange import Exchange, Route
-from ortmesh.front.grpcio_context import Context, Writer, message, metadata, send
+from ortmesh.front.grpcio_context import Context, Writer, message, metadata, next_message, send
 from ortmesh.front.hush import hush
 from ortmesh.front.intake import Intake
 from ortmesh.front.limits import MAX_METADATA_BYTES, FrontLimits
+from ortmesh.front.requests import Requests
 from ortmesh.front.status import Failure
 
 MAX_PENDING = 4096
@@ -35,21 +37,29 @@ CLOSE_SECONDS = 1.0
 class GrpcioAdapter:
     """A `grpc.aio` server on one address. Lives on one event loop."""
 
-    def __init__(self, target: str, dispatcher: Dispatcher, limits: FrontLimits, reflected: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        target: str,
+        dispatcher: Dispatcher,
+        limits: FrontLimits,
+        routes: Sequence[Route],
+        reflected: Sequence[str] = (),
+    ) -> None:
         self.address = target
         """Where it listens, with the actual port once started."""
         self._dispatcher = dispatcher
         self._stall_seconds = limits.stall_seconds
         self._intake = Intake(limits.max_slow_bytes)
+        self._routes = routes
         self._reflected = reflected
-        self._largest = max((route.method.max_request_bytes for route in dispatcher.routes), default=0)
+        self._largest = max((route.method.max_request_bytes for route in routes), default=0)
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
         """Binds and serves. OSError when the address can't be had."""
         hush()
         server = grpc.aio.server(options=self._options())
-        handlers = {route.method.path: self._handler(route) for route in self._dispatcher.routes}
+        handlers = {route.method.path: self._handler(route) for route in self._routes}
         if self._reflected:
             handlers |= reflection.handlers(self._reflected)
         server.add_generic_rpc_handlers([_Table(handlers)])
@@ -87,14 +97,16 @@ class GrpcioAdapter:
             ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING),
             # Until a caller acknowledges our settings, gRPC bounds neither its metadata nor its streams by them.
             ("grpc.http2.settings_timeout", ACKNOWLEDGED_MILLISECONDS),
+            # Else gRPC takes in 3 to 4 MiB of a stream that nobody reads; so it is 64 KiB, or an awaited message.
+            ("grpc.http2.bdp_probe", 0),
             # Clients that ping every 10 s are kept, instead of being sent away as too eager.
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
         ]
 
     def _handler(self, route: Route) -> grpc.RpcMethodHandler[bytes, bytes]:
-        """All methods take one message. To gRPC they take a stream: of a unary call that ends without its message
-        it tells nobody, and the call would hang."""
+        """To gRPC all methods take a stream: of a unary call that ends without its message it tells nobody, and the
+        call would hang."""
         if route.method.streams:
             return grpc.stream_stream_rpc_method_handler(self._stream(route))
         return grpc.stream_unary_rpc_method_handler(self._unary(route))
@@ -126,14 +138,18 @@ class GrpcioAdapter:
 
     async def _admitted(self, route: Route, context: Context) -> Exchange:
         try:
-            sent = metadata(context)
+            sent, payload = metadata(context), b""
             await self._dispatcher.entry.turn(self._dispatcher.caller(sent))
-            payload = await self._intake.take(message(context), route.method.max_request_bytes)
+            if not route.method.takes_stream:
+                payload = await self._intake.take(message(context), route.method.max_request_bytes)
             call = self._dispatcher.admit(route, len(payload), sent, context.time_remaining())
         except OrtmeshError as error:
             await send(context, Failure.of(error))
         exchange = Exchange(route, call, len(payload))
         exchange.payload = payload
+        if route.method.takes_stream:
+            exchange.requests = Requests(route, partial(next_message, context), self._dispatcher.admission)
+            call.on_end(exchange.requests.close)
         return exchange
 
 

@@ -23,7 +23,7 @@ class FrontLimits:
     """Bytes of messages that take over 0.1 s to arrive, each counted as large as its method allows (grpcio alone:
     behind the native adapter's addresses nobody is slow)."""
     max_streams: int = 256
-    """Server streams in flight; they have permits of their own, so that they can't starve unary calls."""
+    """Streams in flight, of either side; they have permits of their own, so that they can't starve unary calls."""
     pool_threads: int = field(default_factory=cpus)
     """Threads in which the tasks' pure functions run."""
     pool_max_bytes: int = 256 * MIB

@@ -29,7 +29,10 @@ class Reply(Protocol):
 UnaryHandler = Callable[[Any, Call], Awaitable[Any]]
 """One request to one answer: `await handler(request, call)`."""
 StreamHandler = Callable[[Any, Call], AsyncIterator[Any]]
-"""One request to many answers: `async for answer in handler(request, call)`."""
+"""One request to many answers: `async for answer in handler(request, call)`.
+
+Where the method takes a stream, both kinds of handlers get an `AsyncIterator` of requests in place of one request
+(`ortmesh/front/requests.py`)."""
 DirectHandler = Callable[[Any, Call, Reply], bool]
 """Called in the receiving thread: submits the work and returns True, or False to have the coroutine called.
 
@@ -43,16 +46,19 @@ class Method:
     path: str
     """`/package.Service/Method`."""
     request_type: type[Any]
-    """The request's message class."""
+    """The class of the request, or of each message of a stream."""
     handler: UnaryHandler | StreamHandler
     streams: bool = False
     """True when the handler answers with many messages."""
+    takes_stream: bool = False
+    """True when the caller sends many messages."""
     watch: bool = False
     """True for streams that tell of changes until their callers leave: a drain ends them instead of waiting."""
     direct: DirectHandler | None = None
     check: Callable[[bytes], None] | None = None
     """Looks at the bytes before they are parsed; raises an OrtmeshError to refuse them."""
     max_request_bytes: int = descriptors.DEFAULT_MAX_REQUEST_BYTES
+    """Of each message."""
     default_timeout_seconds: float = descriptors.DEFAULT_TIMEOUT_SECONDS
     needs_permit: bool = True
     """False for health, which must answer when everything else is full or drains."""
@@ -89,6 +95,7 @@ def _row(service: str, method: Any, handler: Any, messages: Any) -> Method:
         request_type=messages(method.input_type.full_name),
         handler=handler,
         streams=method.server_streaming,
+        takes_stream=method.client_streaming,
         watch=method.server_streaming and method.name.startswith("Watch"),
         max_request_bytes=max_request_bytes,
         default_timeout_seconds=timeout,

@@ -3,7 +3,8 @@
     receive thread ──► direct handlers ──► executors' threads ──► answer     (the loop never sees the call)
           └──────────► coroutines, a batch of calls in one wake-up of the loop ──► answer
 
-For addresses to which only the gateway or this machine can connect; docs/adapters.md lists how it differs.
+Methods that take a stream from the caller are served by a grpcio adapter, to which the server passes their calls on as
+they come. For addresses to which only the gateway or this machine can connect; docs/adapters.md lists how it differs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ortmesh.front.dispatch import Dispatcher
 from ortmesh.front.exchange import Route
 from ortmesh.front.limits import MAX_METADATA_BYTES, FrontLimits
 from ortmesh.front.native_exchange import NativeExchange
+from ortmesh.front.native_streams import NativeStreams
 from ortmesh.front.status import Failure
 
 log = logging.getLogger("ortmesh.front")
@@ -48,6 +50,8 @@ class NativeAdapter:
         self.address = target
         """Where it listens, with the actual port once started."""
         self._dispatcher = dispatcher
+        self._routes = [route for route in dispatcher.routes if not route.method.takes_stream]
+        self._streams = NativeStreams(dispatcher, limits)
         self._stall_seconds = limits.stall_seconds
         self._live: dict[int, NativeExchange] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,7 +65,7 @@ class NativeAdapter:
         self._loop = asyncio.get_running_loop()
         self._front = NativeGrpcFront(
             self.address,
-            [(route.method.path, route.method.streams) for route in self._dispatcher.routes],
+            [(route.method.path, route.method.streams) for route in self._routes],
             io_threads=IO_THREADS,
             call_details=True,
             max_metadata_size=MAX_METADATA_BYTES,
@@ -70,6 +74,7 @@ class NativeAdapter:
         )
         if not self.address.startswith("unix:"):
             self.address = f"{self.address.rpartition(':')[0]}:{self._front.bound_port}"
+        await self._streams.start(self._front)
         self._front.start()
         self._thread.start()
 
@@ -82,6 +87,7 @@ class NativeAdapter:
 
     async def stop(self) -> None:
         """Closes all connections at once; whatever still runs is cancelled."""
+        await self._streams.stop()
         await asyncio.to_thread(self._front.close)
         await asyncio.to_thread(self._thread.join)
         tasks = list(self._tasks)
@@ -107,7 +113,7 @@ class NativeAdapter:
         for kind, number, index, payload, _, details in events:
             try:
                 if kind == EVENT_CALL:
-                    self._begin(number, self._dispatcher.routes[index], payload, details, starts)
+                    self._begin(number, self._routes[index], payload, details, starts)
                 else:
                     self._leave(number, starts)
             except Exception as error:

@@ -20,6 +20,7 @@ log = logging.getLogger("ortmesh.front")
 
 LAST_ANSWERS_SECONDS = 0.1
 """Between the last answer and the close of the connections: the native server's close has no grace of its own."""
+SHUTTING_DOWN = "the service is shutting down"
 STOP_SECONDS = 1.0
 """How long calls may take to end once they were told to."""
 
@@ -98,7 +99,7 @@ class Front:
         self.health.drain()
         await asyncio.sleep(self.limits.drain_seconds)
         idle = self._close_admission()
-        self._dispatcher.stop_running(Draining("the service is shutting down"), watches_only=True)
+        self._dispatcher.stop_running(Draining(SHUTTING_DOWN), lambda method: method.watch)
         if not await _within(idle, grace_seconds):
             log.warning("%d calls did not end within %g s", self._dispatcher.admission.in_flight(), grace_seconds)
             await self._stop_rest(idle)
@@ -116,9 +117,11 @@ class Front:
         return idle
 
     async def _stop_rest(self, idle: asyncio.Event) -> None:
+        # A stream of requests nobody but its caller can repeat, and that knows what it has heard: it goes elsewhere.
+        self._dispatcher.stop_running(Draining(SHUTTING_DOWN), lambda method: method.takes_stream)
         # Not UNAVAILABLE: these calls have begun, and UNAVAILABLE promises that a retry repeats nothing.
         why = Cancelled("the service stopped before the call was done")
-        self._dispatcher.stop_running(why, watches_only=False)
+        self._dispatcher.stop_running(why, lambda method: not method.takes_stream)
         self._server.fail_rest(why)
         await _within(idle, STOP_SECONDS)
 
@@ -128,7 +131,7 @@ def _server(adapter: str, target: str, dispatcher: Dispatcher, limits: FrontLimi
         from ortmesh.front.grpcio import GrpcioAdapter
 
         services = {route.method.path.split("/")[1] for route in dispatcher.routes}
-        return GrpcioAdapter(target, dispatcher, limits, sorted(services) if reflection else ())
+        return GrpcioAdapter(target, dispatcher, limits, dispatcher.routes, sorted(services) if reflection else ())
     from ortmesh.front.native import NativeAdapter
 
     if reflection:

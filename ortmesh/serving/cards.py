@@ -107,6 +107,25 @@ class TensorRT(Part):
     """The most memory that building may take; None: what the GPU has."""
 
 
+class EngineSettings(Part):
+    """How a model that generates texts is served: many side by side, one token of each a step."""
+
+    slots: int = Field(default=16, ge=1, le=256)
+    """Texts side by side."""
+    context: int = Field(default=2048, ge=16, le=1_048_576)
+    """The most tokens of one text, its prompt included."""
+    tokens: int = Field(default=16_384, ge=16)
+    """The most tokens of all texts together: what their keys and values may take of the memory."""
+    head_size: int | None = Field(default=None, ge=1, le=4096)
+    """Of keys and values, where the graph leaves it open, as onnxruntime-genai's builder does."""
+
+    @model_validator(mode="after")
+    def _one_fits(self) -> EngineSettings:
+        if self.tokens < self.context:
+            raise ValueError("tokens are fewer than one text may have (context)")
+        return self
+
+
 class Runtime(Part):
     """On what the model runs."""
 
@@ -127,6 +146,8 @@ class Runtime(Part):
     """True to let a GPU multiply 32-bit floats with 11 bits of each: quicker, and results differ between batches."""
     buckets: Buckets = Field(default_factory=Buckets)
     tensorrt: TensorRT = Field(default_factory=TensorRT)
+    engine: EngineSettings | None = None
+    """For a causal language model: texts grow side by side. None: one session, or a program."""
     program: str | None = None
     """The program that runs the model's sessions (`ortmesh.serving.executor.programs`); None: one session."""
 

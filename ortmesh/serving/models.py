@@ -115,15 +115,16 @@ class Models:
 
     # What the tasks ask
 
-    def choose(self, task: str, name: str, call: Call) -> Model:
+    def choose(self, task: str, name: str, call: Call, *, field: str = "model") -> Model:
         """The model for a task, leased until the call ends. `name` is "", "name" or "name@version".
 
-        NotFound with near names; BadInput when the model is not for this task; NotReady while it loads; ModelFailed.
+        NotFound with near names; BadInput, naming the field, when the model is not for this task; NotReady while it
+        loads; ModelFailed.
         """
         if name:
             model = self._find(*_parsed(name))
             if task not in model.card.tasks:
-                raise BadInput("model", f"{name} does not {task.replace('_', ' ')}; {self._which_do(task)}")
+                raise BadInput(field, f"{name} does not {task.replace('_', ' ')}; {self._which_do(task)}")
         else:
             model = self._default_for(task)
         model.lease(call)

@@ -7,7 +7,7 @@ file: it is neither their mistake nor a bug of ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -42,18 +42,24 @@ class Needs(Generic[S]):
     """All tensors that the task gives, with their data types by OIP's names."""
     outputs: Mapping[str, int]
     """The tensors that the task reads, with their numbers of dimensions."""
+    may_take: Mapping[str, str] = field(default_factory=dict)
+    """Tensors that the task gives, when they are asked for, to models that take them: as `inputs`."""
+    may_give: Mapping[str, int] = field(default_factory=dict)
+    """Tensors that the task reads, when they are asked for, of models that give them: as `outputs`."""
 
     def of(self, model: Model) -> S:
         """The constants of a model that has all of it. ModelFailed names what is missing or wrong."""
-        if model.inputs.keys() != self.inputs.keys():
+        must = {name for name, info in model.inputs.items() if not info.optional}
+        if not must <= self.inputs.keys() <= model.inputs.keys():
             raise unfit(model.card, f"its graph takes {_named(model.inputs)}, and the task gives {_named(self.inputs)}")
-        for name, datatype in self.inputs.items():
-            if model.inputs[name].datatype != datatype:
+        for name, datatype in {**self.inputs, **self.may_take}.items():
+            if name in model.inputs and model.inputs[name].datatype != datatype:
                 raise unfit(model.card, f"its input {name!r} is {model.inputs[name].datatype}, not {datatype}")
-        for name, dimensions in self.outputs.items():
+        for name in self.outputs:
             if name not in model.outputs:
                 raise unfit(model.card, f"its graph gives {_named(model.outputs)}, and the task needs {name!r}")
-            shape = model.outputs[name].shape
+        for name, dimensions in {**self.outputs, **self.may_give}.items():
+            shape = model.outputs[name].shape if name in model.outputs else ()
             if shape and len(shape) != dimensions:  # an empty one: unknown
                 raise unfit(model.card, f"its output {name!r} has {len(shape)} dimensions, not {dimensions}")
         return settings(model.card, self.constants)

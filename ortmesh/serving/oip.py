@@ -16,6 +16,7 @@ from ortmesh.front.methods import Method, bind, private
 from ortmesh.front.scan import check_infer
 from ortmesh.serving.oip_infer import ModelInfer
 from ortmesh.serving.oip_message import InferRequest
+from ortmesh.serving.oip_stream import ModelStreamInfer
 from ortmesh.serving.signature import TensorInfo
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ def methods(models: Models, *, family: str, accepting: Callable[[], bool] = lamb
             "ModelMetadata": directory.metadata,
             "RepositoryIndex": directory.index,
             "ModelInfer": infer,
+            "ModelStreamInfer": ModelStreamInfer(infer),
         },
         direct={"ModelInfer": infer.direct},
-        check={"ModelInfer": check_infer},
+        check={"ModelInfer": check_infer, "ModelStreamInfer": check_infer},
         messages=_messages,
     )
 

@@ -69,7 +69,7 @@ def declared(request: Any, inputs: Mapping[str, TensorInfo]) -> Declared:
         kinds.append(kind)
         shapes.append(shape)
     if len(names) != len(inputs):
-        raise _missing(names, inputs)
+        _must_have_all(names, inputs)
     return Declared(names, kinds, shapes, nbytes, raw, text)
 
 
@@ -146,10 +146,11 @@ def _refused(tensor: Any, inputs: Mapping[str, TensorInfo], index: int) -> BadIn
     return BadInput(f"inputs[{index}].name", f"{tensor.name!r} is given twice")
 
 
-def _missing(names: Sequence[str], inputs: Mapping[str, TensorInfo]) -> BadInput:
-    return BadInput(
-        "inputs", f"expected also {', '.join(_written(inputs[name]) for name in inputs if name not in names)}"
-    )
+def _must_have_all(names: Sequence[str], inputs: Mapping[str, TensorInfo]) -> None:
+    """BadInput names the inputs that are missing and not optional."""
+    missing = [_written(info) for name, info in inputs.items() if name not in names and not info.optional]
+    if missing:
+        raise BadInput("inputs", f"expected also {', '.join(missing)}")
 
 
 def _unknown(name: str, tensors: Mapping[str, TensorInfo]) -> str:

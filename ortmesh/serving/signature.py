@@ -32,6 +32,8 @@ class TensorInfo:
     pad_value: float = 0.0
     sample_range: tuple[float, float] | None = None
     sample_shape: tuple[int, ...] | None = None
+    optional: bool = False
+    """True for an input that an item may lack: only a program has such ones, and knows what holds instead."""
 
     def rows(self, array: Array) -> int:
         """How many rows an array of this tensor has."""

@@ -10,17 +10,17 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 import soxr
 
 from ortmesh.errors import BadInput, OutOfRange
 from ortmesh.speech.v1 import speech_pb2
+from ortmesh_speech.sample_formats import RAW, RAW_NAMES, Samples
 
-Samples: TypeAlias = npt.NDArray[np.float32]
+__all__ = ["SAMPLE_RATE", "Recording", "Resampler", "Samples", "check_shape", "mixed"]
 
 SAMPLE_RATE = 16_000
 MAX_SECONDS = 3600
@@ -32,12 +32,6 @@ UNKNOWN_FRAMES = 2**62
 
 CONTAINERS = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF")
 """What is read of the many formats that libsndfile knows: those that the API names."""
-
-_RAW_FORMATS: dict[int, npt.DTypeLike] = {
-    speech_pb2.SAMPLE_FORMAT_S16LE: "<i2",
-    speech_pb2.SAMPLE_FORMAT_F32LE: "<f4",
-}
-_FULL_SCALE_S16 = np.float32(1 / 32768)
 
 
 class Recording:
@@ -64,14 +58,11 @@ class Recording:
 
     def __iter__(self) -> Iterator[Samples]:
         """Blocks of mono samples at 16 kHz. BadInput when there are none or the file is damaged; OutOfRange."""
-        resampler = _Resampler(self._source.rate)
+        resampler = Resampler(self._source.rate)
         for block in self._source.blocks():
             self._frames += len(block)
             _check_length(self._frames, self._source.rate, self._field)
-            mono = np.einsum("ij->i", block) / np.float32(block.shape[1])  # `mean` takes nine times as long
-            if not np.isfinite(mono).all():
-                raise BadInput(self._field, "contains samples that are not finite numbers")
-            yield resampler.push(mono)
+            yield resampler.push(mixed(block, self._field))
         if not self._frames:
             raise BadInput(self._field, "has no samples")
         yield resampler.rest()
@@ -88,7 +79,7 @@ class _File:
         self.rate: int = self._file.samplerate
         if self._file.format not in CONTAINERS:
             raise self._not_audio(f"it is {self._file.format_info}")
-        _check_shape(self.rate, self._file.channels, field, field)
+        check_shape(self.rate, self._file.channels, field, field)
         if self._file.frames < UNKNOWN_FRAMES:
             _check_length(self._file.frames, self.rate, field)
 
@@ -141,14 +132,14 @@ class _Raw:
     """Samples without a file around them."""
 
     def __init__(self, raw: speech_pb2.RawAudio, field: str) -> None:
-        if raw.format not in _RAW_FORMATS:
-            raise BadInput(f"{field}.format", "must be SAMPLE_FORMAT_S16LE or SAMPLE_FORMAT_F32LE")
-        self._dtype = np.dtype(_RAW_FORMATS[raw.format])
+        if raw.format not in RAW:
+            raise BadInput(f"{field}.format", f"must be one of {RAW_NAMES}")
+        self._format = RAW[raw.format]
         self._channels = raw.channels or 1
         self.rate: int = raw.sample_rate_hertz
-        _check_shape(self.rate, self._channels, f"{field}.sample_rate_hertz", f"{field}.channels")
+        check_shape(self.rate, self._channels, f"{field}.sample_rate_hertz", f"{field}.channels")
         self._samples = raw.samples
-        self._frame_bytes = self._channels * self._dtype.itemsize
+        self._frame_bytes = self._channels * self._format.itemsize
         if len(self._samples) % self._frame_bytes:
             reason = f"{len(self._samples)} bytes are no whole number of frames of {self._frame_bytes} bytes"
             raise BadInput(f"{field}.samples", reason)
@@ -158,12 +149,10 @@ class _Raw:
         """Float32 [frames, channels]."""
         step = BLOCK_FRAMES * self._frame_bytes
         for start in range(0, len(self._samples), step):
-            flat = np.frombuffer(self._samples[start : start + step], self._dtype)
-            block = flat.astype(np.float32).reshape(-1, self._channels)
-            yield block * _FULL_SCALE_S16 if self._dtype.kind == "i" else block
+            yield self._format.decode(self._samples[start : start + step]).reshape(-1, self._channels)
 
 
-class _Resampler:
+class Resampler:
     """Mono samples of any rate, block by block, to 16 kHz."""
 
     def __init__(self, rate: int) -> None:
@@ -181,11 +170,22 @@ class _Resampler:
         return nothing if self._stream is None else self._stream.resample_chunk(nothing, last=True)
 
 
-def _check_shape(rate: int, channels: int, rate_field: str, channels_field: str) -> None:
+def mixed(block: Samples, field: str, where: str = "") -> Samples:
+    """The mean of all channels of a block [frames, channels]. BadInput for samples that are not numbers."""
+    mono: Samples = np.einsum("ij->i", block) / np.float32(block.shape[1])  # `mean` takes nine times as long
+    if not np.isfinite(mono).all():
+        raise BadInput(field, f"contains samples that are not finite numbers{where}")
+    return mono
+
+
+def check_shape(
+    rate: int, channels: int, rate_field: str, channels_field: str, *, max_channels: int = MAX_CHANNELS
+) -> None:
+    """BadInput for a rate or a number of channels that is not read, naming the field."""
     if not MIN_RATE <= rate <= MAX_RATE:
         raise BadInput(rate_field, f"{rate} samples a second: expected {MIN_RATE:,} to {MAX_RATE:,}")
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise BadInput(channels_field, f"{channels} channels: expected 1 to {MAX_CHANNELS}")
+    if not 1 <= channels <= max_channels:
+        raise BadInput(channels_field, f"{channels} channels: expected 1 to {max_channels}")
 
 
 def _check_length(frames: int, rate: int, field: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,9 +11,15 @@ from pydantic import Field
 from ortmesh.common.v1.common_pb2 import ModelVersion
 from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
+from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.needs import Needs, Settings
-from ortmesh.speech.v1.speech_pb2 import DetectSpeechRequest, DetectSpeechResponse, SpeechInterval
+from ortmesh.speech.v1.speech_pb2 import (
+    DetectSpeechRequest,
+    DetectSpeechResponse,
+    SpeechInterval,
+    StreamingDetectSpeechConfig,
+)
 from ortmesh_speech.audio import SAMPLE_RATE, Recording, Samples
 from ortmesh_speech.durations import duration, seconds_of
 from ortmesh_speech.intervals import Rule, intervals
@@ -55,13 +61,7 @@ class DetectSpeech:
         model = self.models.choose("detect_speech", request.model, call)
         framing = NEEDS.of(model)
         recording = await call.in_pool(Recording, request.audio)
-        blocks = blocks_of(recording, framing.frame, framing.context)
-        state = np.zeros([max(size, 1) for size in model.inputs["state"].shape], np.float32)
-        speech: list[Samples] = []
-        while (samples := await call.in_pool(read_on, blocks)) is not None:
-            outputs = await model({"samples": samples, "state": state}, call, outputs=NEEDS.outputs)
-            speech.append(outputs["speech"][0])
-            state = outputs["next_state"]
+        speech = [each async for each in judged(recording, model, call)]
         return DetectSpeechResponse(
             model=ModelVersion(name=model.name, version=model.version),
             intervals=await call.in_pool(finish, speech, rule, framing.frame / SAMPLE_RATE, recording.seconds),
@@ -69,19 +69,35 @@ class DetectSpeech:
         )
 
 
-def rule_of(request: DetectSpeechRequest) -> Rule:
-    """What the request asks for. BadInput names the bound that is out of range."""
+async def judged(recording: Iterable[Samples], model: Model, call: Call) -> AsyncIterator[Samples]:
+    """The probabilities of speech of a recording's frames, float32 [frames], read and judged block by block.
+
+    BadInput, OutOfRange of the recording; errors of the model.
+    """
+    framing = NEEDS.of(model)
+    blocks = blocks_of(recording, framing.frame, framing.context)
+    state = np.zeros([max(size, 1) for size in model.inputs["state"].shape], np.float32)
+    while (samples := await call.in_pool(read_on, blocks)) is not None:
+        outputs = await model({"samples": samples, "state": state}, call, outputs=NEEDS.outputs)
+        yield outputs["speech"][0]
+        state = outputs["next_state"]
+
+
+def rule_of(request: DetectSpeechRequest | StreamingDetectSpeechConfig, prefix: str = "") -> Rule:
+    """What the request asks for. BadInput names the bound that is out of range, with the prefix."""
     if not 0 <= request.threshold <= 1:
-        raise BadInput("threshold", f"{request.threshold:g}: expected 0 to 1, where 0 means {DEFAULT.threshold}")
+        expected = f"expected 0 to 1, where 0 means {DEFAULT.threshold}"
+        raise BadInput(f"{prefix}threshold", f"{request.threshold:g}: {expected}")
+
+    def bound(field: Literal["min_speech", "min_silence"], default: float) -> float:
+        given = request.HasField(field)
+        return seconds_of(getattr(request, field), f"{prefix}{field}", MAX_SECONDS) if given else default
+
     return Rule(
         threshold=request.threshold or DEFAULT.threshold,
-        min_speech=_bound(request, "min_speech", DEFAULT.min_speech),
-        min_silence=_bound(request, "min_silence", DEFAULT.min_silence),
+        min_speech=bound("min_speech", DEFAULT.min_speech),
+        min_silence=bound("min_silence", DEFAULT.min_silence),
     )
-
-
-def _bound(request: DetectSpeechRequest, field: Literal["min_speech", "min_silence"], default: float) -> float:
-    return seconds_of(getattr(request, field), field, MAX_SECONDS) if request.HasField(field) else default
 
 
 def blocks_of(recording: Iterable[Samples], frame: int, context: int) -> Iterator[Samples]:

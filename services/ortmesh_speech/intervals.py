@@ -51,7 +51,7 @@ def intervals(probabilities: Samples, rule: Rule, frame_seconds: float, seconds:
     speaking = hysteresis(probabilities, rule.threshold)
     stretches = [
         (first, last)
-        for first, last in _bridged(_runs(speaking), rule.min_silence / frame_seconds)
+        for first, last in bridged(runs_of(speaking), rule.min_silence / frame_seconds)
         if (last - first) * frame_seconds >= rule.min_speech - ROUNDING_SECONDS
     ]
     times = _padded([(first * frame_seconds, min(last * frame_seconds, seconds)) for first, last in stretches], seconds)
@@ -70,13 +70,13 @@ def hysteresis(probabilities: Samples, threshold: float) -> npt.NDArray[np.bool_
     return np.concatenate([[False], enters])[latest]
 
 
-def _runs(mask: npt.NDArray[np.bool_]) -> list[Run]:
+def runs_of(mask: npt.NDArray[np.bool_]) -> list[Run]:
     """The runs of True."""
     edges = np.flatnonzero(np.diff(mask, prepend=False, append=False)).tolist()
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
-def _bridged(runs: Sequence[Run], min_pause: float) -> Iterator[Run]:
+def bridged(runs: Sequence[Run], min_pause: float) -> Iterator[Run]:
     """The runs, those joined between which there is a pause of fewer frames than `min_pause`."""
     if not runs:
         return

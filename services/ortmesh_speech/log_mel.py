@@ -31,7 +31,7 @@ def log_mel(samples: Samples, seconds: int, mels: int = 80) -> Samples:
     Samples louder than full scale (floats in the scale of integers) are brought down to it.
     """
     powers = _powers(_fit(samples, seconds * SAMPLE_RATE))
-    cells = np.log10(np.maximum(_filters(mels) @ powers.T, QUIETEST))
+    cells = np.log10(np.maximum(mel_filters(mels) @ powers.T, QUIETEST))
     cells = np.maximum(cells, cells.max() - DYNAMIC_RANGE)
     spectrogram: Samples = ((cells + 4.0) / 4.0).astype(np.float32)[None]
     return spectrogram
@@ -46,8 +46,12 @@ def _fit(samples: Samples, length: int) -> Samples:
 
 def _powers(samples: Samples) -> Samples:
     """Power spectra [frames, 201]; frames are centred on multiples of the hop, the edges are mirrored."""
-    mirrored = np.pad(samples, WINDOW // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(mirrored, WINDOW)[::HOP][:-1]
+    return power_spectra(np.pad(samples, WINDOW // 2, mode="reflect"))[:-1]
+
+
+def power_spectra(samples: Samples) -> Samples:
+    """Power spectra [frames, 201] of every whole window of 25 ms, one each 10 ms from the first sample on."""
+    frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
     spectra = np.fft.rfft(frames * _hann())
     powers: Samples = np.square(spectra.real) + np.square(spectra.imag)
     return powers
@@ -59,7 +63,7 @@ def _hann() -> Samples:
 
 
 @cache
-def _filters(mels: int) -> Samples:
+def mel_filters(mels: int) -> Samples:
     """Triangles of equal area [mels, 201]: from the FFT's bins to mel bands."""
     bins = np.linspace(0, SAMPLE_RATE / 2, WINDOW // 2 + 1)
     edges = _hertz(np.linspace(0, _mel(SAMPLE_RATE / 2), mels + 2))[:, None]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+import asyncio
+from contextlib import aclosing
 
 import numpy as np
 from pydantic import Field
@@ -15,28 +12,27 @@ from tokenizers import Tokenizer
 from ortmesh.common.v1.common_pb2 import ModelVersion
 from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
-from ortmesh.serving.executor.whisper_limits import (
-    HIGHEST_COMPRESSION,
-    LOWEST_MEAN_LOGPROB,
-    MAX_BEAMS,
-    SURE_OF_SILENCE,
-    compression,
-)
+from ortmesh.serving.executor.whisper_limits import MAX_BEAMS
 from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.needs import Needs, Settings, asset
 from ortmesh.serving.tokenizing import load_tokenizer
 from ortmesh.serving.types import Tensors
-from ortmesh.speech.v1.speech_pb2 import RecognizeRequest, RecognizeResponse, Segment
+from ortmesh.speech.v1.speech_pb2 import RecognizeRequest, RecognizeResponse
 from ortmesh_speech.audio import Recording
+from ortmesh_speech.doubts import MORE, repeats_its_end, says_too_little
 from ortmesh_speech.durations import duration
+from ortmesh_speech.hints import check_model, hints, load_literal_tokenizer
+from ortmesh_speech.listening import Listener
 from ortmesh_speech.log_mel import log_mel
-from ortmesh_speech.windows import Window, windows
+from ortmesh_speech.options import Options, check_alternatives, options_of
+from ortmesh_speech.said import Said, joined, said
+from ortmesh_speech.speakers import Voices
+from ortmesh_speech.windows import BUCKETS_SECONDS, Window, halves
 
-TOGETHER = 4
-"""Windows of one recording that are read and wait for the model at a time: an hour never floods pool or queue."""
-LOWEST_MEAN_LOGPROB_OF_SILENCE = -0.6
-"""What is heard into silence ("you", "Thank you.") is less probable than this; speech there would not be."""
+AT_ONCE = 8
+"""Windows of one recording that the model has or that wait for it: twice as many as it decodes side by side, so that
+the next ones lie ready, and few enough that an hour floods neither memory nor queue."""
 
 
 class Hearing(Settings):
@@ -54,29 +50,42 @@ NEEDS = Needs(
     Hearing,
     inputs={"mel": "FP32", "beam_width": "INT64"},
     outputs={"tokens": 2, "mean_logprob": 1, "no_speech": 1},
+    may_take={
+        "language": "INT64",
+        "prompt": "INT64",
+        "bias_tokens": "INT64",
+        "bias_boost": "FP32",
+        "want_words": "INT64",
+    },
+    may_give={
+        "token_logprobs": 2,
+        "token_frames": 3,
+        "language": 1,
+        "alternatives": 3,
+        "alternative_logprobs": 2,
+    },
 )
 
 
 class Recognize:
-    """Recordings to text, read and recognized window by window."""
+    """Recordings to text, window by window: while the model hears some, the next ones are read."""
 
     def __init__(self, models: Models) -> None:
         self.models = models
         models.require("recognize", tokenizer_of)
 
     async def __call__(self, request: RecognizeRequest, call: Call) -> RecognizeResponse:
-        """Segments in the order of time. BadInput for what is not audio and for beams out of range; OutOfRange."""
+        """Segments in the order of time. BadInput for what is not audio and for options out of range; OutOfRange."""
         check_beams(request.beam_width)
+        options = options_of(request.options)
         model = self.models.choose("recognize", request.model, call)
-        hearing = NEEDS.of(model)
-        tokenizer = await call.in_pool(tokenizer_of, model)
+        recognizer = await call.in_pool(Recognizer, model, options, request.beam_width)
         recording = await call.in_pool(Recording, request.audio)
-        cut, beams = windows(recording), request.beam_width or hearing.beams
-        segments: list[Segment] = []
-        while (heard := await call.in_pool(prepare, cut, beams, hearing.mels)) is not None:
-            outputs = await model.many([piece.tensors for piece in heard], call) if heard else []
-            texts = (finish(piece.window, each, tokenizer) for piece, each in zip(heard, outputs, strict=True))
-            segments.extend(segment for segment in texts if segment is not None)
+        voices = Voices(self.models, call) if options.speakers else None
+        heard = await self._listen(recognizer, recording, voices, call)
+        if voices is not None and options.speakers is not None:
+            heard = await call.in_pool(voices.tell_apart, heard, options.speakers)
+        segments = [each.segment(with_words=options.words) for each in heard]
         return RecognizeResponse(
             model=ModelVersion(name=model.name, version=model.version),
             transcript=" ".join(segment.transcript for segment in segments),
@@ -84,14 +93,82 @@ class Recognize:
             duration=duration(recording.seconds),
         )
 
+    async def _listen(
+        self, recognizer: Recognizer, recording: Recording, voices: Voices | None, call: Call
+    ) -> list[Said]:
+        """What is said in the recording's windows, in their order. The first error ends all of it."""
+        room, listener = asyncio.Semaphore(AT_ONCE), Listener(self.models, call)
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A window as the model takes it."""
+        async def hear(window: Window) -> Said | None:
+            try:
+                heard = await recognizer(window, call)
+                if heard is not None and voices is not None:
+                    await voices.listen(window)
+                return heard
+            finally:
+                room.release()
 
-    window: Window
-    tensors: Tensors
-    """`mel` float32 [1, mels, frames] and `beam_width` int64 [1]."""
+        hearing: list[asyncio.Task[Said | None]] = []
+        try:
+            async with asyncio.TaskGroup() as group, aclosing(listener.windows(recording)) as windows:
+                async for window in windows:
+                    await room.acquire()
+                    hearing.append(group.create_task(hear(window)))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [heard for task in hearing if (heard := task.result()) is not None]
+
+
+class Recognizer:
+    """A model and what one caller asks of it."""
+
+    def __init__(self, model: Model, options: Options, beams: int, field: str = "options") -> None:
+        """`beams` of 0 are the model's own; errors name `field`, which holds the options. It blocks, for files.
+
+        BadInput for what the model can't do; ModelFailed.
+        """
+        settings = NEEDS.of(model)
+        self._model = model
+        self._options = options
+        self._mels = settings.mels
+        self._beams = beams or settings.beams
+        self._languages = tuple(model.card.languages)
+        check_alternatives(options.alternatives, self._beams, field)
+        check_model(options, model, field)
+        self._tokenizer = tokenizer_of(model)
+        literal = asset(model, load_literal_tokenizer, settings.tokenizer)
+        self._hints = hints(options, model, literal, field)
+
+    async def __call__(self, window: Window, call: Call) -> Said | None:
+        """What is said in a window; None when nobody says anything. What can't be right is heard again, differently."""
+        heard = await self._hear(window, window.padded_seconds, call)
+        if heard is None:
+            return None
+        if repeats_its_end(heard.text) and window.padded_seconds < BUCKETS_SECONDS[-1]:
+            again = await self._hear(window, BUCKETS_SECONDS[-1], call)
+            heard = heard if again is None or repeats_its_end(again.text) else again
+        if window.judged and says_too_little(heard.text, heard.rival, window.speech_seconds, heard.language):
+            return await self._hear_halves(window, heard, call)
+        return heard
+
+    async def _hear_halves(self, window: Window, heard: Said, call: Call) -> Said:
+        """What is said in both halves of a window, if that is more than what was heard in the whole."""
+        both = halves(window)
+        if both is None:
+            return heard
+        first, second = await self(both[0], call), await self(both[1], call)
+        parts = joined(first, second) if first and second else first or second
+        return parts if parts is not None and len(parts.text) > MORE * len(heard.text) else heard
+
+    async def _hear(self, window: Window, seconds: int, call: Call) -> Said | None:
+        tensors = await call.in_pool(self.tensors, window, seconds)
+        outputs = await self._model(tensors, call)
+        return await call.in_pool(said, window, outputs, self._tokenizer, self._options, self._languages)
+
+    def tensors(self, window: Window, seconds: int) -> Tensors:
+        """A window as the model takes it: `mel` float32 [1, mels, frames], `beam_width` int64 [1] and the hints."""
+        mel = log_mel(window.samples, seconds, self._mels)
+        return {"mel": mel, "beam_width": np.array([self._beams], np.int64), **self._hints}
 
 
 def tokenizer_of(model: Model) -> Tokenizer:
@@ -103,37 +180,3 @@ def check_beams(beams: int) -> None:
     """BadInput unless there are 1 to 8 beams, or 0 for the model's default."""
     if not 0 <= beams <= MAX_BEAMS:
         raise BadInput("beam_width", f"{beams}: expected 1 to {MAX_BEAMS}, or 0 for the model's default")
-
-
-def prepare(cut: Iterator[Window], beams: int, mels: int) -> list[Heard] | None:
-    """Reads on in the recording: those of its next windows that are not silent; None at its end.
-
-    It gives the thread back after so many windows, silent ones too: an hour of silence can take minutes to decode.
-    """
-    following = list(islice(cut, TOGETHER))
-    if not following:
-        return None
-    return [
-        Heard(window, {"mel": log_mel(window.samples, window.padded_seconds, mels), "beam_width": np.array([beams])})
-        for window in following
-        if not window.silent
-    ]
-
-
-def finish(window: Window, outputs: Tensors, tokenizer: Tokenizer) -> Segment | None:
-    """The segment of a window; None when nothing is said in it, as far as the model can tell."""
-    logprob, no_speech = float(outputs["mean_logprob"][0]), float(outputs["no_speech"][0])
-    text = tokenizer.decode(outputs["tokens"][0].tolist()).strip()
-    if not is_speech(text, logprob, no_speech):
-        return None
-    confidence = min(math.exp(logprob), 1.0)
-    return Segment(transcript=text, start=duration(window.start), end=duration(window.end), confidence=confidence)
-
-
-def is_speech(text: str, mean_logprob: float, no_speech: float) -> bool:
-    """False for what a model writes when nobody speaks."""
-    if mean_logprob < LOWEST_MEAN_LOGPROB or not re.search(r"\w", text):
-        return False
-    if no_speech > SURE_OF_SILENCE and mean_logprob < LOWEST_MEAN_LOGPROB_OF_SILENCE:
-        return False
-    return compression(text) <= HIGHEST_COMPRESSION

@@ -1,54 +1,79 @@
-"""Windows: a recording of any length cut at pauses into what a recognizer hears at once. Stage: task."""
+"""Windows: a recording of any length cut at its pauses into what a recognizer hears at once. Stage: task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
+from ortmesh_speech.intervals import Run, bridged, hysteresis, runs_of
+from ortmesh_speech.levels import quietest
 
-MAX_SECONDS = 28
+MAX_SECONDS = 28.0
 """The longest window: Whisper hears 30 s and needs some silence behind the last word."""
-SEARCH_SECONDS = 12
-"""A window ends at the quietest place of its last seconds: long enough to hold a pause between sentences."""
-TAIL_SECONDS = 3
+SEARCH_SECONDS = 12.0
+"""Speech that goes on for longer is cut at the longest pause of a window's last seconds: long enough to hold one
+between sentences."""
+TAIL_SECONDS = 3.0
 """The last window is no shorter when it can be helped: a single word is heard worse than a sentence."""
+GAP_SECONDS = 3.0
+"""A longer pause is left out: it ends a window. Shorter ones stay, as words are heard better beside others."""
+MARGIN_SECONDS = 0.4
+"""Kept around what was found, so that soft beginnings and ends of words stay."""
 SILENCE_SECONDS = 2
 """Silence behind the speech: with only one, noisy recordings end in endless repeats (word errors .30 → .79)."""
 BUCKETS_SECONDS = (10, 12, 14, 16, 20, 24, 30)
 """Lengths that windows are padded to: the encoder's time grows with them, and only equal ones search side by side."""
 
-FRAME = SAMPLE_RATE // 50
-PAUSE_FRAMES = 15
-"""Quiet is what stays quiet for 300 ms: gaps within words (stops) are shorter."""
-SILENT_DECIBELS = -70.0
-"""Below full scale: no recording of speech is that quiet, and the noise of 16-bit samples is near -98."""
-AUDIBLE_DECIBELS = 60.0
-"""What is so much quieter than the window's loudest is not worth the encoder's time at the window's edges."""
-SPEECH_SHARE = 0.35
-"""Of the way from a window's background to its loud parts: where a segment begins and ends."""
-MARGIN_FRAMES = 15
-"""Kept around what was found, so that soft beginnings and ends of words stay."""
+THRESHOLD = 0.35
+"""Of the probability of speech. Music, hum and noise stay below 0.3; of speech at -67 dB below full scale three
+quarters of the frames are above it, and the margins keep the rest."""
+MIN_SPEECH_SECONDS = 0.09
+MIN_PAUSE_SECONDS = 0.09
+"""Closures within words (of p, t, k) are no pauses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of a recording."""
+
+    samples: Samples
+    """At 16 kHz, [n x frame]."""
+    speech: Samples
+    """The probability of speech in each frame, [n]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of the recording, without the silence at its edges."""
+    """A stretch of the recording in which somebody speaks, with a little around it."""
 
     samples: Samples
-    """What is to be recognized; empty when the stretch is silent."""
-    start: float
-    """Seconds from the recording's start to the first loud part of it."""
-    end: float
-    """Seconds from the recording's start to the end of its last loud part."""
+    """What is to be recognized."""
+    offset: float
+    """Seconds from the recording's start to the first sample."""
+    speech: tuple[tuple[float, float], ...]
+    """When somebody speaks in it, in seconds from the recording's start; at least one stretch."""
+    judged: bool = True
+    """True where a model said so, False where that which is not silent counts as speech."""
 
     @property
-    def silent(self) -> bool:
-        """True when there is nothing to hear."""
-        return len(self.samples) == 0
+    def start(self) -> float:
+        """Seconds from the recording's start to the first speech."""
+        return self.speech[0][0]
+
+    @property
+    def end(self) -> float:
+        """Seconds from the recording's start to the end of the last speech."""
+        return self.speech[-1][1]
+
+    @property
+    def speech_seconds(self) -> float:
+        """How long somebody speaks in it."""
+        return sum(end - start for start, end in self.speech)
 
     @property
     def padded_seconds(self) -> int:
@@ -57,85 +82,119 @@ class Window:
         return next(seconds for seconds in BUCKETS_SECONDS if seconds >= needed)
 
 
-def windows(blocks: Iterable[Samples]) -> Iterator[Window]:
-    """Cuts blocks of samples at 16 kHz into windows that follow each other without gap or overlap."""
-    start = 0
-    for stretch in _stretches(blocks):
-        yield _window(stretch, start)
-        start += len(stretch)
+def halves(window: Window) -> tuple[Window, Window] | None:
+    """A window cut at the longest pause of its middle half; None when there is no pause."""
+    length = len(window.samples) / SAMPLE_RATE
+    earliest, latest = window.offset + length / 4, window.offset + length * 3 / 4
+    pauses = [(begin - end, (begin + end) / 2) for (_, end), (begin, _) in pairwise(window.speech)]
+    within = [(pause, middle) for pause, middle in pauses if earliest <= middle <= latest]
+    if not within:
+        return None
+    _, middle = max(within)
+    cut = round((middle - window.offset) * SAMPLE_RATE)
+    before = tuple(stretch for stretch in window.speech if stretch[1] <= middle)
+    after = window.speech[len(before) :]
+    return (
+        replace(window, samples=window.samples[:cut], speech=before),
+        replace(window, samples=window.samples[cut:], offset=window.offset + cut / SAMPLE_RATE, speech=after),
+    )
 
 
-def _stretches(blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """Stretches of at most 28 s. One is cut off only when 3 s more than that are known to follow, or the end is."""
-    held = np.empty(0, np.float32)
-    for block in _at_least((MAX_SECONDS + TAIL_SECONDS) * SAMPLE_RATE, blocks):
-        held = np.concatenate([held, block])
-        while len(held) >= (MAX_SECONDS + TAIL_SECONDS) * SAMPLE_RATE:
-            at = _pause(held, MAX_SECONDS * SAMPLE_RATE)
-            yield held[:at]
-            held = held[at:]
-    if len(held) > MAX_SECONDS * SAMPLE_RATE:
-        at = _pause(held, len(held) - TAIL_SECONDS * SAMPLE_RATE)
-        yield held[:at]
-        held = held[at:]
-    if len(held):
-        yield held
+class Cutter:
+    """Takes a recording block by block and gives its windows as soon as they are known; it holds 40 s at most.
 
+    Windows follow each other without overlap; between them is nothing but silence.
+    """
 
-def _at_least(length: int, blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """The same samples in blocks of at least `length`, but for the last: short ones would be copied many times."""
-    parts: list[Samples] = []
-    for block in blocks:
-        parts.append(block)
-        if sum(map(len, parts)) >= length:
-            yield np.concatenate(parts)
-            parts.clear()
-    if parts:
-        yield np.concatenate(parts)
+    def __init__(self, frame: int, longest: float = MAX_SECONDS, *, judged: bool = True) -> None:
+        """`frame` samples have one probability; no window is longer than `longest` seconds."""
+        self._frame = frame
+        self._judged = judged
+        self._longest = self._frames(longest)
+        self._tail = self._frames(TAIL_SECONDS)
+        self._gap = self._frames(GAP_SECONDS)
+        self._margin = self._frames(MARGIN_SECONDS)
+        self._search = self._frames(min(SEARCH_SECONDS, longest / 2))
+        self._end_seconds = math.inf
+        self._samples = np.empty(0, np.float32)
+        self._speech = np.empty(0, np.float32)
+        self._offset = 0
+        """Frames of the recording before the first that is held."""
 
+    def push(self, block: Block) -> list[Window]:
+        """The windows that are known once this block has followed."""
+        self._samples = np.concatenate([self._samples, block.samples])
+        self._speech = np.concatenate([self._speech, block.speech])
+        return list(self._cut(ended=False))
 
-def _pause(samples: Samples, last: int) -> int:
-    """The middle of the quietest 300 ms of the 12 s before sample `last`."""
-    first = last - SEARCH_SECONDS * SAMPLE_RATE
-    levels = _levels(samples[first:last])
-    around = np.convolve(levels, np.full(PAUSE_FRAMES, 1 / PAUSE_FRAMES), mode="valid")
-    quietest = _middle_of_longest(around <= around.min() + 1e-3) + PAUSE_FRAMES // 2
-    return int(first + quietest * FRAME + FRAME // 2)
+    def rest(self, seconds: float = math.inf) -> list[Window]:
+        """The last windows, when no block follows; the recording has ended after `seconds`, maybe within a frame."""
+        self._end_seconds = seconds
+        return list(self._cut(ended=True))
 
+    def _cut(self, *, ended: bool) -> Iterator[Window]:
+        while runs := self._runs(ended):
+            chain, closed = self._chain(runs, ended)
+            begin = max(chain[0][0] - self._margin, 0)
+            end = self._end(begin, chain, closed)
+            if end is None:
+                return
+            yield self._window(chain, begin, end)
+            self._forget(end)
+        self._forget(len(self._speech) - 2 * self._margin)
 
-def _middle_of_longest(mask: npt.NDArray[np.bool_]) -> int:
-    """The middle of the longest run of True: in digital silence a cut keeps away from the words on both sides."""
-    places = np.flatnonzero(mask)
-    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
-    longest = max(runs, key=len)
-    return int(longest[len(longest) // 2])
+    def _runs(self, ended: bool) -> list[Run]:
+        """The stretches of speech in what is held, in frames. One that reaches its end may grow yet."""
+        found = bridged(runs_of(hysteresis(self._speech, THRESHOLD)), self._frames(MIN_PAUSE_SECONDS))
+        least, held = self._frames(MIN_SPEECH_SECONDS), len(self._speech)
+        return [(first, last) for first, last in found if last - first >= least or (last == held and not ended)]
 
+    def _chain(self, runs: Sequence[Run], ended: bool) -> tuple[Sequence[Run], bool]:
+        """(the first stretches, as far as no long pause is between them, whether it is known that no more follows)."""
+        for place in range(1, len(runs)):
+            if runs[place][0] - runs[place - 1][1] > self._gap:
+                return runs[:place], True
+        return runs, ended or len(self._speech) - runs[-1][1] > self._gap
 
-def _window(stretch: Samples, start: int) -> Window:
-    levels = _levels(stretch)
-    loudest = float(levels.max())
-    if loudest < SILENT_DECIBELS:
-        return Window(samples=stretch[:0], start=start / SAMPLE_RATE, end=(start + len(stretch)) / SAMPLE_RATE)
-    first, last = _edges(levels, max(SILENT_DECIBELS, loudest - AUDIBLE_DECIBELS), len(stretch))
-    begin, end = _edges(levels, _speech_level(levels), len(stretch))
-    return Window(samples=stretch[first:last], start=(start + begin) / SAMPLE_RATE, end=(start + end) / SAMPLE_RATE)
+    def _end(self, begin: int, chain: Sequence[Run], closed: bool) -> int | None:
+        """The frame at which the window ends; None when more must be known."""
+        limit, last = begin + self._longest, min(chain[-1][1] + self._margin, len(self._speech))
+        if last <= limit and closed:
+            return last
+        if closed:
+            return self._pause(chain, min(limit, last - self._tail))
+        return self._pause(chain, limit) if last >= limit + self._tail else None
 
+    def _pause(self, chain: Sequence[Run], latest: int) -> int:
+        """The middle of the longest pause between two stretches of the seconds before the latest frame that it may be;
+        where nobody draws breath, of the quietest place."""
+        earliest = latest - self._search
+        pauses = [(end, begin) for (_, end), (begin, _) in pairwise(chain)]
+        within = [(min(begin, latest) - max(end, earliest), end, begin) for end, begin in pauses]
+        length, end, begin = max(within, default=(0, 0, 0))
+        if length > 0:
+            return (max(end, earliest) + min(begin, latest)) // 2
+        searched = self._samples[earliest * self._frame : latest * self._frame]
+        return earliest + quietest(searched) // self._frame
 
-def _edges(levels: Samples, threshold: float, length: int) -> tuple[int, int]:
-    """The samples between which frames reach the threshold, with a margin."""
-    above = np.flatnonzero(levels >= threshold)
-    first, last = int(above[0]) - MARGIN_FRAMES, int(above[-1]) + 1 + MARGIN_FRAMES
-    return max(first * FRAME, 0), min(last * FRAME, length)
+    def _window(self, chain: Sequence[Run], begin: int, end: int) -> Window:
+        inside = [(first, min(last, end)) for first, last in chain if first < end]
+        end = min(end, inside[-1][1] + self._margin)
+        return Window(
+            samples=self._samples[begin * self._frame : end * self._frame],
+            offset=self._seconds(begin),
+            speech=tuple((self._seconds(first), self._seconds(last)) for first, last in inside),
+            judged=self._judged,
+        )
 
+    def _forget(self, frames: int) -> None:
+        if frames > 0:
+            self._samples = self._samples[frames * self._frame :]
+            self._speech = self._speech[frames:]
+            self._offset += frames
 
-def _speech_level(levels: Samples) -> float:
-    background, loud = np.percentile(np.maximum(levels, SILENT_DECIBELS), (10, 95))
-    return float(background + SPEECH_SHARE * (loud - background))
+    def _frames(self, seconds: float) -> int:
+        return round(seconds * SAMPLE_RATE / self._frame)
 
-
-def _levels(samples: Samples) -> Samples:
-    """The level of each 20 ms in decibels below full scale; the last frame may be shorter."""
-    whole = np.pad(samples, (0, -len(samples) % FRAME)).reshape(-1, FRAME)
-    powers = np.einsum("ij,ij->i", whole, whole, dtype=np.float64) / FRAME
-    levels: Samples = (10 * np.log10(np.maximum(powers, 1e-12))).astype(np.float32)
-    return levels
+    def _seconds(self, frame: int) -> float:
+        return min((self._offset + frame) * self._frame / SAMPLE_RATE, self._end_seconds)

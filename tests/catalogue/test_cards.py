@@ -36,7 +36,10 @@ def test_default_set_has_a_model_for_each_task_of_the_first_version() -> None:
         ("nlp", "embed"),
         ("nlp", "find_entities"),
         ("speech", "detect_speech"),
+        ("speech", "embed_speaker"),
         ("speech", "recognize"),
+        ("speech", "streaming_recognize"),
+        ("speech", "synthesize"),
         ("vision", "classify"),
         ("vision", "detect"),
         ("vision", "embed"),
@@ -98,7 +101,7 @@ def test_recipe_makes_the_files_that_the_card_lists(card: Card) -> None:
 
 @each_card
 def test_models_that_a_card_names_are_in_the_catalogue(card: Card) -> None:
-    for key in {"recognizer", "orienter"} & card.preprocessing.keys():
+    for key in {"recognizer", "orienter", "speller"} & card.preprocessing.keys():
         assert catalogue.card(card.preprocessing[key]).family == card.family
     assert card.runtime.program is None or card.runtime.program in PROGRAMS
 

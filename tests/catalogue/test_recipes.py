@@ -21,12 +21,14 @@ from safetensors.numpy import save_file
 from ortmesh.catalogue.recipes import (
     _ctranslate2,
     _pickles,
+    _whisper_files,
     centerface,
     efficientnet_lite0,
     minilm_l6_v2,
     minilm_l6_v2_f16,
     ppocr_v6_det,
     ppocr_v6_rec,
+    resemblyzer,
     silero_vad,
     whisper_tiny_en,
 )
@@ -108,6 +110,20 @@ def test_pickled_tensors_are_read_through_their_strides_and_offsets(tmp_path: Pa
     assert list(weights) == ["a", "b"]
     np.testing.assert_array_equal(weights["a"], [[0, 2, 4], [1, 3, 5]])
     np.testing.assert_array_equal(weights["b"], [6, 7, 8, 9])
+
+
+@pytest.mark.usefixtures("fake_torch")
+def test_an_entry_of_a_checkpoint_is_read_past_the_tensors_of_others(tmp_path: Path) -> None:
+    storages = [Storage(key, normal(size)) for key, size in (("1", 3), ("2", 4), ("3", 5))]
+    momentum, weight, bias = [Tensor(storage, 0, (storage.numbers.size,), (1,)) for storage in storages]
+    checkpoint = {"step": 3, "optimizer": {"state": [momentum]}, "model": OrderedDict(w=weight, b=bias)}
+    path = write_legacy(tmp_path / "w.pth", checkpoint, storages)
+    weights = _pickles.read_weights(path, "model")
+    assert list(weights) == ["w", "b"]
+    np.testing.assert_array_equal(weights["b"], storages[2].numbers)
+    for entry in (None, "step", "no such entry"):
+        with pytest.raises(pickle.UnpicklingError, match="more than a dict of tensors"):
+            _pickles.read_weights(path, entry)
 
 
 @pytest.mark.usefixtures("fake_torch")
@@ -429,6 +445,49 @@ def test_silero_refuses_what_is_no_whole_frames(silero: Path, length: int) -> No
         run(silero, samples=normal(2, length), state=np.zeros((2, 2, 128), np.float32))
 
 
+# --- Resemblyzer -------------------------------------------------------------------------------------------
+
+
+def voice_weights() -> dict[str, Array]:
+    """Random weights in Resemblyzer's shapes, in PyTorch's order."""
+    weights = {"linear.weight": normal(256, 256), "linear.bias": normal(256)}
+    for layer in range(3):
+        weights |= {f"lstm.weight_ih_l{layer}": normal(1024, 256 if layer else 40, scale=0.2)}
+        weights |= {f"lstm.weight_hh_l{layer}": normal(1024, 256)}
+        weights |= {f"lstm.{bias}_l{layer}": normal(1024, scale=0.2) for bias in ("bias_ih", "bias_hh")}
+    return weights
+
+
+def voice_by_the_book(mels: Array, weights: Mapping[str, Array]) -> Array:
+    """PyTorch's equations of an LSTM (gates: input, forget, cell, output), then the projection, ReLU and the norm."""
+    steps = mels.astype(np.float64)
+    for layer in range(3):
+        entering, recurrent, bias, other = (
+            weights[f"lstm.{part}_l{layer}"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        hidden = cell = np.zeros((len(mels), 256))
+        found = []
+        for step in np.moveaxis(steps, 1, 0):
+            gates = np.split(step @ entering.T + bias + hidden @ recurrent.T + other, 4, axis=1)
+            enter, forget, leave = (1 / (1 + np.exp(-gates[gate])) for gate in (0, 1, 3))
+            cell = forget * cell + enter * np.tanh(gates[2])
+            hidden = leave * np.tanh(cell)
+            found.append(hidden)
+        steps = np.stack(found, axis=1)
+    projected = np.maximum(hidden @ weights["linear.weight"].T + weights["linear.bias"], 0)
+    embedding: Array = projected / np.linalg.norm(projected, axis=1, keepdims=True)
+    return embedding
+
+
+def test_resemblyzer_computes_pytorchs_lstm_and_keeps_voices_apart(tmp_path: Path) -> None:
+    weights, mels = voice_weights(), np.abs(normal(3, 20, 40, scale=1))
+    resemblyzer.build(weights).save(tmp_path / "model.onnx")
+    (together,) = run(tmp_path / "model.onnx", mels=mels)
+    np.testing.assert_allclose(together, voice_by_the_book(mels, weights), atol=1e-5)
+    for row in range(3):
+        np.testing.assert_allclose(run(tmp_path / "model.onnx", mels=mels[[row]])[0][0], together[row], atol=1e-6)
+
+
 # --- Whisper -----------------------------------------------------------------------------------------------
 
 WIDTH, VOCABULARY, MELS = 128, 40, 8
@@ -466,19 +525,26 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_ctranslate2(
         sources["model.bin"], whisper_weights(), {"decoder/projection/weight": "decoder/embeddings/weight"}
     )
-    sources["config.json"].write_text(json.dumps({"suppress_ids": [1, 2], "suppress_ids_begin": [3]}))
-    added = [{"id": 20 + i, "content": text} for i, text in enumerate(whisper_tiny_en.SPECIAL_TOKENS.values())]
+    config = {"suppress_ids": [1, 2], "suppress_ids_begin": [3], "lang_ids": [], "alignment_heads": [[0, 1]]}
+    sources["config.json"].write_text(json.dumps(config))
+    added = [{"id": 20 + i, "content": text} for i, text in enumerate(_whisper_files.SPECIAL_TOKENS.values())]
     sources["tokenizer.json"].write_text(json.dumps({"added_tokens": added}))
     whisper_tiny_en.convert(sources, folder)
     return folder
 
 
 def decode(
-    whisper: Path, ids: Array, beam: Array, cross: list[Array], past: list[Array], **changes: Array
+    whisper: Path,
+    ids: Array,
+    beam: Array,
+    cross: list[Array],
+    past: list[Array],
+    name: str = "decoder",
+    **changes: Array,
 ) -> list[Array]:
     inputs = {"ids": ids, "beam": beam, "cross_k": cross[0], "cross_v": cross[1], "past_k": past[0], "past_v": past[1]}
     inputs |= {"suppress": np.zeros((1, VOCABULARY), np.float32), "probe": int64(24)}
-    return run(whisper / "decoder.onnx", **(inputs | changes))
+    return run(whisper / f"{name}.onnx", **(inputs | changes))
 
 
 def nothing_past(rows: int) -> list[Array]:
@@ -499,8 +565,9 @@ def test_whisper_scores_a_prompt_alike_at_once_and_token_by_token(whisper: Path)
     for i in range(4):
         step = decode(whisper, ids[:, i : i + 1], rows, cross, past)
         past = step[3:]
-    for expected, got in zip(at_once, step, strict=True):
+    for expected, got in zip(at_once[:5], step[:5], strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-5)
+    np.testing.assert_allclose(step[5][:, :, 0], at_once[5][:, :, 3], atol=1e-6)
 
 
 def test_whisper_beams_share_their_items_keys_and_reorder_their_past(whisper: Path) -> None:
@@ -533,6 +600,44 @@ def test_whisper_stores_its_embeddings_once(whisper: Path) -> None:
     model = onnx.load(whisper / "decoder.onnx")
     shapes = [tuple(tensor.dims) for tensor in model.graph.initializer]
     assert shapes.count((VOCABULARY, WIDTH)) + shapes.count((WIDTH, VOCABULARY)) == 1
+
+
+def test_whisper_tells_where_its_aligned_heads_look(whisper: Path) -> None:
+    """The second of two heads; five beams of two items are the queries of their items."""
+    cross = run(whisper / "encoder.onnx", mel=normal(2, MELS, 30, scale=1))
+    looks = decode(whisper, RANDOM.integers(0, VOCABULARY, (10, 1)), int64(*[0] * 5, *[1] * 5), cross, nothing_past(2))[
+        5
+    ]
+    assert looks.shape == (2, 1, 5, 15)
+    np.testing.assert_allclose(looks.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_whisper_in_8_bits_is_nearly_the_same_and_rows_do_not_depend_on_others(whisper: Path) -> None:
+    mel = normal(1, MELS, 30, scale=1)
+    cross, small = run(whisper / "encoder.onnx", mel=mel), run(whisper / "encoder.int8.onnx", mel=mel)
+    for exact, near in zip(cross, small, strict=True):
+        assert np.abs(near - exact).mean() < 0.05 * np.abs(exact).mean()
+    ids, rows, past = RANDOM.integers(0, VOCABULARY, (5, 3)), int64(0, 0, 0, 0, 0), nothing_past(1)
+    scores = decode(whisper, ids, rows, cross, past)[0]
+    rough = decode(whisper, ids, rows, cross, past, "decoder.int8")[0]
+    np.testing.assert_allclose(rough, scores, atol=0.1 * float(np.abs(scores).max()))
+    alone = decode(whisper, ids[2:3], int64(0), cross, past, "decoder.int8")[0]
+    np.testing.assert_allclose(alone[0], rough[2], atol=1e-4)
+
+
+def test_whisper_knows_languages_where_its_vocabulary_has_them(tmp_path: Path) -> None:
+    """Withdrawn codes are replaced; a model that knows English only lists none."""
+    added = {text: 50257 + i for i, text in enumerate(("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|jw|>"))}
+    assert _whisper_files._languages(added, [50260, 50259]) == {"en": 50259, "jv": 50260}
+
+
+def test_whisper_reads_weights_in_parts(tmp_path: Path) -> None:
+    write_ctranslate2(tmp_path / "whole", {"a": normal(3, 4)}, {"b": "a"})
+    content = (tmp_path / "whole").read_bytes()
+    (tmp_path / "1").write_bytes(content[:20])
+    (tmp_path / "2").write_bytes(content[20:])
+    read = _ctranslate2.read_weights(tmp_path / "1", tmp_path / "2")
+    np.testing.assert_array_equal(read["b"], _ctranslate2.read_weights(tmp_path / "whole")["a"])
 
 
 def test_whisper_writes_what_a_search_needs_to_know(whisper: Path) -> None:

@@ -88,6 +88,21 @@ class Mesh(
     def DetectSpeech(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self.answer("DetectSpeech", request, context)
 
+    def EmbedSpeaker(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.answer("EmbedSpeaker", request, context)
+
+    def IdentifyLanguage(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.answer("IdentifyLanguage", request, context)
+
+    def Synthesize(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return iter(self.answer("Synthesize", request, context))
+
+    def StreamingDetectSpeech(self, requests: Any, context: Any) -> Any:  # noqa: N802
+        return iter(self.answer("StreamingDetectSpeech", list(requests), context))
+
+    def StreamingRecognize(self, requests: Any, context: Any) -> Any:  # noqa: N802
+        return iter(self.answer("StreamingRecognize", list(requests), context))
+
     def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self.answer("ListModels", request, context)
 

@@ -209,6 +209,68 @@ def test_a_recording_without_speech_is_said_to_be_one(mesh: Mesh, run: Run) -> N
     assert "nobody speaks" in run("call", "speech", "detect-speech", "-", stdin=b"RIFF").stdout
 
 
+def voice(*numbers: float, milliseconds: int = 4000) -> speech_pb2.EmbedSpeakerResponse:
+    answer = speech_pb2.EmbedSpeakerResponse(model=version("voices"))
+    answer.embedding.values.extend(numbers)
+    answer.embedding.dimension = len(numbers)
+    answer.speech.FromMilliseconds(milliseconds)
+    return answer
+
+
+@pytest.fixture
+def voices(tmp_path: Path) -> list[Path]:
+    files = [tmp_path / name for name in ("known.wav", "caller.wav", "other.wav")]
+    for file in files:
+        file.write_bytes(b"RIFF" + file.name.encode())
+    return files
+
+
+def test_embed_speaker_shows_whose_voices_are_alike(mesh: Mesh, run: Run, voices: list[Path]) -> None:
+    mesh.answers["EmbedSpeaker"] = [voice(1, 0), voice(0.8, 0.6, milliseconds=900), voice(0, 1)]
+    shown = run("call", "speech", "embed-speaker", *voices, "--model", "voices").stdout
+    assert [(request.model, request.audio.encoded[4:]) for request in mesh.requests] == [
+        ("voices", file.name.encode()) for file in voices
+    ]
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["known.wav", "4.0", "s"] in rows
+    assert ["caller.wav", "0.9", "s", "(little)"] in rows
+    assert ["1", "known.wav", "1.000", "0.800", "0.000"] in rows
+
+
+def test_one_voice_shows_the_beginning_of_its_vector(mesh: Mesh, run: Run, voices: list[Path]) -> None:
+    mesh.answers["EmbedSpeaker"] = [voice(0.5, 0.25), voice(0.5, 0.25)]
+    assert "2 numbers: 0.5000, 0.2500" in run("call", "speech", "embed-speaker", voices[0]).stdout
+    printed = json.loads(run("call", "speech", "embed-speaker", voices[0], "--json").stdout)
+    assert printed["embedding"]["values"] == [0.5, 0.25]
+
+
+def test_of_several_recordings_the_one_without_a_voice_is_named(mesh: Mesh, run: Run, voices: list[Path]) -> None:
+    nobody = status("FAILED_PRECONDITION", "nobody speaks in the 5.00 s of audio", info("NO_SPEECH"))
+    mesh.answers["EmbedSpeaker"] = nobody
+    result = run("call", "speech", "embed-speaker", *voices[:2])
+    assert result.exit_code == 1
+    assert "known.wav:\nerror: FAILED_PRECONDITION: nobody speaks" in result.stderr
+    assert "known.wav" not in run("call", "speech", "embed-speaker", voices[0]).stderr
+
+
+def test_identify_language_shows_the_most_probable_first(mesh: Mesh, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "talk.wav").write_bytes(b"RIFF")
+    told = [
+        speech_pb2.SpokenLanguage(code="de", confidence=0.75),
+        speech_pb2.SpokenLanguage(code="yue", confidence=0.2),
+    ]
+    mesh.answers["IdentifyLanguage"] = speech_pb2.IdentifyLanguageResponse(model=version("whisper"), languages=told)
+    shown = run("call", "speech", "identify-language", tmp_path / "talk.wav", "--max", 2).stdout
+    assert mesh.requests == [speech_pb2.IdentifyLanguageRequest(audio=speech_pb2.Audio(encoded=b"RIFF"), max_results=2)]
+    rows = [line.split()[:2] for line in shown.splitlines()]
+    assert rows[-2:] == [["de", "0.750"], ["yue", "0.200"]]
+
+
+def test_silence_has_no_language(mesh: Mesh, run: Run) -> None:
+    mesh.answers["IdentifyLanguage"] = speech_pb2.IdentifyLanguageResponse(model=version("whisper"))
+    assert "nobody speaks" in run("call", "speech", "identify-language", "-", stdin=b"RIFF").stdout
+
+
 def test_an_error_is_told_with_each_field(mesh: Mesh, run: Run) -> None:
     message = "texts[0]: no text"
     mesh.answers["nlp.Embed"] = status(

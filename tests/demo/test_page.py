@@ -23,9 +23,11 @@ from demo.answers import (
     Refused,
     Searched,
     SpeechFound,
+    Spoken,
     Tensors,
     Thing,
     Told,
+    VoicesCompared,
 )
 from demo.models import Models
 
@@ -77,7 +79,9 @@ def answers() -> Answers:
         detected=(Detected(pictures[1], (face,), CAME), Detected(pictures[2], (), CAME)),
         read=(ReadPage(sheet, (Line('HARBOUR & "LIGHT"', 0.99, corners),), CAME),),
         recognized=(Recognized(speech, "<script>alert(1)</script>", 0.9, CAME),),
+        spoken=Spoken(speech, 0.02, "<u>ticket</u>", CAME),
         speech_found=SpeechFound(inputs.talk(), ((1.0, 5.5), (7.25, 9.0)), CAME),
+        voices=VoicesCompared(inputs.voices(), ((1.0, 0.9, 0.6),) * 3, 256, CAME),
         ranked=Ranked("How long?", (("four weeks", 0.5), ("soup", -0.02)), 384, CAME),
         told=Told((("<p>Guten Tag</p>", "German", 0.98),), CAME),
         searched=Searched("Dear <Ada>,\nwrite!", (Found("GIVEN_NAME", "<Ada>", 5, 10, "model"),), CAME),
@@ -93,7 +97,7 @@ def rendered(answers: Answers) -> str:
 def test_everything_is_inside(answers: Answers) -> None:
     text = rendered(answers)
     read = Reader(text)
-    assert len(read.addresses) == 14  # 4 pictures, 8 thumbnails, 2 recordings
+    assert len(read.addresses) == 18  # 4 pictures, 8 thumbnails, 6 recordings
     assert all(address.startswith("data:") for address in read.addresses)
     assert not {"link", "script", "iframe", "object"} & set(read.elements)
     assert "url(" not in text
@@ -102,7 +106,14 @@ def test_everything_is_inside(answers: Answers) -> None:
 
 def test_what_came_is_text(answers: Answers) -> None:
     texts = Reader(rendered(answers)).texts
-    for text in ("<i>cup</i>", "<p>Guten Tag</p>", "<script>alert(1)</script>", 'HARBOUR & "LIGHT"', "12 ms"):
+    for text in (
+        "<i>cup</i>",
+        "<p>Guten Tag</p>",
+        "<u>ticket</u>",
+        "<script>alert(1)</script>",
+        'HARBOUR & "LIGHT"',
+        "12 ms",
+    ):
         assert any(text in each for each in texts), text
     assert any("the index <b>does not answer</b>" in each for each in texts)
 
@@ -132,7 +143,11 @@ def test_each_entity_is_marked_in_its_text(answers: Answers) -> None:
 
 
 def test_what_no_model_was_there_for_is_left_out(answers: Answers) -> None:
-    text = rendered(replace(answers, recognized=(), speech_found=None, ranked=None, told=None, searched=None))
+    text = rendered(
+        replace(
+            answers, recognized=(), spoken=None, speech_found=None, voices=None, ranked=None, told=None, searched=None
+        )
+    )
     assert "SpeechService" not in text
     assert "NlpService" not in text
     Reader(rendered(Answers()))

@@ -46,6 +46,8 @@ def write_files(folder: Path) -> None:
     (folder / "group.jpg").write_bytes(inputs.portraits()[0].encoded)
     (folder / "page.png").write_bytes(inputs.english_page().picture.encoded)
     (folder / "talk.wav").write_bytes(inputs.recordings()[0].encoded)
+    for name, voice in zip(("known.wav", "caller.wav", "stranger.wav"), inputs.voices(), strict=True):
+        (folder / name).write_bytes(voice.recording.encoded)
     onnx.save(churn(), folder / "churn.onnx")
 
 

@@ -13,7 +13,7 @@ from ortmesh import catalogue
 from ortmesh.serving.cards import Batching, Card, License, Quality, Runtime, Source, TensorSpec
 from ortmesh.serving.needs import Needs
 from ortmesh_nlp import detect_language, embed, find_entities
-from ortmesh_speech import detect_speech, recognize
+from ortmesh_speech import detect_speech, embed_speaker, identify_language, interim, recognize, speaking
 from ortmesh_vision import classify, detect, read_text
 from tests.docs.pages import DOCS, ROOT, blocks, table_rows
 
@@ -45,6 +45,11 @@ def test_the_example_is_a_card() -> None:
         ("its orienter", read_text.ORIENTER),
         ("recognize", recognize.NEEDS),
         ("detect_speech", detect_speech.NEEDS),
+        ("streaming_recognize", interim.NEEDS),
+        ("embed_speaker", embed_speaker.NEEDS),
+        ("identify_language", identify_language.NEEDS),
+        ("synthesize", speaking.VOICE),
+        ("its speller", speaking.SPELLER),
         ("detect_language", detect_language.NEEDS),
         ("find_entities", find_entities.NEEDS),
     ],
@@ -52,8 +57,8 @@ def test_the_example_is_a_card() -> None:
 def test_what_a_task_needs_is_described(task: str, needs: Needs[Any]) -> None:
     """Its tensors, its constants and their defaults; in bold what has none."""
     (row,) = [row for row in table_rows(PAGE) if row[0] == task and len(row) == 4]
-    assert set(needs.inputs) <= set(re.findall(r"`(\w+)`", row[1]))
-    assert set(needs.outputs) == set(re.findall(r"`(\w+)`", row[2]))
+    assert {*needs.inputs, *needs.may_take} <= set(re.findall(r"`(\w+)`", row[1]))
+    assert {*needs.outputs, *needs.may_give} == set(re.findall(r"`(\w+)`", row[2]))
     for name, field in needs.constants.model_fields.items():
         described = re.search(rf"(\*\*)?`{name}`(?:\*\*)?(?: \(`?([\w.]+))?", row[3])
         assert described, name

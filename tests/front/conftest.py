@@ -25,6 +25,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.codes: Counter[tuple[str, str]] = Counter()
+        self.request_bytes: Counter[str] = Counter()
         self.flying: Callable[[], int] = int
 
     def rpc(self, path: str) -> RpcRecorder:
@@ -44,6 +45,7 @@ class RpcRecorder:
 
     def end(self, code: str, seconds: float, span: object, request_bytes: int, response_bytes: int) -> None:
         self.recorder.codes[self.method, code] += 1
+        self.recorder.request_bytes[self.method] += request_bytes
 
 
 class Service:
@@ -64,6 +66,24 @@ class Service:
     def stream(self, method: str, text: str, **options: Any) -> Any:
         """Calls a streaming method of the echo service."""
         return self._stub(self.channel.unary_stream, method)(StringValue(value=text), **options)
+
+    def chat(self, method: str = "Chat", **options: Any) -> Any:
+        """Begins a stream both ways of the echo service; messages are bytes where they are none."""
+        return self.bare(self.channel.stream_stream, method)(**options)
+
+    def gather(self, *texts: str | bytes, **options: Any) -> Any:
+        """Sends a stream that has one answer."""
+        return self.bare(self.channel.stream_unary, "Gather")(iter(texts), **options)
+
+    def bare(self, kind: Callable[..., Any], method: str) -> Any:
+        """A method whose requests are texts, or the bytes themselves."""
+        return kind(
+            f"/{SERVICE}/{method}",
+            request_serializer=lambda each: (
+                each if isinstance(each, bytes) else StringValue(value=each).SerializeToString()
+            ),
+            response_deserializer=lambda answer: StringValue.FromString(answer).value,
+        )
 
     async def say(self, method: str, text: str, **options: Any) -> str:
         """Calls a unary method and returns the text of its answer."""

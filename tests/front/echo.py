@@ -10,11 +10,14 @@ from typing import Any
 
 from google.protobuf.wrappers_pb2 import StringValue
 
-from ortmesh.errors import BadInput
+from ortmesh.errors import BadInput, OrtmeshError
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Method, Reply
+from ortmesh.front.requests import first_of
 
 SERVICE = "ortmesh.test.v1.Echo"
+MESSAGE_BYTES = 100_000
+"""Of each message of a chat."""
 
 
 class Echo:
@@ -25,6 +28,8 @@ class Echo:
         self.entered = asyncio.Event()
         self.release = asyncio.Event()
         self.ended: list[str] = []
+        self.heard: list[str] = []
+        self.left: list[str] = []
         self.held: list[tuple[StringValue, Call, Reply]] = []
         self.direct_entered = threading.Event()
 
@@ -63,6 +68,59 @@ class Echo:
         for number in range(10**9 if size else int(request.value)):
             yield StringValue(value="x" * size or str(number))
 
+    async def chat(self, requests: AsyncIterator[StringValue], call: Call) -> AsyncIterator[StringValue]:
+        """Echoes each message; `deaf` waits for the test and reads on, `bye` ends the stream, `bad` is a wrong field,
+        `bug` an exception with a secret, `flood` sends 64 KiB for ever. Tells in `left` how it ended."""
+        self.calls.append(call)
+        how = "said all it had to say"
+        try:
+            async for request in requests:
+                self.heard.append(request.value)
+                if request.value == "bad":
+                    raise BadInput("value", "became bad")
+                if request.value == "bug":
+                    raise RuntimeError("secret of the house")
+                if request.value == "bye":
+                    yield StringValue(value="bye")
+                    return
+                if request.value == "deaf":
+                    self.entered.set()
+                    await self.release.wait()
+                while request.value == "flood":
+                    yield StringValue(value="x" * 65536)
+                yield request
+            how = "heard all"
+        except BaseException as error:
+            how = type(error).__name__
+            raise
+        finally:
+            self.left.append(how)
+
+    async def patient(self, requests: AsyncIterator[StringValue], call: Call) -> AsyncIterator[StringValue]:
+        """Gives up waiting for a message after a millisecond, again and again; echoes each."""
+        yield await first_of(requests, 0.3)
+        while True:
+            try:
+                async with asyncio.timeout(0.001):
+                    request = await anext(requests)
+            except TimeoutError:
+                continue
+            except StopAsyncIteration:
+                return
+            yield request
+
+    async def gather(self, requests: AsyncIterator[StringValue], call: Call) -> StringValue:
+        """All messages' texts, joined; those that are wrong are replaced by what was wrong."""
+        self.calls.append(call)
+        texts: list[str] = []
+        while True:
+            try:
+                texts.append((await anext(requests)).value)
+            except StopAsyncIteration:
+                return StringValue(value=" ".join(texts))
+            except OrtmeshError as error:
+                texts.append(error.reason)
+
     def direct(self, request: StringValue, call: Call, reply: Reply) -> bool:
         """`direct` answers from another thread, `later` is kept for the test, `no` is left to the coroutine."""
         if request.value == "no":
@@ -88,6 +146,10 @@ class Echo:
             self._row("Quick", self.hold, default_timeout_seconds=0.3),
             self._row("Count", self.count, streams=True),
             self._row("Watch", self.count, streams=True, watch=True, default_timeout_seconds=math.inf),
+            self._row("Chat", self.chat, streams=True, takes_stream=True, max_request_bytes=MESSAGE_BYTES),
+            self._row("Patient", self.patient, streams=True, takes_stream=True),
+            self._row("Brief", self.chat, streams=True, takes_stream=True, default_timeout_seconds=0.3),
+            self._row("Gather", self.gather, takes_stream=True, max_request_bytes=1000),
             self._row("Direct", self.say, direct=self.direct),
             self._row("QuickDirect", self.say, direct=self.direct, default_timeout_seconds=0.3),
         ]

@@ -21,6 +21,7 @@ from ortmesh.models.v1 import models_pb2
 from ortmesh_gateway.methods import services
 
 Handler = Callable[[Any, Call], Awaitable[Any]]
+StreamHandler = Callable[[Any, Call], AsyncIterator[Any]]
 
 READY = models_pb2.MODEL_STATE_READY
 LIMITS = FrontLimits(drain_seconds=0.0, pool_threads=1)
@@ -47,6 +48,8 @@ class Backend:
         """Every call of a task or of OIP that came here."""
         self.answers: dict[str, Handler] = {}
         """What a test wants a method to do, by its name."""
+        self.streams: dict[str, StreamHandler] = {}
+        """The same of methods that answer with a stream; without one it is empty."""
         self.health = Health()
         self.serve(True)
         self._changed = asyncio.Event()
@@ -84,8 +87,20 @@ class Backend:
     def _tasks(self) -> list[Method]:
         service = f"ortmesh.{self.family}.v1.{self.family.capitalize()}Service"
         described = descriptors.service(service).methods_by_name
-        handlers = {name: self._handler(name, method.output_type.full_name) for name, method in described.items()}
+        handlers = {
+            name: self._streamer(name) if method.server_streaming else self._handler(name, method.output_type.full_name)
+            for name, method in described.items()
+        }
         return bind(service, handlers, messages=private)
+
+    def _streamer(self, name: str) -> StreamHandler:
+        async def answer(request: Any, call: Call) -> AsyncIterator[Any]:
+            self.calls.append(call)
+            if name in self.streams:
+                async for each in self.streams[name](request, call):
+                    yield each
+
+        return answer
 
     def _handler(self, name: str, output: str) -> Handler:
         async def answer(request: Any, call: Call) -> Any:
@@ -109,7 +124,13 @@ class Backend:
             self.calls.append(call)
             return descriptors.oip("ModelMetadataResponse")(name=request.name, platform=self.label)
 
-        handlers = {"ModelInfer": infer, "ModelReady": ready, "ModelMetadata": metadata}
+        async def stream(requests: Any, call: Call) -> AsyncIterator[Any]:
+            self.calls.append(call)
+            async for request in requests:
+                answer = {"model_name": request.model_name, "model_version": self.label}
+                yield descriptors.oip("ModelStreamInferResponse")(infer_response=answer)
+
+        handlers = {"ModelStreamInfer": stream, "ModelInfer": infer, "ModelReady": ready, "ModelMetadata": metadata}
         return bind(descriptors.OIP_SERVICE, handlers, messages=private)
 
     def _model_service(self) -> list[Method]:

@@ -18,6 +18,7 @@ import pytest
 from ortmesh import descriptors
 from ortmesh.config import GatewaySettings
 from ortmesh.nlp.v1.nlp_pb2_grpc import NlpServiceStub
+from ortmesh.speech.v1.speech_pb2_grpc import SpeechServiceStub
 from ortmesh.vision.v1.vision_pb2_grpc import VisionServiceStub
 from ortmesh_gateway.gateway import Gateway
 from ortmesh_gateway.proxy import Proxy
@@ -25,6 +26,7 @@ from tests.gateway.backend import Backend
 
 if TYPE_CHECKING:
     from ortmesh.nlp.v1.nlp_pb2_grpc import NlpServiceAsyncStub
+    from ortmesh.speech.v1.speech_pb2_grpc import SpeechServiceAsyncStub
     from ortmesh.vision.v1.vision_pb2_grpc import VisionServiceAsyncStub
 
 MIB = 1024 * 1024
@@ -46,6 +48,10 @@ class Caller:
     @property
     def vision(self) -> VisionServiceAsyncStub:
         return VisionServiceStub(self.channel)
+
+    @property
+    def speech(self) -> SpeechServiceAsyncStub:
+        return SpeechServiceStub(self.channel)
 
     async def oip(self, method: str, request: Any = None, **options: Any) -> Any:
         """Calls a method of the Open Inference Protocol; `request` is a message, or its bytes."""

@@ -10,6 +10,12 @@ from ortmesh_gateway.methods import DIRECTORY, MESH_SERVICES, families, method_r
 ROUTES = {method.path: method for method in method_routes()}
 OIP = f"/{descriptors.OIP_SERVICE}"
 MIB = 1024 * 1024
+STREAMING = [
+    method
+    for name in descriptors.service_names()
+    for method in descriptors.service(name).methods
+    if method.client_streaming
+]
 
 
 def test_every_method_of_every_proto_has_its_row() -> None:
@@ -47,10 +53,11 @@ def test_a_family_answers_its_methods_and_the_directory_the_rest(
 def test_only_oip_methods_that_name_a_model_are_routed_by_it() -> None:
     """RepositoryIndex has the repository's name in the same field, and typed methods go to their family."""
     by_model = {path for path, row in ROUTES.items() if row.by_model}
-    assert by_model == {f"{OIP}/{name}" for name in ("ModelInfer", "ModelReady", "ModelMetadata")}
+    named = ("ModelInfer", "ModelReady", "ModelMetadata", "ModelStreamInfer")
+    assert by_model == {f"{OIP}/{name}" for name in named}
 
 
-def test_a_unary_call_may_compute_in_silence_for_its_whole_deadline() -> None:
+def test_a_call_may_compute_in_silence_for_its_whole_deadline() -> None:
     assert all(row.idle_seconds >= row.default_seconds for row in ROUTES.values() if row.buffered)
 
 
@@ -60,8 +67,15 @@ def test_watches_may_be_silent_as_long_as_nothing_changes() -> None:
 
 
 def test_streams_from_the_caller_are_not_buffered() -> None:
-    unbuffered = {path for path, row in ROUTES.items() if not row.buffered}
-    assert unbuffered == {f"/{service}/ServerReflectionInfo" for service in descriptors.REFLECTION_SERVICES}
+    streaming = {f"/{method.containing_service.full_name}/{method.name}" for method in STREAMING}
+    reflection = {f"/{service}/ServerReflectionInfo" for service in descriptors.REFLECTION_SERVICES}
+    assert {path for path, row in ROUTES.items() if not row.buffered} == streaming | reflection
+
+
+def test_a_caller_who_streams_may_pause_for_hours_and_is_never_repeated() -> None:
+    for method in STREAMING:
+        row = ROUTES[f"/{method.containing_service.full_name}/{method.name}"]
+        assert (row.default_seconds, row.idle_seconds, row.retried) == (12 * 3600, 12 * 3600, False)
 
 
 def test_the_families_are_those_of_the_protos() -> None:

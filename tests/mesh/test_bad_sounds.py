@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ortmesh.client import Client
-from ortmesh.speech.v1.speech_pb2 import Audio, DetectSpeechRequest, RecognizeRequest
+from ortmesh.speech.v1.speech_pb2 import Audio, DetectSpeechRequest, EmbedSpeakerRequest, RecognizeRequest
 from tests.mesh.bad import client, expect_refusal, unharmed
 from tests.mesh.conftest import Door, RunningMesh
 from tests.speech.ogg import repeated
@@ -60,6 +60,7 @@ BAD_SOUNDS: Mapping[str, tuple[Callable[[], bytes], grpc.StatusCode]] = {
 SOUND_METHODS: Mapping[str, Call] = {
     "Recognize": lambda to, audio: to.speech.Recognize(RecognizeRequest(audio=audio), timeout=60),
     "DetectSpeech": lambda to, audio: to.speech.DetectSpeech(DetectSpeechRequest(audio=audio), timeout=60),
+    "EmbedSpeaker": lambda to, audio: to.speech.EmbedSpeaker(EmbedSpeakerRequest(audio=audio), timeout=60),
 }
 
 

@@ -11,7 +11,14 @@ from ortmesh import descriptors
 from ortmesh.client import Client
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.speech.v1 import speech_pb2
-from ortmesh.speech.v1.speech_pb2 import Audio, DetectSpeechRequest, RawAudio, RecognizeRequest
+from ortmesh.speech.v1.speech_pb2 import (
+    Audio,
+    DetectSpeechRequest,
+    EmbedSpeakerRequest,
+    RawAudio,
+    RecognizeRequest,
+    SynthesizeRequest,
+)
 from ortmesh.vision.v1 import vision_pb2
 from ortmesh.vision.v1.vision_pb2 import Image, RawImage
 from tests.mesh.bad import client, expect_refusal
@@ -47,10 +54,25 @@ METHODS: Mapping[str, tuple[str, str, Callable[[Client, str], object]]] = {
         "silero-vad",
         lambda to, model: to.speech.DetectSpeech(DetectSpeechRequest(model=model, audio=SILENCE)),
     ),
+    "speech.EmbedSpeaker": (
+        "speech",
+        "resemblyzer",
+        lambda to, model: to.speech.EmbedSpeaker(EmbedSpeakerRequest(model=model, audio=SILENCE)),
+    ),
+    "speech.IdentifyLanguage": (
+        "speech",
+        "whisper-tiny-en",
+        lambda to, model: to.speech.IdentifyLanguage(speech_pb2.IdentifyLanguageRequest(model=model, audio=SILENCE)),
+    ),
     "speech.Recognize": (
         "speech",
         "whisper-tiny-en",
         lambda to, model: to.speech.Recognize(RecognizeRequest(model=model, audio=SILENCE)),
+    ),
+    "speech.Synthesize": (
+        "speech",
+        "hibari",
+        lambda to, model: list(to.speech.Synthesize(SynthesizeRequest(model=model, text="x"))),
     ),
     "nlp.DetectLanguage": (
         "nlp",

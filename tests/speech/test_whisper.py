@@ -11,10 +11,11 @@ import pytest
 
 from ortmesh.errors import BadInput, Cancelled, Expired
 from ortmesh.serving.cards import read_card
-from ortmesh.serving.executor import whisper
+from ortmesh.serving.executor import whisper_group
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.executor.whisper import WhisperProgram
 from ortmesh.serving.executor.whisper_decoder import Cross, Decoding, Graphs
+from ortmesh.serving.executor.whisper_request import Wish
 from ortmesh.serving.executor.whisper_window import Result, Window
 from ortmesh.serving.store import Store
 from ortmesh.serving.types import Array, Item, Owner, Tensors
@@ -101,7 +102,7 @@ def test_an_item_of_many_rows_is_decoded_a_few_at_a_time(
             widths.append((len(group), group[0].keys.shape[-1]))
             super().__init__(graphs, group)
 
-    monkeypatch.setattr(whisper, "Decoding", Watched)
+    monkeypatch.setattr(whisper_group, "Decoding", Watched)
     rows = 10
     mel = np.random.default_rng(3).uniform(-1.5, 1.5, (rows, 80, 8)).astype(np.float32)
     (answer,) = run(program, [{"mel": mel, "beam_width": np.full(rows, 8, np.int64)}])
@@ -161,13 +162,13 @@ def test_a_text_that_repeats_itself_is_decoded_again_with_more_silence(
     assert word_errors(SENTENCES[4], text(program, answer)) == 0
     monkeypatch.setattr(Result, "good", True)
     (unremedied,) = run(program, [tensors])
-    assert word_errors(SENTENCES[4], text(program, unremedied)) > 100
+    assert word_errors(SENTENCES[4], text(program, unremedied)) > 15
 
 
 def test_silence_is_added_as_if_it_had_followed_the_samples() -> None:
     for samples in (say(SENTENCES[0]), silence(3), noise(3)):
-        window = Window(item(heard(samples), Capture()), log_mel(samples, 10), 5)
-        window.widen(3000)
+        window = Window(item(heard(samples), Capture()), log_mel(samples, 10), Wish(beams=5))
+        window.frames = 3000
         np.testing.assert_allclose(window.padded()[:, :, 1001:], log_mel(samples, 30)[:, :, 1001:], atol=1e-6)
         np.testing.assert_allclose(window.padded()[:, :, :998], log_mel(samples, 30)[:, :, :998], atol=1e-6)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ortmesh.serving.executor.whisper_search import BeamSearch, Hypothesis
+from ortmesh.serving.executor.whisper_search import BeamSearch, Hypothesis, Offer
 
 END = 9
 CANDIDATES = 12
@@ -21,22 +21,23 @@ def search(following: Next, beams: int, limit: int = 20) -> Hypothesis:
     """Does what the program does, with a table in the decoder's place."""
     found = BeamSearch(beams, END)
     texts: list[tuple[int, ...]] = [()]
-    found.begin(*_offer([following(())]))
+    found.begin(_offer([following(())]))
     parents: list[int] | None = [0] * beams
     for _ in range(limit):
         assert parents is not None
         texts = [(*texts[parent], token) for parent, token in zip(parents, found.last, strict=True)]
-        parents = found.grow(*_offer([following(text) for text in texts]))
+        parents = found.grow(_offer([following(text) for text in texts]))
         if parents is None:
             break
-    return found.best()
+    return found.found()[0]
 
 
-def _offer(rows: Sequence[Mapping[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+def _offer(rows: Sequence[Mapping[int, float]]) -> Offer:
     """Log-probabilities and tokens, best first; what is not in the table is next to impossible."""
     ranked = [sorted((dict.fromkeys(range(20, 20 + CANDIDATES), 1e-09) | dict(row)).items(), key=_by) for row in rows]
     scores = np.log([[probability for _, probability in row[:CANDIDATES]] for row in ranked])
-    return scores.astype(np.float32), np.array([[token for token, _ in row[:CANDIDATES]] for row in ranked], np.int64)
+    tokens = np.array([[token for token, _ in row[:CANDIDATES]] for row in ranked], np.int64)
+    return Offer(scores.astype(np.float32), tokens, np.zeros((len(rows), 0), np.float32), np.zeros(0, np.int64))
 
 
 def _by(pair: tuple[int, float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,81 +11,167 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
-from ortmesh_speech.windows import MAX_SECONDS, TAIL_SECONDS, windows
+from ortmesh_speech.windows import GAP_SECONDS, MAX_SECONDS, TAIL_SECONDS, Block, Cutter, Window, halves
 from tests.speech.voices import noise, silence
 
+FRAME = 512
+FRAME_SECONDS = FRAME / SAMPLE_RATE
 
-def blocks(samples: Samples, length: int) -> list[Samples]:
-    return [samples[start : start + length] for start in range(0, len(samples), length)]
+
+def cut(speech: Sequence[float], samples: Samples | None = None, block: int = 128, longest: float = 28) -> list[Window]:
+    """The windows of a recording whose frames have these probabilities of speech, given in blocks of frames."""
+    cutter, windows = Cutter(FRAME, longest), []
+    probabilities = np.asarray(speech, np.float32)
+    heard = samples if samples is not None else numbered(len(probabilities))
+    for first in range(0, len(probabilities), block):
+        last = first + block
+        windows += cutter.push(Block(heard[first * FRAME : last * FRAME], probabilities[first:last]))
+    return windows + cutter.rest()
 
 
-@settings(max_examples=12, deadline=None)
-@given(seconds=st.floats(0.01, 100), block=st.floats(0.05, 70))
-def test_every_sample_is_in_one_window_whatever_the_blocks(seconds: float, block: float) -> None:
-    """Noise has nothing to trim: the windows are the recording, cut."""
-    samples = noise(seconds)
-    cut = list(windows(blocks(samples, max(int(block * SAMPLE_RATE), 1))))
-    assert np.array_equal(np.concatenate([window.samples for window in cut]), samples)
-    lengths = [len(window.samples) / SAMPLE_RATE for window in cut]
-    assert max(lengths) <= MAX_SECONDS
-    if len(cut) > 1:
-        assert lengths[-1] >= TAIL_SECONDS - 0.02, "a single word is heard worse than a sentence"
+def numbered(frames: int) -> Samples:
+    """Samples that say which frame they are of."""
+    return np.repeat(np.arange(frames, dtype=np.float32), FRAME)
+
+
+def frames(seconds: float) -> int:
+    return round(seconds / FRAME_SECONDS)
+
+
+def talk(*seconds: float) -> list[float]:
+    """Speech and silence by turns, silence first."""
+    return [float(turn % 2) for turn, each in enumerate(seconds) for _ in range(frames(each))]
+
+
+@settings(max_examples=60)
+@given(
+    turns=st.lists(st.floats(0.1, 40), min_size=1, max_size=12),
+    block=st.integers(1, 300),
+    longest=st.sampled_from([14.0, 28.0]),
+)
+def test_all_speech_is_in_one_window_whatever_the_blocks(turns: list[float], block: int, longest: float) -> None:
+    speech = talk(0.5, *turns)
+    windows = cut(speech, block=block, longest=longest)
+    heard = [number for window in windows for number in window.samples[::FRAME].astype(int).tolist()]
+    assert heard == sorted(set(heard)), "no frame comes twice"
+    spoken = {number for number, probability in enumerate(speech) if probability}
+    assert spoken <= set(heard)
+    assert all(len(window.samples) <= (longest + FRAME_SECONDS) * SAMPLE_RATE for window in windows)
+
+
+@settings(max_examples=30)
+@given(turns=st.lists(st.floats(0.1, 40), min_size=1, max_size=8), block=st.integers(1, 300))
+def test_blocks_do_not_matter(turns: list[float], block: int) -> None:
+    speech = talk(0.5, *turns)
+    times = [[window.speech for window in cut(speech, block=each)] for each in (block, 100_000)]
+    assert times[0] == times[1]
+
+
+def test_the_last_window_is_not_a_single_word() -> None:
+    windows = cut(talk(0, MAX_SECONDS + 1), noise(30))
+    assert len(windows) == 2
+    assert len(windows[-1].samples) >= (TAIL_SECONDS - 0.1) * SAMPLE_RATE
 
 
 @pytest.mark.parametrize("pause_at", [17.0, 20.5, 24.0, 27.0])
+def test_a_window_ends_in_the_pause(pause_at: float) -> None:
+    first, second = cut(talk(0, pause_at, 0.5, 20))
+    assert first.end == pytest.approx(pause_at, abs=0.05)
+    assert second.start == pytest.approx(pause_at + 0.5, abs=0.05)
+    assert second.offset == pytest.approx(pause_at + 0.25, abs=0.05)
+
+
+def test_of_two_pauses_the_longer_is_taken() -> None:
+    _, second = cut(talk(0, 18, 0.9, 3, 0.4, 20))
+    assert second.start == pytest.approx(18.9, abs=0.05)
+
+
 @pytest.mark.parametrize("background", [0.0, 0.01])
-def test_a_window_ends_in_the_pause(pause_at: float, background: float) -> None:
+def test_where_nobody_draws_breath_the_quietest_place_is_taken(background: float) -> None:
     samples = noise(40, level=0.1)
-    pause = slice(int(pause_at * SAMPLE_RATE), int((pause_at + 0.5) * SAMPLE_RATE))
-    samples[pause] = noise(0.5, level=background)
-    first, second = windows([samples])
-    assert first.end <= pause_at + 0.35
-    assert second.start >= pause_at + 0.15
+    quiet = slice(int(22 * SAMPLE_RATE), int(22.5 * SAMPLE_RATE))
+    samples[quiet] = noise(0.5, level=background)
+    first, second = cut([1.0] * 1250, samples)
+    assert first.end == second.start == pytest.approx(22.25, abs=0.15)
 
 
-def test_of_two_silent_pauses_the_longer_is_taken() -> None:
-    samples = noise(40, level=0.1)
-    for start, length in ((18.0, 0.4), (22.0, 0.9)):
-        samples[int(start * SAMPLE_RATE) : int((start + length) * SAMPLE_RATE)] = 0
-    _, second = windows([samples])
-    assert 22.4 < second.start < 22.9
-
-
-def test_silence_around_is_left_out_and_the_times_are_those_of_the_recording() -> None:
-    samples = np.concatenate([silence(5), noise(3, level=0.1), silence(12)])
-    (window,) = windows([samples])
-    assert window.start == pytest.approx(5, abs=0.35)
-    assert window.end == pytest.approx(8, abs=0.35)
-    assert len(window.samples) < 4 * SAMPLE_RATE
+def test_silence_is_left_out_and_the_times_are_those_of_the_recording() -> None:
+    (window,) = cut(talk(65, 3, 72))
+    assert [window.start, window.end] == pytest.approx([65, 68], abs=0.05)
+    assert window.offset == pytest.approx(64.6, abs=0.05)
+    assert len(window.samples) == pytest.approx(3.8 * SAMPLE_RATE, rel=0.02)
     assert window.padded_seconds == 10
 
 
-@pytest.mark.parametrize("samples", [silence(70), noise(70, level=2e-5)], ids=["digital", "the noise of 16 bits"])
-def test_silence_gives_silent_windows(samples: Samples) -> None:
-    cut = list(windows([samples]))
-    assert len(cut) >= 3
-    assert all(window.silent for window in cut)
+@pytest.mark.parametrize(("pause", "windows"), [(GAP_SECONDS - 0.1, 1), (GAP_SECONDS + 0.1, 2)])
+def test_a_long_pause_ends_a_window(pause: float, windows: int) -> None:
+    assert len(cut(talk(1, 2, pause, 2, 1))) == windows
 
 
-def test_soft_words_beside_loud_ones_are_kept() -> None:
-    """Forty decibels below the loudest, at the edge of a window."""
-    samples = np.concatenate([silence(2), noise(1, level=0.002), silence(1), noise(3, level=0.2), silence(2)])
-    (window,) = windows([samples])
-    assert len(window.samples) >= 5 * SAMPLE_RATE
+def test_a_window_says_when_somebody_speaks_in_it() -> None:
+    (window,) = cut(talk(1, 2, 0.5, 1, 0.05, 1, 3))
+    assert [round(time, 1) for stretch in window.speech for time in stretch] == [1.0, 3.0, 3.5, 5.5]
 
 
-@pytest.mark.parametrize(("seconds", "padded"), [(0.2, 10), (8, 10), (8.1, 12), (17, 20), (22, 24), (28, 30)])
+def test_a_window_is_known_before_the_recording_ends() -> None:
+    cutter = Cutter(FRAME)
+    speech = talk(1, 4, GAP_SECONDS + 1)
+    assert len(cutter.push(Block(numbered(len(speech)), np.asarray(speech, np.float32)))) == 1
+    assert not cutter.rest()
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3], ids=["silence", "music"])
+def test_where_nobody_speaks_there_is_no_window(probability: float) -> None:
+    assert not cut([probability] * 3000)
+
+
+def test_a_click_is_no_speech() -> None:
+    assert not cut([0.0] * 50 + [0.9, 0.9] + [0.0] * 200)
+
+
+def test_hours_are_held_for_seconds() -> None:
+    cutter = Cutter(FRAME)
+    for number in range(1000):
+        speech = np.full(128, float(number % 3 > 0), np.float32)
+        cutter.push(Block(silence(128 * FRAME_SECONDS), speech))
+        assert len(cutter._samples) <= 40 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize(("seconds", "padded"), [(0.2, 10), (7, 10), (8.1, 12), (17, 20), (21, 24), (27, 30)])
 def test_two_seconds_of_silence_follow(seconds: float, padded: int) -> None:
-    (window,) = windows([noise(seconds)])
+    (window,) = cut(talk(0, seconds))
     assert window.padded_seconds == padded
 
 
+def test_times_end_with_the_recording() -> None:
+    """Its last frame is filled up with silence."""
+    cutter = Cutter(FRAME)
+    cutter.push(Block(numbered(100), np.ones(100, np.float32)))
+    (window,) = cutter.rest(3.19)
+    assert window.end == 3.19
+
+
+def test_halves_are_cut_at_the_longest_pause_of_the_middle() -> None:
+    (window,) = cut(talk(1, 1, 0.9, 4, 0.2, 2, 0.5, 4))
+    both = halves(window)
+    assert both is not None
+    first, second = both
+    assert np.array_equal(np.concatenate([first.samples, second.samples]), window.samples)
+    assert first.speech + second.speech == window.speech
+    assert first.end == pytest.approx(9.1, abs=0.1)
+    assert second.offset == pytest.approx(9.35, abs=0.1)
+
+
+def test_speech_without_a_pause_has_no_halves() -> None:
+    (window,) = cut(talk(1, 8, 1))
+    assert halves(window) is None
+
+
 def test_windows_follow_each_other() -> None:
-    cut = list(windows(blocks(noise(200), 30_000)))
-    assert all(one.end <= other.start + 0.35 for one, other in pairwise(cut))
-    assert cut[-1].end == pytest.approx(200, abs=0.35)
+    windows = cut([1.0] * 6000, noise(192))
+    assert all(one.end == other.start for one, other in pairwise(windows))
+    assert windows[-1].end == pytest.approx(192)
 
 
 def test_nothing_gives_no_window() -> None:
-    assert not list(windows([]))
-    assert not list(windows([np.empty(0, np.float32)]))
+    assert not cut([])

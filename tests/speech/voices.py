@@ -49,6 +49,13 @@ def say(text: str, *, seed: int = 0, speed: float = 1.0) -> Samples:
 
 
 @cache
+def say_deeply(text: str) -> Samples:
+    """The same by another voice: lower by a fifth, with the formants of a longer throat, and slower."""
+    samples: Samples = np.asarray(soxr.resample(say(text), 0.78 * SAMPLE_RATE, SAMPLE_RATE), np.float32)
+    return samples
+
+
+@cache
 def _voice() -> Any:
     return Hibari(threads=1)
 

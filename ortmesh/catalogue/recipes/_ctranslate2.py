@@ -16,12 +16,12 @@ _DTYPES = {0: "<f4", 1: "|i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 VERSIONS = (5, 6)
 
 
-def read_weights(path: Path) -> dict[str, Array]:
-    """The variables by name, as stored; an alias is the same array under a second name."""
-    file = _Reader(path.read_bytes())
+def read_weights(*parts: Path) -> dict[str, Array]:
+    """The variables of a file (its parts, in order), as stored; an alias is the same array under a second name."""
+    file = _Reader(b"".join(part.read_bytes() for part in parts))
     version = file.number("<I")
     if version not in VERSIONS:
-        raise ValueError(f"{path.name} has CTranslate2's format {version}, known are {VERSIONS}")
+        raise ValueError(f"{parts[0].name} has CTranslate2's format {version}, known are {VERSIONS}")
     file.text()  # the specification's name
     file.number("<I")  # and revision
     variables = dict(file.variable() for _ in range(file.number("<I")))

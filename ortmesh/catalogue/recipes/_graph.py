@@ -40,6 +40,10 @@ class Graph:
         self._nodes.append(helper.make_node("Identity", [value], [name], name=f"output_{name}"))
         self._outputs.append(_value_info(name, dtype, shape))
 
+    def given(self, name: str, dtype: npt.DTypeLike, shape: Shape) -> None:
+        """Give the value of this name to the caller as it is: one that a node writes in place must not be copied."""
+        self._outputs.append(_value_info(name, dtype, shape))
+
     def constant(self, value: Array, name: str | None = None) -> str:
         """Store `value`; small unnamed ones that are equal share one entry."""
         if name is not None:
@@ -63,10 +67,15 @@ class Graph:
         """Add a node with one output and return that output's name."""
         return self.ops(kind, *operands, outputs=1, domain=domain, **attributes)[0]
 
-    def ops(self, kind: str, *operands: Operand, outputs: int, domain: str = "", **attributes: Any) -> tuple[str, ...]:
-        """Add a node and return the names of its outputs; an operand "" is one left out."""
+    def ops(
+        self, kind: str, *operands: Operand, outputs: int | Sequence[str], domain: str = "", **attributes: Any
+    ) -> tuple[str, ...]:
+        """Add a node and return the names of its outputs, which may be given; "" is an operand or output left out."""
         node = f"{kind}_{len(self._nodes)}"
-        results = (node,) if outputs == 1 else tuple(f"{node}_{i}" for i in range(outputs))
+        if not isinstance(outputs, int):
+            results = tuple(outputs)
+        else:
+            results = (node,) if outputs == 1 else tuple(f"{node}_{i}" for i in range(outputs))
         names = [o if isinstance(o, str) else self.constant(o) for o in operands]
         self._nodes.append(helper.make_node(kind, names, results, name=node, domain=domain, **attributes))
         return results

@@ -20,19 +20,24 @@ PROTOCOL = 1001
 _STORAGES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
 
 
-def read_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The tensors of a pickled state dict by name, in the file's order."""
+def read_weights(path: Path, entry: str | None = None) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of a pickled state dict by name, in the file's order.
+
+    `entry` names the state dict in a checkpoint that holds others beside it (an optimizer's, counters).
+    """
     with path.open("rb") as file:
         if (_load(file), _load(file)) != (MAGIC, PROTOCOL):
             raise pickle.UnpicklingError(f"{path.name} is not a legacy PyTorch file")
-        facts, tensors = _load(file), _load(file)
+        facts = _load(file)
         if not (isinstance(facts, dict) and facts.get("little_endian") is True):
             raise pickle.UnpicklingError(f"{path.name} is not little-endian")
+        unpickler = _RestrictedUnpickler(file)
+        tensors = unpickler.load()
+        if entry is not None:
+            tensors = tensors.get(entry) if isinstance(tensors, dict) else None
         if not _all_tensors(tensors):
             raise pickle.UnpicklingError(f"{path.name} holds more than a dict of tensors")
-        keys = _load(file)
-        dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in tensors.values()}
-        storages = {key: _read_storage(file, dtypes[key]) for key in keys}
+        storages = {key: _read_storage(file, unpickler.dtypes[key]) for key in _load(file)}
     return {name: tensor.view(storages) for name, tensor in tensors.items()}
 
 
@@ -62,6 +67,11 @@ class _Tensor:
 class _RestrictedUnpickler(pickle.Unpickler):
     """Knows the four globals that a file of float and long tensors needs; refuses every other."""
 
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.dtypes: dict[str, str] = {}
+        """Of the storages that were referred to, by their keys: all that the file holds."""
+
     def find_class(self, module: str, name: str) -> Callable[..., object] | str:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
@@ -75,6 +85,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
         known = _STORAGES.values()
         match pid:
             case ("storage", str(dtype), str(key), str(), int(), None) if dtype in known:
+                self.dtypes[key] = dtype
                 return _Storage(key, dtype)
         raise pickle.UnpicklingError(f"unknown reference {pid!r}")
 

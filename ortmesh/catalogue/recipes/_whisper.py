@@ -1,7 +1,7 @@
 """The layers that Whisper's encoder and decoder share, from CTranslate2's weights.
 
 Architecture: Radford et al., arXiv:2212.04356, and github.com/openai/whisper (`whisper/model.py`):
-pre-norm transformers with GELU. Weights are stored as float32 (exactly the packaged float16).
+pre-norm transformers with GELU. Weights are stored as float32 (exactly the packaged float16), or in 8 bits.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ortmesh.catalogue.recipes._graph import Array, Graph, int64
+from ortmesh.catalogue.recipes._products import Product, full
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -50,8 +51,10 @@ def read_sizes(weights: Mapping[str, Array]) -> Sizes:
 class Layers:
     """Adds layers to a graph; `name` is the prefix of their weights, x is [rows, positions, width]."""
 
-    def __init__(self, graph: Graph, weights: Mapping[str, Array], sizes: Sizes) -> None:
+    def __init__(self, graph: Graph, weights: Mapping[str, Array], sizes: Sizes, product: Product = full) -> None:
+        """`product` multiplies with the weights."""
         self.graph = graph
+        self.product = product
         self.weights = weights
         self.sizes = sizes
 
@@ -72,7 +75,7 @@ class Layers:
             np.split(self.weight(f"{name}/bias"), parts),
             strict=True,
         )
-        return [self.graph.op("Add", self.graph.op("MatMul", x, w.T), b) for w, b in pairs]
+        return [self.product(self.graph, x, weight, bias) for weight, bias in pairs]
 
     def split_heads(self, x: str, *, transposed: bool = False) -> str:
         """[rows, positions, width] → [rows, heads, positions, head] (or head, positions)."""
@@ -82,13 +85,21 @@ class Layers:
 
     def attend(self, queries: str, keys: str, values: str, mask: str | None = None) -> str:
         """Attention over heads; keys come transposed: [rows, heads, head, positions]."""
+        return self.gather(self.attention(queries, keys, mask), values)
+
+    def attention(self, queries: str, keys: str, mask: str | None = None) -> str:
+        """Which share of each position's value every query takes: [rows, heads, queries, positions]."""
         graph = self.graph
         scale = np.array(self.sizes.head_width**-0.5, np.float32)
         scores = graph.op("MatMul", graph.op("Mul", queries, scale), keys)
         if mask is not None:
             scores = graph.op("Add", scores, mask)
-        context = graph.op("MatMul", graph.op("Softmax", scores, axis=-1), values)
-        merged = graph.op("Transpose", context, perm=[0, 2, 1, 3])
+        return graph.op("Softmax", scores, axis=-1)
+
+    def gather(self, attention: str, values: str) -> str:
+        """These shares of values [rows, heads, positions, head]: [rows, queries, width]."""
+        graph = self.graph
+        merged = graph.op("Transpose", graph.op("MatMul", attention, values), perm=[0, 2, 1, 3])
         return graph.op("Reshape", merged, int64(0, 0, self.sizes.width))
 
     def feed_forward(self, x: str, name: str) -> str:

@@ -5,17 +5,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from ortmesh.catalogue.recipes._graph import CONTRIB, Array, Graph, int64
+from ortmesh.catalogue.recipes._products import Product, full
 from ortmesh.catalogue.recipes._whisper import Layers, read_sizes
 
 
-def build_encoder(weights: Mapping[str, Array]) -> Graph:
+def build_encoder(weights: Mapping[str, Array], product: Product = full) -> Graph:
     """`mel` [batch, mels, frames] → `cross_k`, `cross_v`; frames is even and at most 3,000.
 
     `cross_k` [layers, batch, heads, head, audio] is stored transposed, as the decoder reads it at
     each step, `cross_v` [layers, batch, heads, audio, head]; audio is frames / 2 (20 ms each).
     """
     sizes, graph = read_sizes(weights), Graph("whisper_encoder")
-    layers = Layers(graph, weights, sizes)
+    layers = Layers(graph, weights, sizes, product)
     x = _embed(layers, graph.input("mel", np.float32, ["batch", sizes.mels, "frames"]))
     for i in range(sizes.encoder_layers):
         x = _layer(layers, x, f"encoder/layer_{i}")

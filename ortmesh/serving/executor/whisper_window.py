@@ -10,13 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ortmesh.errors import BadInput, Cancelled, Expired
-from ortmesh.serving.executor.whisper_decoder import Facts
-from ortmesh.serving.executor.whisper_limits import (
-    HIGHEST_COMPRESSION,
-    LOWEST_MEAN_LOGPROB,
-    MAX_BEAMS,
-    SURE_OF_SILENCE,
-)
+from ortmesh.serving.executor.whisper_facts import Facts
+from ortmesh.serving.executor.whisper_limits import HIGHEST_COMPRESSION, LOWEST_MEAN_LOGPROB, SURE_OF_SILENCE
+from ortmesh.serving.executor.whisper_request import FREE, Wish
 from ortmesh.serving.executor.whisper_search import Hypothesis
 from ortmesh.serving.types import Array, Item
 
@@ -34,6 +30,8 @@ class Result(NamedTuple):
     """Probability that nothing is said."""
     compression: float
     """How many times zlib shrinks the text."""
+    others: Sequence[Hypothesis] = ()
+    """Less probable texts, best first."""
 
     @property
     def good(self) -> bool:
@@ -49,16 +47,22 @@ class Result(NamedTuple):
 
 
 class Window:
-    """One row of an item: a spectrogram [1, mels, frames] and how many beams are to search in it."""
+    """One row of an item: a spectrogram [1, mels, frames] and what is wanted of it."""
 
-    def __init__(self, item: Item, mel: Array, beams: int) -> None:
+    def __init__(self, item: Item, mel: Array, wish: Wish) -> None:
         self.item = item
         self.mel = mel
+        self.wish = wish
         self.frames = int(mel.shape[2])
         """As many as it is decoded with."""
-        self.beams = beams
+        self.language = wish.language
+        """Index of the language, once it is known."""
+        self.languages: Array = np.zeros(0, np.float32)
+        """Log-probabilities of all languages."""
         self.result: Result | None = None
-        """The best so far."""
+        """The best so far; None where only the language is asked for."""
+        self.token_frames: Array = np.zeros((0, 2), np.int64)
+        """When the result's tokens are said."""
         self.settled = False
         """True when it is not decoded again."""
         self.siblings = [self]
@@ -73,16 +77,17 @@ class Window:
             self.item.fail(Expired("the deadline passed while the audio was decoded"))
         return not self.item.done
 
+    def hear(self, languages: Array) -> None:
+        """Log-probabilities of the model's languages; none where it knows one only."""
+        self.languages = languages if len(languages) else np.zeros(1, np.float32)
+        if self.wish.language == FREE:
+            self.language = int(self.languages.argmax())
+
     def offer(self, result: Result) -> None:
         """What an attempt found: a good result settles the window, of bad ones the better is kept."""
         if self.result is None or result.good or result.rank > self.result.rank:
             self.result = result
         self.settled = result.good
-
-    def widen(self, frames: int) -> None:
-        """Has it decoded with so many frames; settles a window that has them."""
-        self.settled = self.frames == frames
-        self.frames = frames
 
     def padded(self) -> Array:
         """The spectrogram [1, mels, frames], silence added as if it had followed the samples.
@@ -94,27 +99,27 @@ class Window:
         return np.pad(self.mel, ((0, 0), (0, 0), (0, missing)), constant_values=silent) if missing else self.mel
 
 
-def windows_of(item: Item, facts: Facts) -> list[Window]:
-    """One for each row of an item. BadInput when its tensors are not what Whisper takes."""
-    mel, beams = item.tensors["mel"], item.tensors["beam_width"]
+def must_be_mel(mel: Array, facts: Facts) -> None:
+    """BadInput when a spectrogram is not what Whisper takes."""
     if mel.ndim != 3 or mel.shape[1] != facts.mels or mel.shape[2] % 2 or not 2 <= mel.shape[2] <= facts.max_frames:
         expected = f"[rows, {facts.mels}, frames], frames even and at most {facts.max_frames}"
         raise BadInput("mel", f"has the shape {list(mel.shape)}: expected {expected}")
-    if beams.shape != mel.shape[:1]:
-        raise BadInput("beam_width", f"has the shape {list(beams.shape)}: expected one number a row of mel")
-    if not ((beams >= 1) & (beams <= MAX_BEAMS)).all():
-        raise BadInput("beam_width", f"must be 1 to {MAX_BEAMS}")
-    windows = [Window(item, mel[row : row + 1], int(beams[row])) for row in range(len(mel))]
+
+
+def windows_of(item: Item, wishes: Sequence[Wish]) -> list[Window]:
+    """One for each row of an item."""
+    mel = item.tensors["mel"]
+    windows = [Window(item, mel[row : row + 1], wish) for row, wish in enumerate(wishes)]
     for window in windows:
         window.siblings = windows
     return windows
 
 
 def groups(windows: Sequence[Window], limit: int) -> Iterator[list[Window]]:
-    """Windows that are decoded side by side: of equal frames and beams, at most `limit`."""
+    """Windows that are decoded side by side: of equal frames, beams and lengths of earlier text, at most `limit`."""
 
-    def kind(window: Window) -> tuple[int, int]:
-        return window.frames, window.beams
+    def kind(window: Window) -> tuple[bool, int, int, int]:
+        return window.wish.text, window.frames, window.wish.beams, len(window.wish.prompt)
 
     for _, group in groupby(sorted(windows, key=kind), key=kind):
         while some := list(islice(group, limit)):

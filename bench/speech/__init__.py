@@ -1,0 +1,1 @@
+"""Speech through the running service, beside faster-whisper on the same weights: words, speed, streams, voices."""

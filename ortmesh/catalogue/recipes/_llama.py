@@ -1,0 +1,191 @@
+"""The graph of a Llama (Touvron et al., arXiv:2302.13971) as an engine steps through it, with ONNX Runtime's operators.
+
+Names and shapes of inputs and outputs are those of onnxruntime-genai's model builder, so that an engine for the one
+takes the other; but the logits are of each row's last token alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto
+
+from ortmesh.catalogue.recipes._graph import CONTRIB, Array, Graph, int64
+from ortmesh.catalogue.recipes._nbits import MIDDLE, NBits, joined
+
+ROUNDED = 4
+"""MatMulNBits' accuracy_level that rounds activations to 8 bits, a scale a block of a row: twice as quick as floats."""
+
+
+@dataclass(frozen=True)
+class LlamaShape:
+    """The sizes and constants of a Llama."""
+
+    layers: int
+    heads: int  # of the queries
+    kv_heads: int  # of keys and values, each shared by heads / kv_heads queries
+    head_size: int
+    hidden: int
+    vocabulary: int
+    positions: int  # the longest text
+    rope_base: float
+    epsilon: float  # of the norms
+
+
+@dataclass(frozen=True)
+class LlamaWeights:
+    """The weights of a Llama by GGUF's names."""
+
+    matrices: Mapping[str, NBits]  # [outputs, inputs]; without `output.weight` the embedding is the head, too
+    norms: Mapping[str, Array]  # f32 [hidden]
+
+
+def llama(name: str, shape: LlamaShape, weights: LlamaWeights) -> Graph:
+    """`input_ids` [batch, tokens], `attention_mask` [batch, total] → `logits` f32 [batch, 1, vocabulary].
+
+    `past_key_values.N.key`, `.value` and `present.N.key`, `.value`: f32 [batch, kv_heads, length, head_size]; one
+    buffer may be bound as both and is then written in place. A row's length after the run is the sum of its mask.
+    Rows of several lengths, padded on the right, may share their first run; in a later one all have as many new tokens.
+    """
+    return _Llama(name, shape, weights).build()
+
+
+class _Llama:
+    """Writes the graph; hidden states are [batch, tokens, hidden]."""
+
+    def __init__(self, name: str, shape: LlamaShape, weights: LlamaWeights) -> None:
+        self.graph = Graph(name)
+        self.shape = shape
+        self.weights = weights
+        self.embedding = weights.matrices["token_embd.weight"]
+        self.codes = self._constants("token_embd.weight", self.embedding)
+
+    def build(self) -> Graph:
+        graph, shape = self.graph, self.shape
+        ids = graph.input("input_ids", np.int64, ["batch", "tokens"])
+        mask = graph.input("attention_mask", np.int64, ["batch", "total"])
+        graph.given("logits", np.float32, ["batch", 1, shape.vocabulary])
+        ends = graph.op("Sub", graph.op("ReduceSum", mask, int64(1), keepdims=0), int64(1))
+        total = graph.op("Cast", graph.op("Gather", graph.op("Shape", mask), np.array(1)), to=TensorProto.INT32)
+        attended = (graph.op("Cast", ends, to=TensorProto.INT32), total, *self._rotations())
+        last = self._last(ids, ends)
+        x = y = self._half_embedding(ids)
+        for layer in range(shape.layers):
+            x, normed = self._norm(x, y, f"blk.{layer}.attn_norm.weight")
+            y = self._attention(normed, attended, layer)
+            if layer == shape.layers - 1:  # of the rest only the last token's is asked for
+                x, y = (graph.op("GatherND", value, last, batch_dims=1) for value in (x, y))
+            y = self._linear(y, f"blk.{layer}.attn_output.weight")
+            x, normed = self._norm(x, y, f"blk.{layer}.ffn_norm.weight")
+            y = self._feed_forward(normed, f"blk.{layer}")
+        _, normed = self._norm(x, y, "output_norm.weight")
+        self._head(normed)
+        return graph
+
+    def _last(self, ids: str, ends: str) -> str:
+        """The index of each row's last token among those of this run: [batch, 1, 1].
+
+        Of rows of several lengths, padded on the right, that is known where the run is their first; later each row
+        of a run has as many new tokens as the others.
+        """
+        graph = self.graph
+        run = graph.op("Sub", graph.op("Shape", ids, start=1, end=2), int64(1))
+        return graph.op("Unsqueeze", graph.op("Min", ends, run), int64(1, 2))
+
+    def _rotations(self) -> tuple[str, str]:
+        """Cosines and sines [positions, head_size / 2] of rotary embeddings (Su et al., arXiv:2104.09864)."""
+        shape = self.shape
+        speeds = shape.rope_base ** -(np.arange(0, shape.head_size, 2) / shape.head_size)
+        angles = np.outer(np.arange(shape.positions), speeds)
+        cosines, sines = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        return self.graph.constant(cosines, "cos_cache"), self.graph.constant(sines, "sin_cache")
+
+    def _half_embedding(self, ids: str) -> str:
+        """Half of it, exactly: the first norm adds two (ONNX Runtime's norm without a sum is in no checked opset).
+
+        The rows are those of the very codes that the head multiplies with, which are stored once.
+        """
+        graph = self.graph
+        codes, scales = self.codes
+        numbers = graph.op("Cast", graph.op("Gather", codes, ids, axis=0), to=TensorProto.FLOAT)
+        scale = graph.op("Mul", graph.op("Gather", scales, ids, axis=0), np.array(0.5, np.float32))
+        centred = graph.op("Sub", numbers, np.array(MIDDLE, np.float32))
+        scaled = graph.op("Mul", centred, graph.op("Unsqueeze", scale, int64(3)))
+        return graph.op("Reshape", scaled, int64(0, 0, self.shape.hidden))
+
+    def _norm(self, x: str, y: str, name: str) -> tuple[str, str]:
+        """The sum of both, and its root-mean-square norm."""
+        weight, results = self.weights.norms[name], (f"{name}.normed", "", "", f"{name}.sum")
+        normed, _, _, total = self.graph.ops(
+            "SkipSimplifiedLayerNormalization",
+            *(x, y, weight),
+            outputs=results,
+            domain=CONTRIB,
+            epsilon=self.shape.epsilon,
+        )
+        return total, normed
+
+    def _attention(self, x: str, attended: tuple[str, ...], layer: int) -> str:
+        """Causal attention over the cache and this run, positions included: one operator does it all."""
+        graph, shape = self.graph, self.shape
+        qkv = self._linear(x, *(f"blk.{layer}.attn_{part}.weight" for part in "qkv"))
+        sides = ("key", "value")
+        past = [
+            graph.input(f"past_key_values.{layer}.{side}", np.float32, self._cache("past_length")) for side in sides
+        ]
+        present = [f"present.{layer}.{side}" for side in sides]
+        for name in present:
+            graph.given(name, np.float32, self._cache("length"))
+        context, *_ = graph.ops(
+            "GroupQueryAttention",
+            *(qkv, "", "", *past, *attended),
+            outputs=(f"blk.{layer}.context", *present),
+            domain=CONTRIB,
+            num_heads=shape.heads,
+            kv_num_heads=shape.kv_heads,
+            scale=shape.head_size**-0.5,
+            do_rotary=1,
+        )
+        return context
+
+    def _cache(self, length: str) -> list[int | str]:
+        return ["batch", self.shape.kv_heads, length, self.shape.head_size]
+
+    def _feed_forward(self, x: str, name: str) -> str:
+        """SwiGLU (Shazeer, arXiv:2002.05202)."""
+        graph = self.graph
+        both = self._linear(x, f"{name}.ffn_gate.weight", f"{name}.ffn_up.weight")
+        gate, up = graph.ops("Split", both, outputs=2, axis=-1, num_outputs=2)
+        gate = graph.op("QuickGelu", gate, domain=CONTRIB, alpha=1.0)  # SiLU, with this alpha
+        return self._linear(graph.op("Mul", gate, up), f"{name}.ffn_down.weight")
+
+    def _head(self, x: str) -> None:
+        own = self.weights.matrices.get("output.weight")
+        weight = self.embedding if own is None else own
+        constants = self.codes if own is None else self._constants("output.weight", own)
+        self._product(x, weight, constants, ["logits"])
+
+    def _linear(self, x: str, *names: str) -> str:
+        """The product with the rows of these matrices, one after the other."""
+        weight = joined([self.weights.matrices[name] for name in names])
+        return self._product(x, weight, self._constants("+".join(names), weight), 1)
+
+    def _product(self, x: str, weight: NBits, constants: Sequence[str], outputs: int | Sequence[str]) -> str:
+        (result,) = self.graph.ops(
+            "MatMulNBits",
+            *(x, *constants),
+            outputs=outputs,
+            domain=CONTRIB,
+            K=weight.columns,
+            N=weight.rows,
+            bits=8,
+            block_size=weight.block,
+            accuracy_level=ROUNDED,
+        )
+        return result
+
+    def _constants(self, name: str, weight: NBits) -> tuple[str, str]:
+        graph = self.graph
+        return graph.constant(weight.codes, f"{name}.codes"), graph.constant(weight.scales, f"{name}.scales")

@@ -1,0 +1,217 @@
+"""The engine: admits texts at every step, computes one token of each a step, ends each alone. Stage: executor.
+
+A step is one run over the slots of all texts in progress, and at most one chunk of one prompt: so a long prompt holds
+the others up for a chunk at a time, and prompts take turns. Continuous batching: Yu et al. 2022 (Orca); chunked
+prompts: Agrawal et al. 2023 (Sarathi).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+
+from ortmesh.errors import BadInput, ExecutorFailed
+from ortmesh.serving.cards import Card, EngineSettings
+from ortmesh.serving.executor.engine.ask import TextItem
+from ortmesh.serving.executor.engine.graph import CausalGraph
+from ortmesh.serving.executor.engine.slots import LEAST_ROWS
+from ortmesh.serving.executor.engine.text import Text
+from ortmesh.serving.executor.failures import ExecutorBroken, failure_of
+from ortmesh.serving.executor.loop import is_wanted
+from ortmesh.serving.executor.sessions import Sessions
+from ortmesh.serving.executor.turn import Turn
+from ortmesh.serving.types import Meter, Pile
+
+log = logging.getLogger(__name__)
+
+CHUNK, CHUNK_ALONE = 64, 256
+"""Tokens of a prompt that are computed at once, while others' texts grow and while none does: 64 of SmolLM2's take
+0.1 s on two cores, and 1,000 in such chunks a tenth longer than in one piece."""
+KEPT_SECONDS = 300.0
+"""Ended texts are kept so long when nothing comes."""
+FAILURES = 3
+"""So many steps in a row that fail, and the executor is made anew."""
+
+
+class EngineExecutor:
+    """Generates texts with one session. `serve` belongs in a thread of its own."""
+
+    def __init__(self, graph: CausalGraph, sessions: Sessions, settings: EngineSettings, *, meter: Meter) -> None:
+        self._graph = graph
+        self._settings = settings
+        self._meter = meter
+        self._slots = graph.slots(slots=settings.slots, length=settings.context)
+        self._texts: list[Text] = []
+        """In the slots of their places."""
+        self._waiting: deque[TextItem] = deque()
+        """Taken from the pile, and waiting for others' tokens to be free."""
+        self._reading = 0
+        self._failures = 0
+        self._turn = Turn(sessions)
+
+    @classmethod
+    def load(cls, card: Card, folder: Path, sessions: Sessions, *, meter: Meter) -> EngineExecutor:
+        """Opens the session. ValueError for a graph that is none of a causal language model."""
+        assert card.runtime.engine is not None
+        graph = CausalGraph(sessions.open(folder / card.graph), card.runtime.engine.head_size)
+        return cls(graph, sessions, card.runtime.engine, meter=meter)
+
+    def serve(self, pile: Pile) -> None:
+        """Generates until the pile closes and all texts have ended; ExecutorBroken when it can't go on."""
+        open_ = True
+        try:
+            while open_ or self._texts or self._waiting:
+                if open_:
+                    open_ = self._take(pile)
+                self._admit()
+                if self._texts:
+                    self._step()
+        finally:
+            for item in [*(text.item for text in self._texts), *self._waiting]:
+                item.fail(ExecutorFailed("the model's executor broke while it generated this text"))
+
+    def interrupt(self) -> None:
+        """Ends what it computes, and whatever it would compute later."""
+        self._turn.interrupt()
+
+    def interrupt_unwanted(self) -> float:
+        """Ends what it computes when nobody waits for it; for how many seconds it has not heeded that, else 0."""
+        return self._turn.interrupt_unwanted()
+
+    def _take(self, pile: Pile) -> bool:
+        """Takes what there is room for; waits only when nothing is in progress. False once the pile is closed."""
+        room = self._settings.slots - len(self._texts) - len(self._waiting)
+        if room <= 0:
+            return True
+        idle = not (self._texts or self._waiting)
+        items = pile.take(room, KEPT_SECONDS if idle else 0.0)
+        if items is None:
+            return False
+        if idle and not items:
+            self._slots.forget_kept(0)
+        for item in items:
+            if isinstance(item, TextItem):
+                self._waiting.append(item)
+            else:
+                item.fail(BadInput("model_name", "the model generates texts: call NlpService.Generate"))
+        return True
+
+    def _admit(self) -> None:
+        """Gives slots to those that wait, in their order, as far as tokens are free."""
+        while self._waiting:
+            item = self._waiting[0]
+            if is_wanted(item):
+                needed = item.size
+                free = self._settings.tokens - sum(text.item.size for text in self._texts)
+                if needed > free and self._texts:
+                    return
+                self._make_room(needed)
+                place = len(self._texts)
+                cached = self._slots.begin(place, item.ask.prompt.tolist(), place)
+                self._texts.append(Text(item, self._slots.held[place], cached))
+            self._waiting.popleft()
+
+    def _make_room(self, needed: int) -> None:
+        """Ended texts are forgotten for those that grow."""
+        growing = sum(text.item.size for text in self._texts)
+        kept = sum(len(each.tokens) for each in self._slots.held[len(self._texts) :])
+        over = growing + kept + needed - self._settings.tokens
+        if over > 0:
+            self._slots.forget_kept(len(self._texts), over)
+
+    def _step(self) -> None:
+        """One chunk of one prompt, if there is one to be read, and one token of all others."""
+        self._end_unwanted()
+        if not self._texts:
+            return
+        self._turn.begin([text.item for text in self._texts])
+        try:
+            self._read()
+            self._grow()
+            self._failures = 0
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._turn.end()
+        self._end_finished()
+
+    def _read(self) -> None:
+        """The next chunk of the prompt whose turn it is."""
+        unread = [place for place, text in enumerate(self._texts) if text.unread > 1]
+        if not unread:
+            return
+        place = next((place for place in unread if place >= self._reading), unread[0])
+        self._reading = place + 1
+        text = self._texts[place]
+        most = CHUNK if len(unread) < len(self._texts) else CHUNK_ALONE
+        chunk = text.following(text.unread if text.unread <= most + 1 else most)  # a single one is never left
+        self._graph.run(self._slots, place, np.array([chunk], np.int64), [text.length + len(chunk)])
+        text.computed(len(chunk))
+
+    def _grow(self) -> None:
+        """One token of each text whose prompt is read: those are put first, since a run is over neighbours."""
+        growing = self._put_first()
+        if not growing:
+            return
+        started = time.perf_counter()
+        rows = max(growing, LEAST_ROWS)
+        # An idle row writes behind what its slot holds: that may be a prompt that is being read.
+        ids, lengths = np.zeros((rows, 1), np.int64), [len(self._slots.held[row].tokens) + 1 for row in range(rows)]
+        for place, text in enumerate(self._texts[:growing]):
+            ids[place, 0] = text.following(1)[0]
+        logits = self._graph.run(self._slots, 0, ids, lengths)
+        self._meter.batch(growing, 0.0, time.perf_counter() - started)
+        for place, text in enumerate(self._texts[:growing]):
+            text.computed(1)
+            text.grow(logits[place])
+
+    def _put_first(self) -> int:
+        """Exchanges places until the texts that grow come first; how many they are."""
+        growing = 0
+        for place, text in enumerate(self._texts):
+            if text.unread > 1:
+                continue
+            if place != growing:
+                self._slots.exchange(growing, place)
+                self._texts[growing], self._texts[place] = self._texts[place], self._texts[growing]
+            growing += 1
+        return growing
+
+    def _end_unwanted(self) -> None:
+        for place in reversed(range(len(self._texts))):
+            item = self._texts[place].item
+            if item.done or not is_wanted(item):
+                self._end(place)
+
+    def _end_finished(self) -> None:
+        for place in reversed(range(len(self._texts))):
+            text = self._texts[place]
+            if text.reason is not None:
+                text.finish()
+                self._end(place)
+
+    def _end(self, place: int) -> None:
+        """Its slot is the last one's now."""
+        self._slots.end(place, len(self._texts), keep=True)
+        last = self._texts.pop()
+        if place < len(self._texts):
+            self._texts[place] = last
+
+    def _fail(self, error: Exception) -> None:
+        """A run that fails leaves no text whole: all in progress end. ExecutorBroken when that happens again and
+        again."""
+        failure = failure_of(error, on_device=False)
+        log.error("a step of %d texts failed", len(self._texts), exc_info=error)
+        for text in self._texts:
+            text.item.fail(failure)
+        while self._texts:
+            self._slots.end(len(self._texts) - 1, len(self._texts), keep=False)
+            self._texts.pop()
+        self._slots.forget_kept(0)
+        self._failures += 1
+        if self._failures >= FAILURES:
+            raise ExecutorBroken(f"{FAILURES} steps in a row failed: {failure.message}")

@@ -1,0 +1,180 @@
+"""Slots: the keys and values of texts in progress, and of texts that have ended and may be continued. Stage: executor.
+
+One buffer a layer and side, [slots, heads, length, head size]: a graph with GroupQueryAttention takes a run of slots as
+past and present at once, and writes what is new where it belongs. The texts in progress are the first slots, so that a
+step is one run without a copy; those behind keep the beginnings of ended texts (a conversation goes on, a system prompt
+comes again) until their memory is needed.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float32]
+
+LEAST_ROWS = 2
+"""A run of one row takes another kernel than a run of several, and rounds differently: alone, a text has an idle row
+beside it, so that it is the same text among others. So nothing is kept in the second slot."""
+LEAST_KEPT = 16
+"""A shorter beginning is computed in one step anyway."""
+
+
+@dataclass(slots=True)
+class Held:
+    """What a slot holds."""
+
+    tokens: list[int] = field(default_factory=list)
+    """Those whose keys and values are there."""
+    read: int = 0
+    """How many of them, from the first on, were computed several at a time. One alone takes another kernel and rounds
+    differently, so only these are given to other texts: what a text becomes does not depend on what was before."""
+    used: int = 0
+    """When it was used last: a step's number."""
+
+
+class Slots:
+    """Belongs to the engine's thread."""
+
+    def __init__(self, layers: int, heads: int, head_size: int, *, slots: int, length: int) -> None:
+        """`length` is the most tokens of a text. Memory is taken where it is written, not before."""
+        self.count = max(slots, LEAST_ROWS)
+        self.length = length
+        self._maps: list[mmap.mmap] = []
+        self.buffers = [self._buffer((self.count, heads, length, head_size)) for _ in range(2 * layers)]
+        """Keys and values of each layer in turns."""
+        self.held = [Held() for _ in range(self.count)]
+        self._step = 0
+
+    @property
+    def token_bytes(self) -> int:
+        """Of one token's keys and values."""
+        return sum(buffer[0, :, 0].nbytes for buffer in self.buffers)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens all slots hold."""
+        return sum(len(each.tokens) for each in self.held)
+
+    def rows(self, first: int, last: int) -> list[Values]:
+        """The buffers of slots `first` to `last` (exclusive)."""
+        return [buffer[first:last] for buffer in self.buffers]
+
+    def begin(self, slot: int, prompt: Sequence[int], active: int) -> int:
+        """Makes a slot ready for a text: how many tokens of its prompt are there already, at most all but three: the
+        last is computed alone, and the others never one at a time.
+
+        Those of the slot that shares the longest beginning are copied. `active` slots, from the first on, are in
+        progress; what was kept in this slot moves to one that was used less lately.
+        """
+        self._step += 1
+        source, shared = self._longest(prompt[:-3])
+        kept = self.held[slot]
+        if kept.tokens and source != slot:
+            self._move_away(slot, active, source)
+        if shared < LEAST_KEPT:
+            self.forget(slot)
+            return 0
+        if source != slot:
+            self._copy(source, slot, shared)
+            self.held[source].used = self._step
+        self.held[slot] = Held(list(prompt[:shared]), shared, self._step)
+        return shared
+
+    def end(self, slot: int, active: int, *, keep: bool) -> None:
+        """A text in progress has ended; the last of the `active` slots takes its place, so that they stay together.
+
+        With `keep` its tokens stay where there is room behind them.
+        """
+        self._step += 1
+        last = active - 1
+        if slot != last:
+            self.exchange(slot, last)
+        read = self.held[last].read if keep else 0
+        kept = Held(self.held[last].tokens[:read], read, self._step)
+        if read < LEAST_KEPT:
+            self.forget(last)
+        elif last >= LEAST_ROWS:
+            self.held[last] = kept
+        else:
+            target = self._least_used(LEAST_ROWS, but=last)
+            if target is not None:
+                self._copy(last, target, read)
+                self.held[target] = kept
+            self.forget(last)
+
+    def exchange(self, one: int, other: int) -> None:
+        """Two texts in progress change places."""
+        tokens = max(len(self.held[one].tokens), len(self.held[other].tokens))
+        for buffer in self.buffers:
+            kept = buffer[one, :, :tokens].copy()
+            buffer[one, :, :tokens] = buffer[other, :, :tokens]
+            buffer[other, :, :tokens] = kept
+        self.held[one], self.held[other] = self.held[other], self.held[one]
+
+    def forget(self, slot: int) -> None:
+        """Nothing is kept of what a slot held, its memory neither."""
+        if self.held[slot].tokens:
+            self.held[slot] = Held()
+            self._give_back(slot)
+
+    def forget_kept(self, active: int, tokens: int | None = None) -> None:
+        """Forgets ended texts, the longest unused first, until so many tokens are free; all of them by default."""
+        freed = 0
+        for slot in sorted(range(active, self.count), key=lambda slot: self.held[slot].used):
+            if tokens is not None and freed >= tokens:
+                return
+            freed += len(self.held[slot].tokens)
+            self.forget(slot)
+
+    def _longest(self, prompt: Sequence[int]) -> tuple[int, int]:
+        """(the slot whose tokens begin most like the prompt, how many are alike)."""
+        alike = [_common(each.tokens[: each.read], prompt) for each in self.held]
+        best = max(range(self.count), key=lambda slot: (alike[slot], slot))
+        return best, alike[best]
+
+    def _move_away(self, slot: int, active: int, needed: int) -> None:
+        target = self._least_used(max(active, slot + 1, LEAST_ROWS), but=needed)
+        if target is not None and self.held[target].used < self.held[slot].used:
+            self._copy(slot, target, len(self.held[slot].tokens))
+            self.held[target] = self.held[slot]
+        self.held[slot] = Held()
+
+    def _least_used(self, first: int, *, but: int) -> int | None:
+        """Of the slots from `first` on, one that is free or was not used for longest."""
+        choice = [slot for slot in range(first, self.count) if slot != but]
+        return min(choice, key=lambda slot: (bool(self.held[slot].tokens), self.held[slot].used), default=None)
+
+    def _copy(self, source: int, target: int, tokens: int) -> None:
+        for buffer in self.buffers:
+            buffer[target, :, :tokens] = buffer[source, :, :tokens]
+
+    def _buffer(self, shape: tuple[int, ...]) -> Values:
+        memory = mmap.mmap(-1, int(np.prod(shape)) * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._maps.append(memory)
+        return np.frombuffer(memory, np.float32).reshape(shape)
+
+    def _give_back(self, slot: int) -> None:
+        """Its pages go back to the system, where it can take them: they are zeros when they come again."""
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        size = self.buffers[0][0].nbytes
+        begin = -(-slot * size // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (slot + 1) * size // mmap.PAGESIZE * mmap.PAGESIZE - begin
+        if length > 0:
+            for memory in self._maps:
+                memory.madvise(mmap.MADV_DONTNEED, begin, length)
+
+
+def _common(held: Sequence[int], prompt: Sequence[int]) -> int:
+    """How many tokens two texts have in common at their beginnings."""
+    most = min(len(held), len(prompt))
+    if not most or held[0] != prompt[0]:
+        return 0
+    differ = np.flatnonzero(np.array(held[:most]) != np.array(prompt[:most]))
+    return int(differ[0]) if len(differ) else most

@@ -1,0 +1,89 @@
+"""Text: one text in progress, in its slot. Stage: executor."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from ortmesh.serving.executor.engine.ask import CACHED, LOGPROB, REASON, TOKEN, TOP, TOP_LOGPROBS, Reason, TextItem
+from ortmesh.serving.executor.engine.sampler import Sampler
+from ortmesh.serving.executor.engine.slots import Held, Values
+from ortmesh.serving.executor.failures import failure_of
+from ortmesh.serving.types import Array
+
+log = logging.getLogger(__name__)
+
+
+class Text:
+    """What is there of it, and what comes next. Belongs to the engine's thread."""
+
+    def __init__(self, item: TextItem, held: Held, cached: int) -> None:
+        self.item = item
+        self.cached = cached
+        self._ask = item.ask
+        self._tokens: list[int] = item.ask.prompt.tolist()
+        """The prompt and what was generated."""
+        self._held = held
+        self._sampler = Sampler(item.ask.sampling, item.ask.prompt)
+        self.reason: Reason | None = None
+        """Why it has ended."""
+
+    @property
+    def unread(self) -> int:
+        """How many tokens of its prompt are to be computed before its last one."""
+        return len(self._ask.prompt) - 1 - len(self._held.tokens)
+
+    @property
+    def length(self) -> int:
+        """How many of its tokens have been computed."""
+        return len(self._held.tokens)
+
+    def following(self, count: int) -> list[int]:
+        """Its next tokens to compute, at most so many."""
+        return self._tokens[self.length : self.length + count]
+
+    def computed(self, count: int) -> None:
+        """So many more are in its slot."""
+        if count > 1:
+            self._held.read += count
+        self._held.tokens.extend(self.following(count))
+
+    def grow(self, logits: Values) -> None:
+        """Takes the logits [vocabulary] after its last computed token: nothing comes of them within its prompt.
+
+        What goes wrong in here is this text's alone.
+        """
+        if self.length < len(self._tokens):
+            return
+        try:
+            self._choose(logits)
+        except Exception as error:
+            log.error("a token could not be chosen", exc_info=error)
+            self.item.fail(failure_of(error, on_device=False))
+
+    def _choose(self, logits: Values) -> None:
+        ask = self._ask
+        allowed = ask.grammar.allowed() if ask.grammar is not None else None
+        chosen = self._sampler.choose(logits, allowed, ask.top)
+        if chosen.token in ask.stop_tokens:
+            self.reason = Reason.STOP
+            return
+        self._tokens.append(chosen.token)
+        piece: dict[str, Array] = {
+            TOKEN: np.array([chosen.token], np.int64),
+            LOGPROB: np.array([chosen.logprob], np.float32),
+        }
+        if ask.top:
+            piece |= {TOP: chosen.top[None], TOP_LOGPROBS: chosen.top_logprobs[None]}
+        self.item.emit(piece)
+        whole = ask.grammar is not None and ask.grammar.accept(chosen.token)
+        if ask.enough(chosen.token) or whole:
+            self.reason = Reason.STOP
+        elif len(self._tokens) - len(ask.prompt) >= ask.max_tokens:
+            self.reason = Reason.LENGTH
+
+    def finish(self) -> None:
+        """Ends its item."""
+        assert self.reason is not None
+        self.item.finish({REASON: np.array([self.reason], np.int64), CACHED: np.array([self.cached], np.int64)})

@@ -1,0 +1,107 @@
+"""Hints: what a recognizer is given besides the sound, and what of it a model can't take. Stage: task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ortmesh.errors import BadInput
+from ortmesh.serving.executor.whisper_limits import MAX_PHRASE_TOKENS, MAX_PROMPT
+from ortmesh.serving.model import Model
+from ortmesh.serving.tokenizing import load_tokenizer
+from ortmesh.serving.types import Array, Tensors
+from ortmesh_speech.options import Options
+
+NOTHING = -1
+"""Fills phrases of fewer tokens up."""
+
+
+def load_literal_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer to which `<|endoftext|>` in a caller's text is text, and no command to the model."""
+    tokenizer = load_tokenizer(path)
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def check_model(options: Options, model: Model, field: str = "options") -> None:
+    """BadInput names the option that the model can't do, and what it can."""
+    languages = model.card.languages
+    if options.language and options.language not in languages:
+        known = ", ".join(languages) or "no language, as far as its card says"
+        raise BadInput(f"{field}.language", f"{options.language!r}: {model.card.key} knows {known}")
+    if options.language and len(languages) > 1:
+        _must_take(model, "language", f"{field}.language", "can't be told the language")
+    if options.words:
+        _must_time_words(model, f"{field}.word_times")
+    if options.speakers:
+        _must_time_words(model, f"{field}.diarization")
+    if options.alternatives and not {"alternatives", "alternative_logprobs"} <= model.outputs.keys():
+        raise BadInput(f"{field}.max_alternatives", f"{model.card.key} gives no alternatives")
+    if options.phrases:
+        _must_take(model, "bias_tokens", f"{field}.phrases", "can't favour phrases")
+    if options.prompt:
+        _must_take(model, "prompt", f"{field}.initial_prompt", "takes no earlier text")
+
+
+def hints(options: Options, model: Model, literal: Tokenizer, field: str = "options") -> Tensors:
+    """The tensors of one row that say what the options ask for, only those that are needed.
+
+    `language` int64 [1] (its place among the card's), `prompt` int64 [1, tokens], `bias_tokens` int64 [1, phrases,
+    tokens] filled up with -1 and `bias_boost` float32 [1, phrases], `want_words` int64 [1]. BadInput for a phrase of
+    too many tokens.
+    """
+    tensors: dict[str, Array] = {}
+    if options.language and "language" in model.inputs:
+        tensors["language"] = np.array([model.card.languages.index(options.language)], np.int64)
+    if (prompt := tokens_of(options.prompt, literal)[-MAX_PROMPT:]) and "prompt" in model.inputs:
+        tensors["prompt"] = np.array([prompt], np.int64)
+    if options.phrases:
+        spelt = [
+            (tokens, phrase.boost)
+            for place, phrase in enumerate(options.phrases)
+            for tokens in _spellings(phrase.text, literal, f"{field}.phrases[{place}].text")
+        ]
+        tensors["bias_tokens"] = _filled([tokens for tokens, _ in spelt])
+        tensors["bias_boost"] = np.array([[boost for _, boost in spelt]], np.float32)
+    if options.words or options.speakers:
+        tensors["want_words"] = np.ones(1, np.int64)
+    return tensors
+
+
+def tokens_of(text: str, literal: Tokenizer) -> list[int]:
+    """A text's tokens as they stand behind other text: Whisper writes the space before a word with the word."""
+    return _encode(f" {text.strip()}", literal) if text.strip() else []
+
+
+def _must_take(model: Model, name: str, field: str, reason: str) -> None:
+    if name not in model.inputs:
+        raise BadInput(field, f"{model.card.key} {reason}")
+
+
+def _must_time_words(model: Model, field: str) -> None:
+    if "token_frames" not in model.outputs or "want_words" not in model.inputs:
+        raise BadInput(field, f"{model.card.key} can't tell when a word is said")
+
+
+def _spellings(text: str, literal: Tokenizer, field: str) -> list[list[int]]:
+    """A phrase's tokens where a space comes before it and where none does, as it is and as a sentence begins."""
+    spelt = [tokens_of(text, literal), _encode(text, literal)]
+    if (begun := text[0].upper() + text[1:]) != text:
+        spelt += [tokens_of(begun, literal), _encode(begun, literal)]
+    if (longest := max(map(len, spelt))) > MAX_PHRASE_TOKENS:
+        raise BadInput(field, f"is {longest} tokens to the model: expected at most {MAX_PHRASE_TOKENS}")
+    return spelt
+
+
+def _encode(text: str, literal: Tokenizer) -> list[int]:
+    return list(literal.encode(text, add_special_tokens=False).ids)
+
+
+def _filled(phrases: Sequence[Sequence[int]]) -> Array:
+    filled = np.full((1, len(phrases), max(map(len, phrases))), NOTHING, np.int64)
+    for row, tokens in enumerate(phrases):
+        filled[0, row, : len(tokens)] = tokens
+    return filled

@@ -1,0 +1,118 @@
+"""Results: the utterances of one stream on their way to their texts, told in the order of time. Stage: task.
+
+Half-way through the silence that ends an utterance its recognition begins, so that the text is there with its end; if
+the speaker goes on, it is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from ortmesh.errors import Cancelled
+from ortmesh.front.call import Call
+from ortmesh.speech.v1.speech_pb2 import Segment, StreamingRecognizeResponse
+from ortmesh_speech.durations import duration
+from ortmesh_speech.outgoing import Outgoing
+from ortmesh_speech.parts import part_of
+from ortmesh_speech.recognize import Recognizer
+from ortmesh_speech.windows import Window
+
+AT_ONCE = 4
+"""Utterances of one stream that are recognized or wait for it: a recording that is sent as a stream is listened to no
+further than that ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """The recognition of an utterance."""
+
+    window: Window
+    call: Call
+    """Its own, so that it can be dropped."""
+    text: asyncio.Task[Segment | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """An utterance that has ended."""
+
+    attempt: _Attempt
+    shown: bool
+    """True when an interim result of it was told."""
+
+
+class Results:
+    """What is found is put into `outgoing`. Lives on one event loop."""
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        call: Call,
+        outgoing: Outgoing[StreamingRecognizeResponse],
+        group: asyncio.TaskGroup,
+        *,
+        with_words: bool,
+    ) -> None:
+        """Its tasks belong to the group."""
+        self.untold = 0
+        """Utterances that have ended and whose results are not told."""
+        self._recognizer = recognizer
+        self._call = call
+        self._outgoing = outgoing
+        self._group = group
+        self._with_words = with_words
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._early: _Attempt | None = None
+        """The recognition of an utterance that may go on."""
+        self._ended: asyncio.Queue[_Ended | None] = asyncio.Queue()
+        group.create_task(self._tell_in_order())
+
+    async def expect(self, window: Window | None) -> None:
+        """The utterance that is being said would be this one if nothing followed; None: it goes on."""
+        if self._early is not None and (window is None or window.end != self._early.window.end):
+            self._early.call.cancel()
+            self._early = None
+        if window is not None and self._early is None and not self._room.locked():
+            self._early = await self._begin(window)
+
+    async def end(self, window: Window, *, shown: bool) -> None:
+        """An utterance has ended; `shown` when an interim result of it was told. Waits while too many are under way."""
+        early, self._early = self._early, None
+        if early is None or early.window.end != window.end:
+            if early is not None:
+                early.call.cancel()
+            early = await self._begin(window)
+        self.untold += 1
+        self._ended.put_nowait(_Ended(early, shown))
+
+    def finish(self) -> None:
+        """No utterance follows."""
+        self._ended.put_nowait(None)
+
+    async def _begin(self, window: Window) -> _Attempt:
+        await self._room.acquire()
+        call = part_of(self._call)
+        return _Attempt(window, call, self._group.create_task(self._recognize(window, call)))
+
+    async def _recognize(self, window: Window, call: Call) -> Segment | None:
+        """None where nobody says anything, or the speaker went on."""
+        try:
+            heard = await self._recognizer(window, call)
+        except Cancelled:
+            if self._call.cancelled:
+                raise
+            return None
+        finally:
+            call.cancel()  # whatever of it still waits is wanted no more
+            self._room.release()
+        return heard.segment(with_words=self._with_words) if heard is not None else None
+
+    async def _tell_in_order(self) -> None:
+        while (ended := await self._ended.get()) is not None:
+            segment, window = await ended.attempt.text, ended.attempt.window
+            if segment is None and ended.shown:  # else the last interim result would seem to be what was said
+                segment = Segment(start=duration(window.start), end=duration(window.end))
+            if segment is not None:
+                await self._outgoing.put(StreamingRecognizeResponse(result=segment))
+            self.untold -= 1

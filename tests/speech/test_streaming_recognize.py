@@ -1,0 +1,374 @@
+"""SpeechService.StreamingRecognize on the real models: what is said, while it is said, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from google.protobuf.duration_pb2 import Duration
+
+from ortmesh.config import cpus
+from ortmesh.errors import BadInput, NotFound
+from ortmesh.front.call import Call
+from ortmesh.serving.models import Models
+from ortmesh.serving.store import Store
+from ortmesh.serving.types import NoMeter
+from ortmesh.speech.v1.speech_pb2 import (
+    Diarization,
+    Phrase,
+    RecognitionOptions,
+    RecognizeRequest,
+    Segment,
+    StreamFormat,
+    StreamingRecognizeConfig,
+    StreamingRecognizeRequest,
+    StreamingRecognizeResponse,
+)
+from ortmesh_speech.audio import SAMPLE_RATE, Samples
+from ortmesh_speech.outgoing import MOST
+from ortmesh_speech.recognize import Recognize
+from ortmesh_speech.streaming_recognize import StreamingRecognize
+from tests.speech.streams import S16_16K, all_of, cut, s16, sent, until_left
+from tests.speech.voices import SENTENCES, audio, encode, noise, say, silence, word_errors
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Request = StreamingRecognizeRequest
+Config = StreamingRecognizeConfig
+Response = StreamingRecognizeResponse
+
+PAUSES = (0.8, 0.7, 1.5, 0.9)
+BATCHES: dict[str, list[int]] = defaultdict(list)
+"""The rows of each batch that ran, by model."""
+
+
+class Batches(NoMeter):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def batch(self, rows: int, padded_share: float, compute_seconds: float) -> None:
+        BATCHES[self.name].append(rows)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def models(store: Store) -> AsyncIterator[Models]:
+    only = ["silero-vad", "moonshine-tiny-en", "whisper-tiny-en"]
+    meter: Callable[[str, str], Batches] = lambda name, _: Batches(name)  # noqa: E731
+    async with Models(store, "speech", threads=cpus(), meter=meter, only=only) as models:
+        await models.until_loaded()
+        yield models
+
+
+@pytest.fixture
+def recognize(models: Models) -> StreamingRecognize:
+    return StreamingRecognize(models)
+
+
+@pytest.fixture(scope="module")
+def dialogue() -> Samples:
+    """Three sentences, of two voices, with pauses around them."""
+    parts = [silence(PAUSES[0])]
+    for place, pause in enumerate(PAUSES[1:]):
+        parts += [say(SENTENCES[place], seed=place % 2), silence(pause)]
+    return np.concatenate(parts)
+
+
+def messages(samples: Samples, config: Config | None = None, size: int = 3200) -> list[Request]:
+    first = Config(format=S16_16K) if config is None else config
+    return [StreamingRecognizeRequest(config=first), *(Request(audio=chunk) for chunk in cut(s16(samples), size))]
+
+
+async def hear(recognize: StreamingRecognize, call: Call, requests: Sequence[Request]) -> list[Response]:
+    return await all_of(recognize(sent(requests), call))
+
+
+def results(answers: Sequence[Response]) -> list[Segment]:
+    return [answer.result for answer in answers if answer.HasField("result")]
+
+
+def text(answers: Sequence[Response]) -> str:
+    return " ".join(result.transcript for result in results(answers))
+
+
+def kinds(answers: Sequence[Response]) -> list[str]:
+    return [str(answer.WhichOneof("response")) for answer in answers]
+
+
+def seconds(time_: Duration) -> float:
+    return time_.ToMilliseconds() / 1000
+
+
+def noisy(samples: Samples, decibels: float) -> Samples:
+    """With white noise so far below the mean power of what is not silent."""
+    level = math.sqrt(float(np.mean(samples[samples != 0] ** 2)) / 10 ** (decibels / 10))
+    return samples + noise(len(samples) / SAMPLE_RATE + 1, level=level)[: len(samples)]
+
+
+async def test_each_utterance_is_told_with_its_times(
+    recognize: StreamingRecognize, call: Call, dialogue: Samples
+) -> None:
+    answers = await hear(recognize, call, messages(dialogue))
+    assert kinds(answers)[0] == "models"
+    assert kinds(answers)[-1] == "duration"
+    assert (answers[0].models.model.name, answers[0].models.HasField("interim_model")) == ("whisper-tiny-en", False)
+    assert seconds(answers[-1].duration) == pytest.approx(len(dialogue) / SAMPLE_RATE, abs=0.001)
+    assert len(results(answers)) == 3
+    at = PAUSES[0]
+    for result, sentence, place in zip(results(answers), SENTENCES, range(3), strict=False):
+        length = len(say(sentence, seed=place % 2)) / SAMPLE_RATE
+        assert word_errors(sentence, result.transcript) <= 2
+        assert seconds(result.start) == pytest.approx(at, abs=0.5)
+        assert seconds(result.end) == pytest.approx(at + length, abs=0.6)
+        assert 0.5 < result.confidence <= 1
+        assert result.language == "en"
+        at += length + PAUSES[place + 1]
+    starts = [answer.speech_started for answer in answers if answer.HasField("speech_started")]
+    assert starts == [result.start for result in results(answers)]
+
+
+async def test_a_stream_is_heard_as_well_as_the_whole(
+    recognize: StreamingRecognize, call: Call, dialogue: Samples
+) -> None:
+    spoken = " ".join(SENTENCES[:3])
+    for samples in (dialogue, noisy(dialogue, 10)):
+        whole = await Recognize(recognize.models)(RecognizeRequest(audio=audio(samples)), call)
+        heard = text(await hear(recognize, call, messages(samples)))
+        assert word_errors(spoken, heard) <= word_errors(spoken, whole.transcript) + 2
+
+
+@pytest.mark.parametrize("size", [641, 100_000])
+async def test_where_chunks_are_cut_is_not_heard(
+    recognize: StreamingRecognize, call: Call, dialogue: Samples, size: int
+) -> None:
+    first = dialogue[: int(7 * SAMPLE_RATE)]
+    one = results(await hear(recognize, call, messages(first, size=size)))
+    other = results(await hear(recognize, call, messages(first)))
+    assert [(each.transcript, each.start, each.end) for each in one] == [
+        (each.transcript, each.start, each.end) for each in other
+    ]
+
+
+async def test_a_file_as_it_is_written(recognize: StreamingRecognize, call: Call, dialogue: Samples) -> None:
+    content = encode(dialogue, SAMPLE_RATE, "OGG", "OPUS")
+    config = Config(format=StreamFormat(container=True))
+    answers = await hear(
+        recognize, call, [Request(config=config), *(Request(audio=chunk) for chunk in cut(content, 500))]
+    )
+    assert word_errors(" ".join(SENTENCES[:3]), text(answers)) <= 4
+
+
+def music(seconds_: float) -> Samples:
+    """Chords of three tones with overtones, one a half second."""
+    at = np.arange(int(seconds_ * SAMPLE_RATE)) / SAMPLE_RATE
+    roots = np.array([220, 262, 196, 247])[(at * 2).astype(int) % 4]
+    tones = [
+        np.sin(2 * np.pi * root * at) / order for order in (1, 2, 3) for root in (roots * order, 1.26 * roots * order)
+    ]
+    played: Samples = (0.1 * np.sum(tones, axis=0) * (1 - (at * 2) % 1 * 0.8)).astype(np.float32)
+    return played
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [silence(0), silence(1 / SAMPLE_RATE), silence(0.05), silence(20), noise(10, 0.05), music(10)],
+    ids=["nothing", "one sample", "50 ms", "silence", "noise", "music"],
+)
+async def test_nobody_speaks(recognize: StreamingRecognize, call: Call, samples: Samples) -> None:
+    answers = await hear(recognize, call, messages(samples, Config(format=S16_16K, interim_results=True)))
+    assert kinds(answers) == ["models", "duration"]
+    assert answers[-1].duration.ToMilliseconds() == round(1000 * len(samples) / SAMPLE_RATE)
+
+
+async def test_half_close_finishes_what_was_said_the_last_word_included(
+    recognize: StreamingRecognize, call: Call
+) -> None:
+    spoken = say(SENTENCES[4])
+    loud = np.flatnonzero(np.abs(spoken) > 0.02)
+    answers = await hear(recognize, call, messages(spoken[: loud[-1]]))
+    assert word_errors(SENTENCES[4], text(answers)) == 0
+    assert seconds(results(answers)[0].end) <= seconds(answers[-1].duration)
+
+
+async def test_a_pause_of_minutes_harms_nothing(recognize: StreamingRecognize, call: Call) -> None:
+    samples = np.concatenate([say(SENTENCES[4]), silence(150), say(SENTENCES[6])])
+    answers = await hear(recognize, call, messages(samples, size=100_000))
+    assert word_errors(f"{SENTENCES[4]} {SENTENCES[6]}", text(answers)) <= 1
+    assert seconds(results(answers)[1].start) == pytest.approx(150 + len(say(SENTENCES[4])) / SAMPLE_RATE, abs=0.5)
+
+
+async def test_who_never_pauses_is_cut_without_a_word_lost(recognize: StreamingRecognize, call: Call) -> None:
+    """With an end of silence that no pause between the sentences reaches."""
+    sentences = SENTENCES[:8]
+    config = Config(format=S16_16K, end_silence=Duration(seconds=3))
+    answers = await hear(recognize, call, messages(np.concatenate([say(each) for each in sentences]), config))
+    assert len(results(answers)) == 2
+    assert kinds(answers).count("speech_started") == 1
+    assert word_errors(" ".join(sentences), text(answers)) <= 6
+
+
+async def test_interim_results_grow_and_what_is_stable_stays(
+    recognize: StreamingRecognize, call: Call, dialogue: Samples
+) -> None:
+    """The caller sends on once the last half second was told of."""
+    config, told = Config(format=S16_16K, interim_results=True), asyncio.Semaphore(0)
+
+    async def paced() -> AsyncIterator[Request]:
+        yield Request(config=config)
+        for place, chunk in enumerate(cut(s16(dialogue[: int(5.9 * SAMPLE_RATE)]), 16_000)):
+            yield Request(audio=chunk)
+            if 4 <= place <= 8:  # somebody speaks from 1.1 to 4.8 s
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(told.acquire(), 3)
+
+    answers = []
+    async for answer in recognize(paced(), call):
+        answers.append(answer)
+        if answer.HasField("interim"):
+            told.release()
+    assert answers[0].models.interim_model.name == "moonshine-tiny-en"
+    found = [answer.interim for answer in answers if answer.HasField("interim")]
+    assert len(found) >= 4
+    before = ""
+    for each in found:
+        assert each.transcript.startswith(each.stable)
+        assert each.stable.startswith(before)
+        assert each.start == results(answers)[0].start
+        before = each.stable
+    assert [each.heard.ToMilliseconds() for each in found] == sorted(each.heard.ToMilliseconds() for each in found)
+    assert word_errors(SENTENCES[0], found[-1].transcript) <= 6
+    assert word_errors(SENTENCES[0], results(answers)[0].transcript) <= 2
+    order = [kind for kind in kinds(answers) if kind != "interim"]
+    assert order == ["models", "speech_started", "result", "duration"]
+    assert kinds(answers).index("result") > max(place for place, kind in enumerate(kinds(answers)) if kind == "interim")
+
+
+async def test_words_alternatives_and_phrases(recognize: StreamingRecognize, call: Call) -> None:
+    options = RecognitionOptions(
+        word_times=True, max_alternatives=2, phrases=[Phrase(text="quick")], language="en", initial_prompt="Foxes."
+    )
+    samples = np.concatenate([silence(2), say(SENTENCES[4]), silence(1)])
+    (result,) = results(await hear(recognize, call, messages(samples, Config(format=S16_16K, options=options))))
+    assert " ".join(word.text for word in result.words) == result.transcript
+    times = [seconds(edge) for word in result.words for edge in (word.start, word.end)]
+    assert times == sorted(times)
+    assert seconds(result.start) - 0.2 <= times[0] <= times[-1] <= seconds(result.end) + 0.2
+    assert 1 <= len(result.alternatives) <= 2
+
+
+async def test_streams_at_once_share_batches_and_hear_only_themselves(
+    recognize: StreamingRecognize, call: Call, dialogue: Samples
+) -> None:
+    several = [dialogue[: int(at * SAMPLE_RATE)] for at in (6, 6.1, 6.2, 6.3)]
+    config = Config(format=S16_16K, interim_results=True)
+    alone = [text(await hear(recognize, call, messages(samples, config))) for samples in several]
+    BATCHES.clear()
+    together = await asyncio.gather(*(hear(recognize, call, messages(samples, config)) for samples in several))
+    assert [text(answers) for answers in together] == alone
+    assert max(BATCHES["whisper-tiny-en"]) > 1
+    assert max(BATCHES["silero-vad"]) > 1
+
+
+GOOD = Config(format=S16_16K)
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        (Config(), "config.format"),
+        (Config(format=S16_16K, beam_width=9), "config.beam_width"),
+        (Config(format=S16_16K, beam_width=-1), "config.beam_width"),
+        (Config(format=S16_16K, end_silence=Duration(nanos=50_000_000)), "config.end_silence"),
+        (Config(format=S16_16K, end_silence=Duration(seconds=6)), "config.end_silence"),
+        (Config(format=S16_16K, options=RecognitionOptions(max_alternatives=8)), "config.options.max_alternatives"),
+        (Config(format=S16_16K, options=RecognitionOptions(language="tlh")), "config.options.language"),
+        (Config(format=S16_16K, options=RecognitionOptions(diarization=Diarization())), "config.options.diarization"),
+        (Config(format=S16_16K, model="silero-vad"), "config.model"),
+        (Config(format=S16_16K, interim_results=True, interim_model="whisper-tiny-en"), "config.interim_model"),
+    ],
+)
+async def test_wrong_configurations_name_their_field(
+    recognize: StreamingRecognize, call: Call, config: Config, field: str
+) -> None:
+    with pytest.raises(BadInput) as caught:
+        await hear(recognize, call, [Request(config=config)])
+    assert caught.value.violations[0].field == field
+
+
+async def test_wrong_streams_are_refused_while_they_run(
+    recognize: StreamingRecognize, call: Call, dialogue: Samples
+) -> None:
+    begun = messages(dialogue[: 3 * SAMPLE_RATE], Config(format=S16_16K, interim_results=True))
+    with pytest.raises(BadInput, match="sent again"):
+        await hear(recognize, call, [*begun, Request(config=GOOD)])
+    with pytest.raises(BadInput, match="at most"):
+        await hear(recognize, call, [*begun, Request(audio=bytes((1 << 20) + 1))])
+    with pytest.raises(NotFound, match="whisper-tiny-en"):
+        await hear(recognize, call, [Request(config=Config(format=S16_16K, model="whisper-tiny"))])
+    await nothing_is_left(recognize.models)
+
+
+async def nothing_is_left(models: Models) -> None:
+    """Waits until no item waits or is computed, and no task of a stream is alive."""
+    until = time.monotonic() + 20
+
+    def left() -> list[Any]:
+        piles = [model._pile for model in models.list() if model._pile is not None and len(model._pile)]
+        tasks = [task for task in asyncio.all_tasks() if "Dictation" in repr(task) or "Results" in repr(task)]
+        return [*piles, *tasks]
+
+    while found := left():
+        await asyncio.sleep(0.01)
+        assert time.monotonic() < until, found
+
+
+async def test_streams_that_are_left_at_any_moment_leave_nothing(
+    recognize: StreamingRecognize, call: Call, dialogue: Samples
+) -> None:
+    random = np.random.default_rng(2)
+    config = Config(format=S16_16K, interim_results=True)
+    for _ in range(12):
+        own = Call("/test.Test/Test", pool=call.pool)
+        length = int(random.integers(1, len(dialogue)))
+        answers = recognize(until_left(messages(dialogue[:length], config)), own)
+        reader = asyncio.create_task(all_of(answers))
+        await asyncio.wait((reader,), timeout=float(random.random()) * 0.3)
+        own.cancel()
+        reader.cancel()
+        await asyncio.wait((reader,))
+        own.end()
+    await nothing_is_left(recognize.models)
+    heard = text(await hear(recognize, call, messages(dialogue[: int(5.9 * SAMPLE_RATE)])))
+    assert word_errors(SENTENCES[0], heard) <= 2
+
+
+async def test_a_caller_who_does_not_read_is_not_listened_to_for_long(
+    recognize: StreamingRecognize, call: Call
+) -> None:
+    """What is made for it is bounded, and so is the audio that is taken."""
+    word = np.concatenate([say("Stop!"), silence(0.6)])
+    taken = 0
+
+    async def endless() -> AsyncIterator[Request]:
+        nonlocal taken
+        yield Request(config=GOOD)
+        while True:
+            taken += 1
+            yield Request(audio=s16(word))
+
+    answers = recognize(endless(), call)
+    await anext(answers)
+    before = -1
+    while taken != before:
+        before = taken
+        await asyncio.sleep(2)
+    assert taken <= 2 * MOST
+    await answers.aclose()  # type: ignore[attr-defined]
+    await nothing_is_left(recognize.models)
