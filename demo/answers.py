@@ -117,6 +117,16 @@ class Spoken:
 
 
 @dataclass(frozen=True, slots=True)
+class Dictated:
+    """A talk that was written down while it came."""
+
+    talk: Talk
+    lines: tuple[tuple[float, str, bool], ...]
+    """(Seconds of the talk that were heard, what was said so far, whether that is a result), as they came."""
+    came: Came
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechFound:
     """Speech with pauses, and when somebody was found to speak."""
 
@@ -219,6 +229,7 @@ class Answers:
     read: tuple[ReadPage, ...] = ()
     recognized: tuple[Recognized, ...] = ()
     spoken: Spoken | None = None
+    dictated: Dictated | None = None
     speech_found: SpeechFound | None = None
     voices: VoicesCompared | None = None
     ranked: Ranked | None = None

@@ -15,6 +15,7 @@ from demo.answers import (
     Classified,
     Compared,
     Detected,
+    Dictated,
     Ranked,
     ReadPage,
     Recognized,
@@ -78,6 +79,10 @@ def _sections(answers: Answers) -> Iterable[str]:
         )
     if answers.spoken:
         yield _section("A text spoken aloud", "SpeechService.Synthesize", _spoken(answers.spoken))
+    if answers.dictated:
+        yield _section(
+            "What is said, while it is said", "SpeechService.StreamingRecognize", _dictated(answers.dictated)
+        )
     if answers.speech_found:
         yield _section("When somebody speaks", "SpeechService.DetectSpeech", _speech_found(answers.speech_found))
     if answers.voices:
@@ -164,6 +169,15 @@ def _spoken(each: Spoken) -> str:
     got = f"<dt>recognized</dt><dd>{escape(each.transcript)}</dd></dl>" if each.transcript else "</dl>"
     about = f"<p>{each.recording.seconds:.1f} s of speech; the first of it came after {took(each.first_seconds)}</p>"
     return f"<article>{_waveform(each.recording)}{audio}{written}{got}{about}{_came(each.came)}</article>"
+
+
+def _dictated(each: Dictated) -> str:
+    lines = "".join(
+        f"<dt>{seconds:.1f} s</dt><dd>{f'<b>{escape(text)}</b>' if is_result else escape(text)}</dd>"
+        for seconds, text, is_result in each.lines
+    )
+    about = "<p>Each line is what was known once so much was heard; bold: once a pause had ended it.</p>"
+    return f"<article><dl>{lines}</dl>{about}{_came(each.came)}</article>"
 
 
 def _speech_found(each: SpeechFound) -> str:

@@ -12,6 +12,7 @@ from demo.answers import (
     Answers,
     Compared,
     Detected,
+    Dictated,
     ReadPage,
     Recognized,
     Searched,
@@ -56,6 +57,8 @@ def _tables(answers: Answers) -> list[Table]:
         made.insert(1, _similarities(answers.compared))
     if answers.spoken:
         made.insert(-1, _what_is_spoken(answers.spoken))
+    if answers.dictated:
+        made.insert(-1, _what_is_dictated(answers.dictated))
     if answers.speech_found:
         made.insert(-1, _when_somebody_speaks(answers.speech_found))
     if answers.voices:
@@ -117,6 +120,15 @@ def _what_is_spoken(each: Spoken) -> Table:
     first = f"first audio after {took(each.first_seconds)}"
     made = _table("written", "recognized again", ">audio", ">time", title=f"Synthesize: a text spoken aloud ({first})")
     made.add_row(each.recording.text, each.transcript, f"{each.recording.seconds:.1f} s", took(each.came.seconds))
+    return made
+
+
+def _what_is_dictated(each: Dictated) -> Table:
+    seconds = each.talk.recording.seconds
+    title = f"StreamingRecognize: what is said, while it is said ({seconds:.1f} s in {took(each.came.seconds)})"
+    made = _table(">heard", "so far, and in bold once it has ended", title=title)
+    for at, text, is_result in each.lines:
+        made.add_row(f"{at:.1f} s", Text(text, "bold" if is_result else "dim"), end_section=is_result)
     return made
 
 
@@ -237,6 +249,7 @@ def times(answers: Answers) -> Sequence[float]:
     single = (
         answers.compared,
         answers.spoken,
+        answers.dictated,
         answers.speech_found,
         answers.voices,
         answers.ranked,

@@ -16,6 +16,7 @@ _CALLS: dict[Task, str] = {
     ("nlp", "embed"): 'call nlp embed "good morning" "good evening" "the train is late"',
     ("nlp", "detect_language"): 'call nlp detect-language "Guten Morgen" "good morning"',
     ("nlp", "find_entities"): 'call nlp find-entities "Please call Maria Gonzalez in Boston: +1 617-555-0142"',
+    ("nlp", "generate"): 'call nlp generate "What is the capital of France?"',
     ("vision", "classify"): "call vision classify photo.jpg",
     ("vision", "detect"): "call vision detect group.jpg --save out.png",
     ("vision", "read_text"): "call vision read-text page.png --save out.png",

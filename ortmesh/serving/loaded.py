@@ -16,6 +16,7 @@ from ortmesh.serving.cards import Card, Runtime
 from ortmesh.serving.executor.binding import Runner
 from ortmesh.serving.executor.buckets import buckets_of
 from ortmesh.serving.executor.contest import Run
+from ortmesh.serving.executor.engine.engine import EngineExecutor
 from ortmesh.serving.executor.program import Program, ProgramExecutor
 from ortmesh.serving.executor.programs import PROGRAMS
 from ortmesh.serving.executor.provider_options import Options, engines_of, profiles_of
@@ -126,12 +127,14 @@ class _Spread:
 def _spread(card: Card, folder: Path, threads: int, meter: Meter, stop: Stop, resident: Resident) -> _Spread:
     """On a CPU the executors of a session share it, so that its weights are there once; programs and sessions on a
     device have one executor each."""
-    if card.runtime.program is None and _on_cpu(card.runtime):
+    if card.runtime.program is None and card.runtime.engine is None and _on_cpu(card.runtime):
         open_session = partial(_open, _open_session, card, folder, meter, resident, stop)
         one, layout = lay_out(card, folder, threads, stop, open_session)
         return _Spread([one], layout.executors, layout.threads)
     instances, each = share(card.runtime, threads, bytes_of(folder))
     open_one: Open[_Opened] = _open_session if card.runtime.program is None else _open_program
+    if card.runtime.engine is not None:
+        instances, each, open_one = 1, threads, _open_engine
     opened = [_open(open_one, card, folder, meter, resident, stop, each) for _ in range(instances)]
     return _Spread(opened, 1, each)
 
@@ -266,6 +269,14 @@ def _open_program(card: Card, folder: Path, sessions: Sessions, meter: Meter, re
         return ProgramExecutor(program, sessions, limit=limit, meter=meter, resident=resident, proof=finding.proof)
 
     return _Opened(program.signature, program.provider, finding, sessions, executor)
+
+
+def _open_engine(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _Opened:
+    """Its texts do not depend on each other by the way in which they are computed, so nothing is probed."""
+    opened = EngineExecutor.load(card, folder, sessions, meter=meter)
+    opened.warm_up()
+    finding = Finding(Mode.TOGETHER, "", None)
+    return _Opened(opened.signature, opened.provider, finding, sessions, lambda limit, book: opened)
 
 
 def _probe_session(executor: SessionExecutor, signature: Signature, card: Card) -> Finding:

@@ -154,6 +154,10 @@ class Model:
         """Puts a prepared item on the pile; never blocks, from any thread. Overloaded or NotReady."""
         self._submit((item,))
 
+    def submit_all(self, items: Sequence[Item]) -> None:
+        """As `submit`, all or none."""
+        self._submit(items)
+
     def make_item(
         self,
         tensors: Tensors,

@@ -17,7 +17,9 @@ SHARES = (0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75)
 RPC_DURATION = Instrument(
     "rpc.server.duration", "ms", "Time from a call's arrival to its end", "histogram", MILLISECONDS
 )
-RPC_REQUEST_SIZE = Instrument("rpc.server.request.size", "By", "Size of request messages", "histogram", BYTES)
+RPC_REQUEST_SIZE = Instrument(
+    "rpc.server.request.size", "By", "Size of requests, all of a stream's", "histogram", BYTES
+)
 RPC_RESPONSE_SIZE = Instrument(
     "rpc.server.response.size", "By", "Size of answers, all of a stream's", "histogram", BYTES
 )

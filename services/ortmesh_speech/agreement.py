@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ortmesh.serving.token_texts import read_token_texts
+
 WORD_BEGINS = "▁".encode()
-CONTINUED = 0x80
-"""From here on, a length takes a second byte."""
+LOOP = 3
+"""What is said so often on end is a circle; "no, no" is not."""
 
 
 class Vocabulary:
@@ -23,17 +25,8 @@ class Vocabulary:
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
-        """Of the file at `path`: for each token the length of its text in bytes, then they. ValueError."""
-        content, texts, at = path.read_bytes(), [], 0
-        while at < len(content):
-            length, at = content[at], at + 1
-            if length >= CONTINUED:
-                length, at = content[at] * CONTINUED + length - CONTINUED, at + 1
-            texts.append(content[at : at + length])
-            at += length
-        if at != len(content):
-            raise ValueError(f"it ends within token {len(texts) - 1}")
-        return cls(texts)
+        """Of the file at `path`. ValueError."""
+        return cls(read_token_texts(path))
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of tokens; bytes that are no whole character yet are left out."""
@@ -56,7 +49,7 @@ class Agreement:
 
     def push(self, tokens: Sequence[int]) -> tuple[str, str]:
         """(the text so far, its beginning that stays), after a hypothesis that begins with what is stable."""
-        hypothesis = tuple(tokens)
+        hypothesis = without_loop(tokens, len(self.stable))
         self.stable = hypothesis[: self._agreed(hypothesis)]
         self._last = hypothesis
         return self._vocabulary.text(hypothesis), self._vocabulary.text(self.stable)
@@ -70,3 +63,14 @@ class Agreement:
             if one != other:
                 break
         return agreed
+
+
+def without_loop(tokens: Sequence[int], first: int) -> tuple[int, ...]:
+    """The tokens up to the first ones, from place `first` on, that are said three times on end: half a word at the end
+    of the audio sends the model in circles."""
+    for end in range(first + LOOP, len(tokens) + 1):
+        for length in range(1, (end - first) // LOOP + 1):
+            tail = tokens[end - LOOP * length : end]
+            if all(tail[place] == tail[place % length] for place in range(length, len(tail))):
+                return tuple(tokens[: end - (LOOP - 1) * length])
+    return tuple(tokens)

@@ -22,6 +22,9 @@ LEAST_SECONDS = 0.6
 """Of speech: less of it is heard as anything ("See you soon.")."""
 BEFORE_SECONDS = 0.3
 """Of what came before the first word that every window has."""
+BEHIND_SECONDS = 0.2
+"""Of silence put behind what was heard: a window that ends within a word sends the model in circles (2.0 wrong words a
+window without, 0.65 with 0.05 s, 0.33 with 0.2 s)."""
 
 
 class Writing(Settings):
@@ -54,11 +57,14 @@ class Interim:
         begin = open_.window.offset
         if begin != self._begin:
             self._begin, self._steps, self._agreement = begin, 0, Agreement(self._vocabulary)
-        steps = math.ceil((open_.heard - open_.window.start + BEFORE_SECONDS) / STEP_SECONDS)
+        seconds = BEFORE_SECONDS + open_.heard - open_.window.start + BEHIND_SECONDS
+        steps = math.ceil(seconds / STEP_SECONDS)
         if steps <= self._steps:
             return None
         self._steps = steps
-        return utterances.latest(round(steps * STEP_SECONDS * SAMPLE_RATE))
+        behind = np.zeros(round(BEHIND_SECONDS * SAMPLE_RATE), np.float32)
+        heard = utterances.latest(round(steps * STEP_SECONDS * SAMPLE_RATE) - len(behind))
+        return np.concatenate([heard, behind])
 
     async def hear(self, samples: Samples, open_: Open, call: Call) -> InterimResult:
         """The text of a window. The model's errors."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
+from functools import reduce
 
 import numpy as np
 from pydantic import Field
@@ -20,7 +22,7 @@ from ortmesh.serving.tokenizing import load_tokenizer
 from ortmesh.serving.types import Tensors
 from ortmesh.speech.v1.speech_pb2 import RecognizeRequest, RecognizeResponse
 from ortmesh_speech.audio import Recording
-from ortmesh_speech.doubts import MORE, repeats_its_end, says_too_little
+from ortmesh_speech.doubts import missed, repeats_its_end, says_too_little
 from ortmesh_speech.durations import duration
 from ortmesh_speech.hints import check_model, hints, load_literal_tokenizer
 from ortmesh_speech.listening import Listener
@@ -28,7 +30,7 @@ from ortmesh_speech.log_mel import log_mel
 from ortmesh_speech.options import Options, check_alternatives, options_of
 from ortmesh_speech.said import Said, joined, said
 from ortmesh_speech.speakers import Voices
-from ortmesh_speech.windows import BUCKETS_SECONDS, Window, halves
+from ortmesh_speech.windows import BUCKETS_SECONDS, Window, around, halves
 
 AT_ONCE = 8
 """Windows of one recording that the model has or that wait for it: twice as many as it decodes side by side, so that
@@ -140,25 +142,23 @@ class Recognizer:
         self._hints = hints(options, model, literal, field)
 
     async def __call__(self, window: Window, call: Call) -> Said | None:
-        """What is said in a window; None when nobody says anything. What can't be right is heard again, differently."""
+        """What is said in a window; None when nobody says anything. What can't be right is heard again, in parts."""
         heard = await self._hear(window, window.padded_seconds, call)
         if heard is None:
             return None
         if repeats_its_end(heard.text) and window.padded_seconds < BUCKETS_SECONDS[-1]:
             again = await self._hear(window, BUCKETS_SECONDS[-1], call)
             heard = heard if again is None or repeats_its_end(again.text) else again
-        if window.judged and says_too_little(heard.text, heard.rival, window.speech_seconds, heard.language):
-            return await self._hear_halves(window, heard, call)
-        return heard
+        parts = parts_to_hear(window, heard) if window.judged else [window]
+        return await self._hear_parts(parts, heard, call) if len(parts) > 1 else heard
 
-    async def _hear_halves(self, window: Window, heard: Said, call: Call) -> Said:
-        """What is said in both halves of a window, if that is more than what was heard in the whole."""
-        both = halves(window)
-        if both is None:
+    async def _hear_parts(self, parts: Sequence[Window], heard: Said, call: Call) -> Said:
+        """What is said in the parts of a window, if that is more than what was heard in the whole."""
+        found = [said for part in parts if (said := await self(part, call)) is not None]
+        if not found:
             return heard
-        first, second = await self(both[0], call), await self(both[1], call)
-        parts = joined(first, second) if first and second else first or second
-        return parts if parts is not None and len(parts.text) > MORE * len(heard.text) else heard
+        together = reduce(joined, found)
+        return together if len(together.text) > len(heard.text) else heard
 
     async def _hear(self, window: Window, seconds: int, call: Call) -> Said | None:
         tensors = await call.in_pool(self.tensors, window, seconds)
@@ -169,6 +169,16 @@ class Recognizer:
         """A window as the model takes it: `mel` float32 [1, mels, frames], `beam_width` int64 [1] and the hints."""
         mel = log_mel(window.samples, seconds, self._mels)
         return {"mel": mel, "beam_width": np.array([self._beams], np.int64), **self._hints}
+
+
+def parts_to_hear(window: Window, heard: Said) -> list[Window]:
+    """The parts in which a window is to be heard again, because something is missing; else the window alone."""
+    if heard.words:
+        silent = missed(heard.words, window.speech)
+        parts = around(window, silent)
+        return parts if len(parts) > 1 or not silent else halves(window)
+    too_little = says_too_little(heard.text, heard.rival, window.speech_seconds, heard.language)
+    return halves(window) if too_little else [window]
 
 
 def tokenizer_of(model: Model) -> Tokenizer:

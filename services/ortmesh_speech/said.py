@@ -40,7 +40,7 @@ class Said:
     language: str
     """ISO 639-1; empty when nobody knows."""
     words: tuple[Spoken, ...] = ()
-    """Only where their times were asked for."""
+    """None where the model does not tell their times."""
     alternatives: tuple[tuple[str, float], ...] = ()
     """Other texts and their confidences, the best first."""
     rival: int = 0
@@ -98,7 +98,7 @@ def said(
     language = options.language or _language(outputs, languages)
     sureness, others = confidence([logprob]), _others(outputs, tokenizer, text)
     words: list[Spoken] = []
-    if options.words or options.speakers:
+    if "token_frames" in outputs:
         words = words_of(
             tokens,
             outputs["token_frames"][0].tolist(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from typing import TypeAlias, TypeVar
 
 from ortmesh.errors import BadInput, Expired
@@ -21,6 +22,8 @@ R = TypeVar("R", StreamingDetectSpeechRequest, StreamingRecognizeRequest)
 
 CONFIG_SECONDS = 10.0
 MAX_CHUNK_BYTES = 1 << 20
+TOGETHER = 2
+"""Blocks that are read at a time: a short chunk has one."""
 
 
 async def first(requests: AsyncIterator[R]) -> R:
@@ -66,9 +69,21 @@ class Incoming:
     async def __aiter__(self) -> AsyncIterator[Samples]:
         """Blocks of some seconds at most, until the caller has sent all. BadInput, OutOfRange."""
         async for chunk in chunks(self._requests):
-            blocks = self._audio.feed(chunk)
-            while (block := await self._call.in_pool(next, blocks, None)) is not None:
+            async for block in self._blocks(self._audio.feed(chunk)):
                 yield block
-        blocks = self._audio.rest()
-        while (block := await self._call.in_pool(next, blocks, None)) is not None:
+        async for block in self._blocks(self._audio.rest()):
             yield block
+
+    async def _blocks(self, blocks: Iterator[Samples]) -> AsyncIterator[Samples]:
+        """Reads on in the pool, once for a short chunk: 50 of them come a second."""
+        more = True
+        while more:
+            read = await self._call.in_pool(read_some, blocks)
+            more = len(read) == TOGETHER
+            for block in read:
+                yield block
+
+
+def read_some(blocks: Iterator[Samples]) -> list[Samples]:
+    """The next blocks; fewer than two when there are no more."""
+    return list(islice(blocks, TOGETHER))

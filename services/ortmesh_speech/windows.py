@@ -13,20 +13,26 @@ from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.intervals import Run, bridged, hysteresis, runs_of
 from ortmesh_speech.levels import quietest
 
-MAX_SECONDS = 28.0
-"""The longest window: Whisper hears 30 s and needs some silence behind the last word."""
-SEARCH_SECONDS = 12.0
+MAX_SECONDS = 20.0
+"""The longest window, though Whisper hears 30 s. Of ten minutes of talks by three voices, word errors and CPU
+milliseconds a second of audio: 28 s .064 and 32, 20 s .060 and 27, 14 s .070 and 24."""
+SEARCH_SECONDS = 10.0
 """Speech that goes on for longer is cut at the longest pause of a window's last seconds: long enough to hold one
 between sentences."""
 TAIL_SECONDS = 3.0
 """The last window is no shorter when it can be helped: a single word is heard worse than a sentence."""
 GAP_SECONDS = 3.0
 """A longer pause is left out: it ends a window. Shorter ones stay, as words are heard better beside others."""
+TURN_SECONDS = 1.0
+"""Such a pause ends a window that has something to hear: behind it another may speak, and of two voices in a window a
+recognizer likes to pass one over."""
+ENOUGH_SECONDS = 4.0
+"""Of speech, to be heard well without others."""
 MARGIN_SECONDS = 0.4
 """Kept around what was found, so that soft beginnings and ends of words stay."""
 SILENCE_SECONDS = 2
 """Silence behind the speech: with only one, noisy recordings end in endless repeats (word errors .30 → .79)."""
-BUCKETS_SECONDS = (10, 12, 14, 16, 20, 24, 30)
+BUCKETS_SECONDS = (10, 14, 18, 22, 30)
 """Lengths that windows are padded to: the encoder's time grows with them, and only equal ones search side by side."""
 
 THRESHOLD = 0.35
@@ -82,26 +88,45 @@ class Window:
         return next(seconds for seconds in BUCKETS_SECONDS if seconds >= needed)
 
 
-def halves(window: Window) -> tuple[Window, Window] | None:
-    """A window cut at the longest pause of its middle half; None when there is no pause."""
+def halves(window: Window) -> list[Window]:
+    """A window cut at the longest pause of its middle half; itself when there is no pause."""
     length = len(window.samples) / SAMPLE_RATE
     earliest, latest = window.offset + length / 4, window.offset + length * 3 / 4
-    pauses = [(begin - end, (begin + end) / 2) for (_, end), (begin, _) in pairwise(window.speech)]
-    within = [(pause, middle) for pause, middle in pauses if earliest <= middle <= latest]
-    if not within:
-        return None
-    _, middle = max(within)
-    cut = round((middle - window.offset) * SAMPLE_RATE)
-    before = tuple(stretch for stretch in window.speech if stretch[1] <= middle)
-    after = window.speech[len(before) :]
-    return (
-        replace(window, samples=window.samples[:cut], speech=before),
-        replace(window, samples=window.samples[cut:], offset=window.offset + cut / SAMPLE_RATE, speech=after),
-    )
+    within = [
+        (begin - end, (begin + end) / 2) for end, begin in pauses(window) if earliest <= (begin + end) / 2 <= latest
+    ]
+    return pieces(window, [max(within)[1]] if within else [])
+
+
+def around(window: Window, stretches: Sequence[tuple[float, float]]) -> list[Window]:
+    """A window cut before and behind these stretches, in the middle of the pauses there."""
+    edges = {edge for stretch in stretches for edge in stretch}
+    return pieces(window, [(end + begin) / 2 for end, begin in pauses(window) if end in edges or begin in edges])
+
+
+def pauses(window: Window) -> list[tuple[float, float]]:
+    """The pauses between its stretches of speech, in seconds from the recording's start."""
+    return [(end, begin) for (_, end), (begin, _) in pairwise(window.speech)]
+
+
+def pieces(window: Window, cuts: Sequence[float]) -> list[Window]:
+    """A window cut at these seconds, each within a pause of it, in the order of time."""
+    made: list[Window] = []
+    for cut in cuts:
+        place = round((cut - window.offset) * SAMPLE_RATE)
+        before = tuple(stretch for stretch in window.speech if stretch[1] <= cut)
+        made.append(replace(window, samples=window.samples[:place], speech=before))
+        window = replace(
+            window,
+            samples=window.samples[place:],
+            offset=window.offset + place / SAMPLE_RATE,
+            speech=window.speech[len(before) :],
+        )
+    return [*made, window]
 
 
 class Cutter:
-    """Takes a recording block by block and gives its windows as soon as they are known; it holds 40 s at most.
+    """Takes a recording block by block and gives its windows as soon as they are known; it holds 30 s at most.
 
     Windows follow each other without overlap; between them is nothing but silence.
     """
@@ -113,6 +138,8 @@ class Cutter:
         self._longest = self._frames(longest)
         self._tail = self._frames(TAIL_SECONDS)
         self._gap = self._frames(GAP_SECONDS)
+        self._turn = self._frames(TURN_SECONDS)
+        self._enough = self._frames(ENOUGH_SECONDS)
         self._margin = self._frames(MARGIN_SECONDS)
         self._search = self._frames(min(SEARCH_SECONDS, longest / 2))
         self._end_seconds = math.inf
@@ -151,10 +178,13 @@ class Cutter:
 
     def _chain(self, runs: Sequence[Run], ended: bool) -> tuple[Sequence[Run], bool]:
         """(the first stretches, as far as no long pause is between them, whether it is known that no more follows)."""
-        for place in range(1, len(runs)):
-            if runs[place][0] - runs[place - 1][1] > self._gap:
-                return runs[:place], True
-        return runs, ended or len(self._speech) - runs[-1][1] > self._gap
+        spoken = 0
+        for place, (first, last) in enumerate(runs):
+            following = runs[place + 1][0] if runs[place + 1 :] else len(self._speech)
+            spoken += last - first
+            if following - last > (self._turn if spoken >= self._enough else self._gap):
+                return runs[: place + 1], True
+        return runs, ended
 
     def _end(self, begin: int, chain: Sequence[Run], closed: bool) -> int | None:
         """The frame at which the window ends; None when more must be known."""

@@ -13,7 +13,7 @@ from gguf.quants import quantize
 from tokenizers import Tokenizer
 
 from ortmesh.catalogue.recipes import smollm2_135m_instruct
-from ortmesh.catalogue.recipes._gguf import llama_shape, llama_weights, read_gguf
+from ortmesh.catalogue.recipes._gguf import Gguf, llama_shape, llama_weights, read_gguf
 from ortmesh.catalogue.recipes._graph import Array
 from ortmesh.catalogue.recipes._nbits import rounded
 from tests.nlp import plain_llama, tiny_llama
@@ -133,15 +133,15 @@ def test_same_file_gives_the_same_bytes(source: Path, converted: Path, tmp_path:
         assert (tmp_path / name).read_bytes() == (converted / name).read_bytes()
 
 
-def test_other_architecture_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "other.gguf"
-    writer = GGUFWriter(path, "gpt2")
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+def test_other_models_are_refused_rather_than_computed_wrong(source: Path) -> None:
+    read = read_gguf(source)
     with pytest.raises(ValueError, match="expected a llama, not gpt2"):
-        llama_shape(read_gguf(path))
+        llama_shape(Gguf(read.facts | {"general.architecture": "gpt2"}, {}))
+    with pytest.raises(ValueError, match="expected plain positions, not yarn"):
+        llama_shape(Gguf(read.facts | {"llama.rope.scaling.type": "yarn"}, {}))
+    biased = read.tensors | {"blk.0.attn_q.bias": read.tensors["output_norm.weight"]}
+    with pytest.raises(ValueError, match=r"no part of a plain llama: blk\.0\.attn_q\.bias"):
+        llama_weights(Gguf(read.facts, biased))
 
 
 def test_eight_bits_are_near_and_keep_zero() -> None:

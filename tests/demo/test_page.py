@@ -15,6 +15,7 @@ from demo.answers import (
     Classified,
     Compared,
     Detected,
+    Dictated,
     Found,
     Line,
     Ranked,
@@ -80,6 +81,7 @@ def answers() -> Answers:
         read=(ReadPage(sheet, (Line('HARBOUR & "LIGHT"', 0.99, corners),), CAME),),
         recognized=(Recognized(speech, "<script>alert(1)</script>", 0.9, CAME),),
         spoken=Spoken(speech, 0.02, "<u>ticket</u>", CAME),
+        dictated=Dictated(inputs.talk(), ((1.5, "the <s>ship", False), (2.0, "The <s>sheep.", True)), CAME),
         speech_found=SpeechFound(inputs.talk(), ((1.0, 5.5), (7.25, 9.0)), CAME),
         voices=VoicesCompared(inputs.voices(), ((1.0, 0.9, 0.6),) * 3, 256, CAME),
         ranked=Ranked("How long?", (("four weeks", 0.5), ("soup", -0.02)), 384, CAME),
@@ -110,6 +112,7 @@ def test_what_came_is_text(answers: Answers) -> None:
         "<i>cup</i>",
         "<p>Guten Tag</p>",
         "<u>ticket</u>",
+        "The <s>sheep.",
         "<script>alert(1)</script>",
         'HARBOUR & "LIGHT"',
         "12 ms",
@@ -145,7 +148,15 @@ def test_each_entity_is_marked_in_its_text(answers: Answers) -> None:
 def test_what_no_model_was_there_for_is_left_out(answers: Answers) -> None:
     text = rendered(
         replace(
-            answers, recognized=(), spoken=None, speech_found=None, voices=None, ranked=None, told=None, searched=None
+            answers,
+            recognized=(),
+            spoken=None,
+            dictated=None,
+            speech_found=None,
+            voices=None,
+            ranked=None,
+            told=None,
+            searched=None,
         )
     )
     assert "SpeechService" not in text

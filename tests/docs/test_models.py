@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from ortmesh import catalogue
 from ortmesh.serving.cards import Batching, Card, License, Quality, Runtime, Source, TensorSpec
 from ortmesh.serving.needs import Needs
-from ortmesh_nlp import detect_language, embed, find_entities
+from ortmesh_nlp import chat, detect_language, embed, find_entities
 from ortmesh_speech import detect_speech, embed_speaker, identify_language, interim, recognize, speaking
 from ortmesh_vision import classify, detect, read_text
 from tests.docs.pages import DOCS, ROOT, blocks, table_rows
@@ -52,6 +52,7 @@ def test_the_example_is_a_card() -> None:
         ("its speller", speaking.SPELLER),
         ("detect_language", detect_language.NEEDS),
         ("find_entities", find_entities.NEEDS),
+        ("generate, count_tokens", chat.NEEDS),
     ],
 )
 def test_what_a_task_needs_is_described(task: str, needs: Needs[Any]) -> None:

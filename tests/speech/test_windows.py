@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
-from ortmesh_speech.windows import GAP_SECONDS, MAX_SECONDS, TAIL_SECONDS, Block, Cutter, Window, halves
+from ortmesh_speech.windows import GAP_SECONDS, MAX_SECONDS, TAIL_SECONDS, Block, Cutter, Window, around, halves
 from tests.speech.voices import noise, silence
 
 FRAME = 512
 FRAME_SECONDS = FRAME / SAMPLE_RATE
 
 
-def cut(speech: Sequence[float], samples: Samples | None = None, block: int = 128, longest: float = 28) -> list[Window]:
+def cut(
+    speech: Sequence[float], samples: Samples | None = None, block: int = 128, longest: float = MAX_SECONDS
+) -> list[Window]:
     """The windows of a recording whose frames have these probabilities of speech, given in blocks of frames."""
     cutter, windows = Cutter(FRAME, longest), []
     probabilities = np.asarray(speech, np.float32)
@@ -47,7 +49,7 @@ def talk(*seconds: float) -> list[float]:
 @given(
     turns=st.lists(st.floats(0.1, 40), min_size=1, max_size=12),
     block=st.integers(1, 300),
-    longest=st.sampled_from([14.0, 28.0]),
+    longest=st.sampled_from([14.0, 20.0, 28.0]),
 )
 def test_all_speech_is_in_one_window_whatever_the_blocks(turns: list[float], block: int, longest: float) -> None:
     speech = talk(0.5, *turns)
@@ -68,31 +70,30 @@ def test_blocks_do_not_matter(turns: list[float], block: int) -> None:
 
 
 def test_the_last_window_is_not_a_single_word() -> None:
-    windows = cut(talk(0, MAX_SECONDS + 1), noise(30))
+    windows = cut(talk(0, MAX_SECONDS + 1), noise(22))
     assert len(windows) == 2
     assert len(windows[-1].samples) >= (TAIL_SECONDS - 0.1) * SAMPLE_RATE
 
 
-@pytest.mark.parametrize("pause_at", [17.0, 20.5, 24.0, 27.0])
+@pytest.mark.parametrize("pause_at", [10.5, 13.5, 16.0, 19.0])
 def test_a_window_ends_in_the_pause(pause_at: float) -> None:
-    first, second = cut(talk(0, pause_at, 0.5, 20))
+    first, second = cut(talk(0, pause_at, 0.5, 15))
     assert first.end == pytest.approx(pause_at, abs=0.05)
     assert second.start == pytest.approx(pause_at + 0.5, abs=0.05)
     assert second.offset == pytest.approx(pause_at + 0.25, abs=0.05)
 
 
 def test_of_two_pauses_the_longer_is_taken() -> None:
-    _, second = cut(talk(0, 18, 0.9, 3, 0.4, 20))
-    assert second.start == pytest.approx(18.9, abs=0.05)
+    _, second = cut(talk(0, 12, 0.9, 3, 0.4, 15))
+    assert second.start == pytest.approx(12.9, abs=0.05)
 
 
 @pytest.mark.parametrize("background", [0.0, 0.01])
 def test_where_nobody_draws_breath_the_quietest_place_is_taken(background: float) -> None:
-    samples = noise(40, level=0.1)
-    quiet = slice(int(22 * SAMPLE_RATE), int(22.5 * SAMPLE_RATE))
-    samples[quiet] = noise(0.5, level=background)
-    first, second = cut([1.0] * 1250, samples)
-    assert first.end == second.start == pytest.approx(22.25, abs=0.15)
+    samples = noise(28, level=0.1)
+    samples[14 * SAMPLE_RATE : 14 * SAMPLE_RATE + 8000] = noise(0.5, level=background)
+    first, second = cut([1.0] * 875, samples)
+    assert first.end == second.start == pytest.approx(14.25, abs=0.15)
 
 
 def test_silence_is_left_out_and_the_times_are_those_of_the_recording() -> None:
@@ -134,10 +135,10 @@ def test_hours_are_held_for_seconds() -> None:
     for number in range(1000):
         speech = np.full(128, float(number % 3 > 0), np.float32)
         cutter.push(Block(silence(128 * FRAME_SECONDS), speech))
-        assert len(cutter._samples) <= 40 * SAMPLE_RATE
+        assert len(cutter._samples) <= 30 * SAMPLE_RATE
 
 
-@pytest.mark.parametrize(("seconds", "padded"), [(0.2, 10), (7, 10), (8.1, 12), (17, 20), (21, 24), (27, 30)])
+@pytest.mark.parametrize(("seconds", "padded"), [(0.2, 10), (7, 10), (8.1, 14), (12, 14), (15, 18), (20, 22)])
 def test_two_seconds_of_silence_follow(seconds: float, padded: int) -> None:
     (window,) = cut(talk(0, seconds))
     assert window.padded_seconds == padded
@@ -153,9 +154,7 @@ def test_times_end_with_the_recording() -> None:
 
 def test_halves_are_cut_at_the_longest_pause_of_the_middle() -> None:
     (window,) = cut(talk(1, 1, 0.9, 4, 0.2, 2, 0.5, 4))
-    both = halves(window)
-    assert both is not None
-    first, second = both
+    first, second = halves(window)
     assert np.array_equal(np.concatenate([first.samples, second.samples]), window.samples)
     assert first.speech + second.speech == window.speech
     assert first.end == pytest.approx(9.1, abs=0.1)
@@ -164,7 +163,22 @@ def test_halves_are_cut_at_the_longest_pause_of_the_middle() -> None:
 
 def test_speech_without_a_pause_has_no_halves() -> None:
     (window,) = cut(talk(1, 8, 1))
-    assert halves(window) is None
+    assert halves(window) == [window]
+
+
+def test_a_window_is_cut_around_stretches_of_it() -> None:
+    (window,) = cut(talk(1, 2, 0.5, 3, 0.6, 2, 0.7, 4, 2))
+    parts = around(window, window.speech[1:3])
+    assert [part.speech for part in parts] == [(stretch,) for stretch in window.speech]
+    assert np.array_equal(np.concatenate([part.samples for part in parts]), window.samples)
+    assert around(window, []) == [window]
+    assert len(around(window, window.speech[3:])) == 2
+
+
+@pytest.mark.parametrize(("speech", "windows"), [(4.2, 2), (3.5, 1)], ids=["enough", "too little"])
+def test_behind_enough_speech_a_shorter_pause_ends_a_window(speech: float, windows: int) -> None:
+    """Another may speak."""
+    assert len(cut(talk(1, speech, 1.2, 3, 1))) == windows
 
 
 def test_windows_follow_each_other() -> None:

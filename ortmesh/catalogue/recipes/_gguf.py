@@ -37,10 +37,12 @@ def read_gguf(path: Path) -> Gguf:
 
 
 def llama_shape(source: Gguf) -> LlamaShape:
-    """The sizes of a model; ValueError for one that is no Llama."""
+    """The sizes of a model; ValueError for one that is no Llama, or whose positions are stretched."""
     facts = source.facts
     if facts["general.architecture"] != "llama":
         raise ValueError(f"expected a llama, not {facts['general.architecture']}")
+    if facts.get("llama.rope.scaling.type", "none") != "none":
+        raise ValueError(f"expected plain positions, not {facts['llama.rope.scaling.type']}")
     heads, hidden = facts["llama.attention.head_count"], facts["llama.embedding_length"]
     return LlamaShape(
         layers=facts["llama.block_count"],
@@ -56,12 +58,22 @@ def llama_shape(source: Gguf) -> LlamaShape:
 
 
 def llama_weights(source: Gguf) -> LlamaWeights:
-    """Matrices of 8 bits and norms of 32."""
+    """Matrices of 8 bits and norms of 32; ValueError where the file holds what the graph would leave out."""
     shape = llama_shape(source)
+    unknown = source.tensors.keys() - _names(shape)
+    if unknown:
+        raise ValueError(f"no part of a plain llama: {', '.join(sorted(unknown))}")
     numbers = {name: source.numbers(name) for name in source.tensors}
     norms = {name: value for name, value in numbers.items() if value.ndim == 1}
     matrices = {name: rounded(_in_order(name, value, shape)) for name, value in numbers.items() if value.ndim == 2}
     return LlamaWeights(matrices, norms)
+
+
+def _names(shape: LlamaShape) -> set[str]:
+    parts = [f"attn_{part}" for part in ("norm", "q", "k", "v", "output")]
+    parts += [f"ffn_{part}" for part in ("norm", "gate", "up", "down")]
+    layers = {f"blk.{layer}.{part}.weight" for layer in range(shape.layers) for part in parts}
+    return layers | {"token_embd.weight", "output_norm.weight", "output.weight"}
 
 
 def _in_order(name: str, matrix: Array, shape: LlamaShape) -> Array:

@@ -53,14 +53,14 @@ def build_encoder(weights: Weights, decoder: Weights) -> Graph:
     return graph
 
 
-def build_decoder(weights: Weights) -> Graph:
+def build_decoder(weights: Weights, written: Array) -> Graph:
     """One step of greedy decoding. `ids` [batch, tokens]: what each row appends. `past_k`, `past_v` [layers, batch,
     heads, past, head]: the `new_k`, `new_v` of the step before (past is 0 at first). `cross_k`, `cross_v`: the
-    encoder's.
+    encoder's. `written` [vocabulary] says which tokens a text may contain.
 
     → `token` [batch], the most probable next one; `new_k`, `new_v` [layers, batch, heads, past + tokens, head].
     """
-    return _Decoder(weights).build()
+    return _Decoder(weights, written).build()
 
 
 class _Parts:
@@ -152,8 +152,9 @@ def _after(weights: Weights, kind: str) -> Array:
 
 
 class _Decoder:
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, written: Array) -> None:
         self.weights = weights
+        self.bias = np.where(written, 0, MASKED).astype(np.float32)
         self.graph = Graph("moonshine_decoder")
         self.parts = _Parts(self.graph, weights)
 
@@ -171,7 +172,7 @@ class _Decoder:
             keys.append(key)
             values.append(value)
         last = graph.op("Gather", parts.norm(x, "model.decoder.norm.weight"), np.array(-1, np.int64), axis=1)
-        logits = graph.op("Gemm", last, embeddings, transB=1)
+        logits = graph.op("Gemm", last, embeddings, self.bias, transB=1)
         graph.output("token", graph.op("ArgMax", logits, axis=1, keepdims=0), np.int64, ["batch"])
         shape = (LAYERS, "batch", HEADS, "total", HEAD)
         graph.output("new_k", self._stack(keys), np.float32, shape)

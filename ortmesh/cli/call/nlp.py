@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from ortmesh.cli.answers import bar, print_beginning, print_json, print_model, table
+from ortmesh.cli.call.nlp_generate import count_tokens, generate
 from ortmesh.cli.console import out
 from ortmesh.cli.cosines import cosine_table
 from ortmesh.cli.failures import call_errors_in_words
@@ -17,6 +18,8 @@ from ortmesh.client import Client
 from ortmesh.nlp.v1 import nlp_pb2
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Tasks on texts.")
+app.command()(generate)
+app.command("count-tokens")(count_tokens)
 
 
 @app.callback()

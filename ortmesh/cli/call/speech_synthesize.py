@@ -84,6 +84,8 @@ def synthesize(
     written = _Written(chosen)
     with call_errors_in_words(address, as_json=as_json), Client(address) as mesh, _opened(place) as sink:
         written.take(mesh.speech.Synthesize(request, timeout=timeout), sink)
+        if chosen is Format.WAV and place != STDOUT:
+            written.complete(sink)
     _tell(written, place, as_json=as_json)
 
 
@@ -98,7 +100,7 @@ class _Written:
         self._end = b""
 
     def take(self, answers: Iterable[speech_pb2.SynthesizeResponse], sink: BinaryIO) -> None:
-        """Writes all answers as they come; a WAV file that can be written at its beginning gets its true length."""
+        """Writes all answers as they come."""
         for answer in answers:
             if answer.HasField("model"):
                 self.model, self.rate = answer.model, answer.sample_rate_hertz
@@ -106,10 +108,12 @@ class _Written:
             sink.flush()
             self.bytes += len(answer.audio)
             self._end = (self._end + answer.audio)[-1 << 16 :]
-        if self._form is Format.WAV and sink.seekable():
-            for at, size in ((4, self.bytes - 8), (40, self.bytes - WAV_HEADER_BYTES)):
-                sink.seek(at)
-                sink.write(struct.pack("<I", size))
+
+    def complete(self, sink: BinaryIO) -> None:
+        """Writes into a WAV file's header how long it has become."""
+        for at, size in ((4, self.bytes - 8), (40, self.bytes - WAV_HEADER_BYTES)):
+            sink.seek(at)
+            sink.write(struct.pack("<I", size))
 
     @property
     def seconds(self) -> float:

@@ -64,7 +64,10 @@ _WORD = re.compile(
     rf"(?<![\w./])({'|'.join(re.escape(word) for word in sorted(WORDS, key=len, reverse=True))})(?![\w/])",
     re.IGNORECASE,
 )
-_COUNTED: Final = {"no": "number", "nos": "numbers", "c": "circa", "p": "page", "sec": "section", "ver": "version"}
+_COUNTED: Final = {
+    "no": "number", "nos": "numbers", "c": "circa", "p": "page", "sec": "section", "ver": "version",
+    "apt": "apartment", "ste": "suite", "ch": "chapter", "art": "article", "eq": "equation",
+}  # fmt: skip
 _NUMBER = re.compile(rf"\b({'|'.join(_COUNTED)})\. ?(?=\d)", re.IGNORECASE)
 _INITIALS = re.compile(r"(?<![\w.])(?:[A-Za-z]\.){2,}(?!\w)")
 

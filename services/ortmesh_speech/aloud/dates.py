@@ -17,7 +17,7 @@ _SLASHED = re.compile(rf"(?<![\w./-])(\d\d?)([/.])(\d\d?)\2({_YEAR[1:-1]}|\d\d)(
 _MONTH_FIRST = re.compile(
     rf"\b({_MONTH})\.? {_DAY}(?:st|nd|rd|th)?(?:\s?[-–]\s?{_DAY})?\b(?![:/%]|[.,]\d)(?:(?:,? ){_YEAR}\b)?"
 )
-_DAY_FIRST = re.compile(rf"\b(the )?{_DAY}(?:st|nd|rd|th)?(?: of)? ({_MONTH})\b\.?(?:,? {_YEAR}\b)?")
+_DAY_FIRST = re.compile(rf"\b([Tt]he )?{_DAY}(?:st|nd|rd|th)?(?: of)? ({_MONTH})\b(\.?)(?:,? {_YEAR}\b)?")
 _MONTH_YEAR = re.compile(rf"\b({_MONTH})\.?,? {_YEAR}\b")
 _CLOCK = re.compile(
     r"(?<![\w:.])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d)(?:\.\d{1,6})?)?(?![\d:])(?:\s?([AaPp])\.?[Mm]\b(\.?))?(Z\b)?"
@@ -64,7 +64,9 @@ def _month_first(found: re.Match[str]) -> str:
 
 
 def _day_first(found: re.Match[str]) -> str:
-    return f"the {ordinal(int(found[2]))} of {_month(found[3])}{_of_year(found[4])}"
+    before, day, month, period, written_year = found.groups()
+    kept = _period(period, found) if month in MONTHS or written_year else period
+    return f"{before or 'the '}{ordinal(int(day))} of {_month(month)}{_of_year(written_year)}{kept}"
 
 
 def _of_year(written: str | None) -> str:

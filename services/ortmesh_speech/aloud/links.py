@@ -24,6 +24,7 @@ _BARE = re.compile(
     r"\b(?!\.\w)(?:/[^\s<>\"'“”()\[\]{}]{0,2000})?"
 )
 _HANDLE = re.compile(r"(?<![\w.@/])@([A-Za-z_]\w{0,60})")
+_NUMBER = re.compile(r"(?<![\w&/#])#(?=\d)")
 _HASHTAG = re.compile(r"(?<![\w&/#])#([A-Za-z_]\w{0,100})")
 _PATH = re.compile(r"(?<![\w/.:])(?:~|\.{1,2})?(?:/[\w.-]{1,60}){2,20}/?(?![\w/])")
 _PIECE = re.compile(r"[A-Za-z]+|\d+|[^\w\s]|_")
@@ -36,6 +37,7 @@ def read_links(text: str) -> str:
     for address in (_URL, _WWW, _BARE):
         text = address.sub(_address, text)
     text = _HANDLE.sub(lambda found: f"at {_camel(found[1])}", text)
+    text = _NUMBER.sub("number ", text)
     text = _HASHTAG.sub(lambda found: f"hashtag {_camel(found[1])}", text)
     return _PATH.sub(lambda found: _spoken(found[0]), text)
 

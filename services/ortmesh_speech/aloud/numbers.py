@@ -1,5 +1,7 @@
 """Numbers as American English says them: cardinals, ordinals, years, decimals, digit by digit. Stage: task.
 
+Without hyphens ("twenty one"): the voice was taught numbers so.
+
 num2words would say them in fifty languages, in the British way and one at a time with its own refusals; its only
 dependency is not packaged as a wheel. English needs these few lines.
 """
@@ -27,7 +29,7 @@ IRREGULAR = {
 
 
 def cardinal(number: int) -> str:
-    """`1234567` → "one million two hundred thirty-four thousand five hundred sixty-seven"; below 10^18."""
+    """`1234567` → "one million two hundred thirty four thousand five hundred sixty seven"; below 10^18."""
     if number < 0:
         return f"minus {cardinal(-number)}"
     if number < 1000:
@@ -41,14 +43,14 @@ def cardinal(number: int) -> str:
 
 
 def ordinal(number: int) -> str:
-    """`21` → "twenty-first"."""
+    """`21` → "twenty first"."""
     words = cardinal(number)
-    at = max(words.rfind(" "), words.rfind("-")) + 1
+    at = words.rfind(" ") + 1
     return words[:at] + _ordinal_word(words[at:])
 
 
 def year(number: int) -> str:
-    """`1984` → "nineteen eighty-four", `1905` → "nineteen oh five", `2005` → "two thousand five"."""
+    """`1984` → "nineteen eighty four", `1905` → "nineteen oh five", `2005` → "two thousand five"."""
     century, rest = divmod(number, 100)
     if not 10 < century < 100 or (century % 10 == 0 and rest < 10):
         return cardinal(number)
@@ -58,7 +60,7 @@ def year(number: int) -> str:
 
 
 def two_digits(number: int) -> str:
-    """Minutes and the ends of years: `5` → "oh five", `45` → "forty-five"."""
+    """Minutes and the ends of years: `5` → "oh five", `45` → "forty five"."""
     return f"oh {ONES[number]}" if number < 10 else cardinal(number)
 
 
@@ -86,7 +88,7 @@ def _below_thousand(number: int) -> str:
     words = [f"{ONES[hundreds]} hundred"] if hundreds else []
     if rest >= 20:
         tens, one = divmod(rest, 10)
-        words.append(TENS[tens] + (f"-{ONES[one]}" if one else ""))
+        words.append(TENS[tens] + (f" {ONES[one]}" if one else ""))
     elif rest or not hundreds:
         words.append(ONES[rest])
     return " ".join(words)

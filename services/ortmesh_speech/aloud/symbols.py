@@ -7,7 +7,7 @@ import unicodedata
 from typing import Final
 
 SIGNS: Final = {
-    "&": "and", "+": "plus", "=": "equals", "@": "at", "#": "number", "%": "percent", "<": "less than",
+    "&": "and", "+": "plus", "=": "equals", "@": "at", "#": "hash", "%": "percent", "<": "less than",
     ">": "greater than", "≤": "at most", "≥": "at least", "≠": "is not", "≈": "about", "±": "plus or minus",
     "×": "times", "÷": "divided by", "√": "the square root of", "∞": "infinity", "§": "section", "¶": "paragraph",
     "°": "degrees", "$": "dollars", "€": "euros", "£": "pounds", "¥": "yen", "¢": "cents", "‰": "per mille",
@@ -24,8 +24,12 @@ PAUSES: Final = {
 TYPED: Final = {"<=": "≤", ">=": "≥", "!=": "≠", "==": "=", "->": "→", "=>": "⇒", "<-": "←"}
 """Signs as programs write them."""
 LONGEST_FOLD: Final = 6
+OF_INK: Final = frozenset(["heavy", "black", "white", "sign", "symbol"])
+"""Words of characters' names that nobody says."""
 EMOJI = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]")
 _DROPPED = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\ufeff\u00ad]")
+_MARK = re.compile(r"^(?:#{1,6}|>+)\s")
+"""Of a heading or a quotation in Markdown."""
 _TYPED = re.compile("|".join(TYPED))
 _DOT = re.compile(r"(?<=[^\W\d_]{2})\.(?=([^\W\d_]))")
 _FLAG = re.compile("([\U0001f1e6-\U0001f1ff])([\U0001f1e6-\U0001f1ff])")
@@ -35,7 +39,7 @@ _EMOJI_RUN = re.compile(f"({EMOJI.pattern})(?:\\s?\\1)+")
 
 def plain(text: str) -> str:
     """Other ways to write the same characters in one way: quotes, dashes, spaces, full-width and styled letters."""
-    text = _DROPPED.sub("", text)
+    text = _MARK.sub("", _DROPPED.sub("", text).lstrip())
     for fraction, words in (("½", "1/2"), ("¼", "1/4"), ("¾", "3/4"), ("⅓", "1/3"), ("⅔", "2/3"), ("⅛", "1/8")):
         text = re.sub(rf"(?<=\d)\s?{fraction}", f" {words}", text).replace(fraction, words)
     text = _TYPED.sub(lambda found: f" {TYPED[found[0]]} ", text)
@@ -101,7 +105,7 @@ def _sign(character: str) -> str:
 def _emoji_name(character: str) -> str:
     """As people call it: "❤" is a heart, whatever "HEAVY BLACK HEART" says of its ink."""
     words = unicodedata.name(character, "").lower().replace("-", " ").split()
-    return " ".join(word for word in words if word not in ("heavy", "black", "white", "sign", "symbol"))
+    return " ".join(word for word in words if word.isalpha() and word not in OF_INK)
 
 
 def _is_latin(character: str) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ortmesh.errors import BadInput, ExecutorFailed
 from ortmesh.serving.cards import Card, EngineSettings
-from ortmesh.serving.executor.engine.ask import TextItem
+from ortmesh.serving.executor.engine.ask import PROMPT, TextItem
 from ortmesh.serving.executor.engine.graph import CausalGraph
 from ortmesh.serving.executor.engine.slots import LEAST_ROWS
 from ortmesh.serving.executor.engine.text import Text
@@ -24,6 +24,8 @@ from ortmesh.serving.executor.failures import ExecutorBroken, failure_of
 from ortmesh.serving.executor.loop import is_wanted
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.executor.turn import Turn
+from ortmesh.serving.signature import Signature, TensorInfo
+from ortmesh.serving.tensors import dtype_of
 from ortmesh.serving.types import Meter, Pile
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class EngineExecutor:
         """Taken from the pile, and waiting for others' tokens to be free."""
         self._reading = 0
         self._failures = 0
+        self._least_rows = LEAST_ROWS
         self._turn = Turn(sessions)
 
     @classmethod
@@ -59,6 +62,26 @@ class EngineExecutor:
         assert card.runtime.engine is not None
         graph = CausalGraph(sessions.open(folder / card.graph), card.runtime.engine.head_size)
         return cls(graph, sessions, card.runtime.engine, meter=meter)
+
+    @property
+    def signature(self) -> Signature:
+        """What an item holds; `ortmesh.serving.executor.engine.ask` has the rest."""
+        info = TensorInfo(PROMPT, "INT64", dtype_of("INT64"), (-1, -1), batch_axis=0, pad_axis=None)
+        return Signature({PROMPT: info}, {})
+
+    @property
+    def provider(self) -> str:
+        """The execution provider of its session."""
+        return self._graph.provider
+
+    def warm_up(self) -> None:
+        """Computes a few tokens: what fails here would fail for every text. Finds out whether a text alone needs an
+        idle row beside it."""
+        ids = np.arange(8, dtype=np.int64)[None] % self._graph.vocabulary
+        self._graph.run(self._slots, 0, ids, [8])
+        beside = self._graph.run(self._slots, 0, np.zeros((LEAST_ROWS, 1), np.int64), [9] + [1] * (LEAST_ROWS - 1))
+        alone = self._graph.run(self._slots, 0, np.zeros((1, 1), np.int64), [9])
+        self._least_rows = 1 if np.array_equal(alone[0], beside[0]) else LEAST_ROWS
 
     def serve(self, pile: Pile) -> None:
         """Generates until the pile closes and all texts have ended; ExecutorBroken when it can't go on."""
@@ -158,7 +181,7 @@ class EngineExecutor:
         if not growing:
             return
         started = time.perf_counter()
-        rows = max(growing, LEAST_ROWS)
+        rows = max(growing, self._least_rows)
         # An idle row writes behind what its slot holds: that may be a prompt that is being read.
         ids, lengths = np.zeros((rows, 1), np.int64), [len(self._slots.held[row].tokens) + 1 for row in range(rows)]
         for place, text in enumerate(self._texts[:growing]):

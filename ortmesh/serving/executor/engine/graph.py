@@ -29,6 +29,7 @@ class CausalGraph:
         """`head_size` is needed where the graph leaves it open. ValueError for a graph of another kind, with what it
         lacks."""
         self._session = session
+        self.provider = session.get_providers()[0]
         inputs = {info.name: info for info in session.get_inputs()}
         outputs = {info.name: info for info in session.get_outputs()}
         self.layers = len([name for name in inputs if KEY.fullmatch(name)])

@@ -72,8 +72,8 @@ class Sampler:
         token = int(adjusted.argmax()) if self._sampling.temperature == 0 else self._sampled(adjusted)
         self._generated[token] += 1
         likeliest = _largest(logits, top)
-        normalizer = _logsumexp(logits)
-        return Chosen(token, float(logits[token]) - normalizer, likeliest, logits[likeliest] - np.float32(normalizer))
+        normalizer = np.float32(_logsumexp(logits))
+        return Chosen(token, float(logits[token] - normalizer), likeliest, logits[likeliest] - normalizer)
 
     def _adjusted(self, logits: Values, allowed: Array | None) -> Values:
         """Logits after penalties and bias, -inf where nothing may be."""

@@ -19,8 +19,8 @@ Ids = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]
 
 LEAST_ROWS = 2
-"""A run of one row takes another kernel than a run of several, and rounds differently: alone, a text has an idle row
-beside it, so that it is the same text among others. So nothing is kept in the second slot."""
+"""On some CPUs a run of one row takes another kernel than a run of several, and rounds differently: there a text that
+is alone has an idle row beside it, so that it is the same text among others. So nothing is kept in the second slot."""
 LEAST_KEPT = 16
 """A shorter beginning is computed in one step anyway."""
 

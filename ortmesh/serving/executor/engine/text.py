@@ -76,9 +76,10 @@ class Text:
         }
         if ask.top:
             piece |= {TOP: chosen.top[None], TOP_LOGPROBS: chosen.top_logprobs[None]}
+        enough = ask.enough(chosen.token)
         self.item.emit(piece)
         whole = ask.grammar is not None and ask.grammar.accept(chosen.token)
-        if ask.enough(chosen.token) or whole:
+        if enough or whole:
             self.reason = Reason.STOP
         elif len(self._tokens) - len(ask.prompt) >= ask.max_tokens:
             self.reason = Reason.LENGTH

@@ -1,0 +1,127 @@
+"""`ortmesh call nlp generate` and `count-tokens`: texts as they are generated. Stage: command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from ortmesh.cli.answers import print_json, print_model
+from ortmesh.cli.console import out
+from ortmesh.cli.failures import call_errors_in_words
+from ortmesh.cli.options import ADDRESS, TIMEOUT, Address, Json, Model, Timeout
+from ortmesh.client import Client
+from ortmesh.nlp.v1 import nlp_pb2
+
+GENERATE_SECONDS = 600.0
+"""A long text of a large model takes minutes."""
+
+Prompt = Annotated[str, typer.Argument(help="What is said to the model; - reads it from standard input.")]
+System = Annotated[str, typer.Option(help="How it is to answer.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Go on where the prompt ends, instead of answering it.")]
+
+
+def generate(
+    prompt: Prompt,
+    system: System = "",
+    raw: Raw = False,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens; 0: as many as there is room for, at most 1,024.")] = 0,
+    temperature: Annotated[float, typer.Option(help="0 to 5; 0: always the likeliest token.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Only of the likeliest tokens with this probability together.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Only of so many likeliest tokens; 0: of all.")] = 0,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1: what was said is less likely.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="A text that ends it; may be given several times.")] = None,
+    json_schema: Annotated[Path | None, typer.Option(help="A file with a JSON schema that it must satisfy.")] = None,
+    regex: Annotated[str, typer.Option(help="A regular expression that it must match.")] = "",
+    model: Model = "",
+    address: Address = ADDRESS,
+    timeout: Timeout = GENERATE_SECONDS,
+    as_json: Json = False,
+) -> None:
+    """Have a model write a text, shown as it comes.
+
+    \b
+    [bold]Examples[/bold]
+      ortmesh call nlp generate "What is the capital of France?"
+      ortmesh call nlp generate "Once upon a time" --raw --max-tokens 60 --temperature 0.8 --seed 1
+    """
+    request = nlp_pb2.GenerateRequest(
+        model=model,
+        max_tokens=max_tokens,
+        stop=stop or [],
+        sampling=nlp_pb2.Sampling(
+            temperature=temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty, seed=seed
+        ),
+        **_prompt(prompt, system, raw=raw),
+    )
+    if json_schema is not None:
+        request.json_schema = _read(json_schema)
+    elif regex:
+        request.regex = regex
+    with call_errors_in_words(address, as_json=as_json), Client(address, timeout_seconds=timeout) as mesh:
+        for answer in mesh.nlp.Generate(request):
+            if as_json:
+                print_json(answer)
+                continue
+            sys.stdout.write(answer.text)
+            sys.stdout.flush()
+            if answer.finish_reason:
+                _print_end(answer)
+
+
+def count_tokens(
+    prompt: Prompt,
+    system: System = "",
+    raw: Raw = False,
+    model: Model = "",
+    address: Address = ADDRESS,
+    timeout: Timeout = TIMEOUT,
+    as_json: Json = False,
+) -> None:
+    """Say how many tokens a prompt has.
+
+    \b
+    [bold]Example[/bold]
+      ortmesh call nlp count-tokens "What is the capital of France?"
+    """
+    request = nlp_pb2.CountTokensRequest(model=model, **_prompt(prompt, system, raw=raw))
+    with call_errors_in_words(address, as_json=as_json), Client(address, timeout_seconds=timeout) as mesh:
+        answer = mesh.nlp.CountTokens(request)
+    if as_json:
+        print_json(answer)
+        return
+    print_model(answer.model)
+    out.print(f"{answer.tokens} tokens of {answer.context}")
+
+
+def _prompt(prompt: str, system: str, *, raw: bool) -> dict[str, nlp_pb2.Chat | str]:
+    """The request's fields."""
+    said = sys.stdin.read() if prompt == "-" else prompt
+    if raw:
+        if system:
+            raise typer.BadParameter("a raw prompt has no --system")
+        return {"text": said}
+    messages = [nlp_pb2.ChatMessage(role=nlp_pb2.CHAT_ROLE_USER, content=said)]
+    if system:
+        messages.insert(0, nlp_pb2.ChatMessage(role=nlp_pb2.CHAT_ROLE_SYSTEM, content=system))
+    return {"chat": nlp_pb2.Chat(messages=messages)}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path}: {error}") from None
+
+
+def _print_end(answer: nlp_pb2.GenerateResponse) -> None:
+    sys.stdout.write("\n")
+    counted = answer.usage
+    cut = " (cut: --max-tokens)" if answer.finish_reason == nlp_pb2.FINISH_REASON_LENGTH else ""
+    known = f", {counted.cached_tokens} of them known" if counted.cached_tokens else ""
+    tokens = f"{counted.generated_tokens} tokens{cut} after {counted.prompt_tokens}{known}"
+    out.print(f"[dim]{escape(tokens)}[/dim]")

@@ -1,0 +1,196 @@
+"""Chat: conversations and prompts as tokens, by the model's own template. Stage: task.
+
+A template is written by a model's authors in Jinja; it runs in the library's sandbox. Marks that steer the model
+("<|im_end|>") count only where the template wrote them: in what a caller says they are text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from llguidance import LLTokenizer
+from pydantic import BaseModel, ConfigDict, Field
+
+from ortmesh.errors import BadInput
+from ortmesh.nlp.v1 import nlp_pb2
+from ortmesh.serving.cards import CARD_FILE, must_stay_inside, read_card
+from ortmesh.serving.model import Model
+from ortmesh.serving.needs import Needs, Settings, asset
+from ortmesh.serving.tokenizing import load_tokenizer
+from ortmesh_nlp.token_bytes import TokenBytes
+
+MAX_MESSAGES = 1000
+MAX_CHARACTERS = 1_000_000
+"""Of a prompt: more than any context holds, and little enough to be counted in a second."""
+ROLES = {
+    nlp_pb2.CHAT_ROLE_SYSTEM: "system",
+    nlp_pb2.CHAT_ROLE_USER: "user",
+    nlp_pb2.CHAT_ROLE_ASSISTANT: "assistant",
+}
+SEAMS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+"""Unicode's noncharacters, which no text should hold: one that none does keeps a caller's marks apart."""
+
+
+class Speaking(Settings):
+    """How a model reads and writes."""
+
+    tokenizer: str = "tokenizer.json"
+    """The file of its tokenizer, as the library `tokenizers` writes it."""
+    chat_template: str = "chat_template.jinja"
+    """The file of its template, as Hugging Face's tokenizers have it."""
+    generation: str = "generation.json"
+    """The file that says what ends a text, and how long one may be."""
+
+
+class Facts(BaseModel):
+    """What `generation.json` says of a model."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    context_length: int = Field(ge=1)
+    eos_token_ids: list[int]
+    vocabulary: int = Field(ge=1)
+
+
+NEEDS = Needs(Speaking, inputs={"prompt": "INT64"}, outputs={})
+
+
+class Language:
+    """What a model's files say of how it reads and writes."""
+
+    def __init__(self, folder: Path, speaking: Speaking, context: int) -> None:
+        """ValueError for a file that is missing or is not what it should be."""
+        written = _file(folder, speaking.tokenizer)
+        self.tokenizer = load_tokenizer(written)
+        """It takes its marks in a text for control."""
+        self._plain = load_tokenizer(written)
+        self._plain.encode_special_tokens = True
+        self._template = _template(_file(folder, speaking.chat_template).read_text(encoding="utf-8"))
+        self.facts = Facts.model_validate_json(_file(folder, speaking.generation).read_text(encoding="utf-8"))
+        self.context = min(self.facts.context_length, context)
+        """The most tokens of a prompt and its text together."""
+        self.bytes_of = TokenBytes(self.tokenizer)
+        added = self.tokenizer.get_added_tokens_decoder()
+        self._ids = {token.content: number for number, token in added.items() if token.special}
+        self._marks = re.compile("|".join(map(re.escape, sorted(self._ids, key=len, reverse=True))) or r"(?!)")
+        self._written = written
+
+    @cached_property
+    def vocabulary(self) -> LLTokenizer:
+        """Its tokens, for forms: made when the first is asked for, which takes a tenth of a second."""
+        return LLTokenizer(str(self._written), n_vocab=self.facts.vocabulary, eos_token=self.facts.eos_token_ids)
+
+    def prompt(self, request: nlp_pb2.GenerateRequest | nlp_pb2.CountTokensRequest) -> list[int]:
+        """A request's prompt as tokens. BadInput names the field."""
+        kind = request.WhichOneof("prompt")
+        if kind is None:
+            raise BadInput("prompt", "chat or text is required")
+        if kind == "text":
+            _check_length(request.text, "text")
+            return list(self.tokenizer.encode(request.text, add_special_tokens=False).ids)
+        return self._conversation(request.chat.messages)
+
+    def _conversation(self, messages: Sequence[nlp_pb2.ChatMessage]) -> list[int]:
+        _check(messages)
+        seam = _seam(messages)
+        said = [{"role": ROLES[each.role], "content": self._parted(each.content, seam)} for each in messages]
+        try:
+            written = self._template.render(messages=said, add_generation_prompt=True)
+        except jinja2.TemplateError as error:
+            raise BadInput("chat.messages", f"the model's template refuses them: {error}") from None
+        return [token for part in self._parts(written) for token in self._encoded(part, seam)]
+
+    def _parted(self, content: str, seam: str) -> str:
+        """What is said, without marks: each is parted by a seam."""
+        return self._marks.sub(lambda mark: mark[0][0] + seam + mark[0][1:], content)
+
+    def _parts(self, written: str) -> Iterator[str]:
+        """The template's marks and what stands between them."""
+        at = 0
+        for mark in self._marks.finditer(written):
+            if mark.start() > at:
+                yield written[at : mark.start()]
+            yield mark[0]
+            at = mark.end()
+        if at < len(written):
+            yield written[at:]
+
+    def _encoded(self, part: str, seam: str) -> list[int]:
+        if (mark := self._ids.get(part)) is not None:
+            return [mark]
+        return list(self._plain.encode(part.replace(seam, ""), add_special_tokens=False).ids)
+
+
+def language_of(model: Model) -> Language:
+    """How a model reads and writes, read once. ModelFailed for a model that lacks any of it. It blocks."""
+    NEEDS.of(model)
+    return asset(model, _language, CARD_FILE)
+
+
+def _language(path: Path) -> Language:
+    card = read_card(path)
+    if card.runtime.engine is None:
+        raise ValueError("runtime.engine: the task needs a model that an engine runs")
+    return Language(path.parent, Speaking.model_validate(card.preprocessing), card.runtime.engine.context)
+
+
+def _file(folder: Path, name: str) -> Path:
+    must_stay_inside(name)
+    if not (folder / name).is_file():
+        raise ValueError(f"its file {name!r} is missing")
+    return folder / name
+
+
+def _template(written: str) -> jinja2.Template:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.ChainableUndefined
+    )
+    environment.globals["raise_exception"] = _refuse
+    environment.filters["tojson"] = _to_json
+    return environment.from_string(written)
+
+
+def _refuse(reason: str) -> None:
+    raise jinja2.TemplateError(reason)
+
+
+def _to_json(value: Any, **options: Any) -> str:
+    """As Hugging Face's templates expect: without HTML's escapes."""
+    return json.dumps(value, ensure_ascii=False, **options)
+
+
+def _check(messages: Sequence[nlp_pb2.ChatMessage]) -> None:
+    if not 1 <= len(messages) <= MAX_MESSAGES:
+        raise BadInput("chat.messages", f"{len(messages)} messages: expected 1 to {MAX_MESSAGES}")
+    for place, message in enumerate(messages):
+        field = f"chat.messages[{place}]"
+        if message.role not in ROLES:
+            raise BadInput(f"{field}.role", "expected CHAT_ROLE_SYSTEM, CHAT_ROLE_USER or CHAT_ROLE_ASSISTANT")
+        if message.role == nlp_pb2.CHAT_ROLE_SYSTEM and place:
+            raise BadInput(f"{field}.role", "only the first message may be the system's")
+    _check_length(" ".join(message.content for message in messages), "chat.messages")
+
+
+def _check_length(text: str, field: str) -> None:
+    if not text:
+        raise BadInput(field, "expected a text that is not empty")
+    if len(text) > MAX_CHARACTERS:
+        raise BadInput(field, f"{len(text)} characters: expected at most {MAX_CHARACTERS}")
+
+
+def _seam(messages: Sequence[nlp_pb2.ChatMessage]) -> str:
+    """A character that no message has. BadInput when each of 32 noncharacters is there."""
+    used: set[str] = set()
+    for message in messages:
+        used.update(message.content)
+    seam = next((seam for seam in SEAMS if seam not in used), None)
+    if seam is None:
+        raise BadInput("chat.messages", "they hold all of Unicode's noncharacters U+FDD0 to U+FDEF")
+    return seam

@@ -1,0 +1,108 @@
+"""NlpService.Generate: a text, piece by piece as it is generated. Stage: task."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+from ortmesh.common.v1.common_pb2 import ModelVersion
+from ortmesh.front.call import Call
+from ortmesh.nlp.v1 import nlp_pb2
+from ortmesh.nlp.v1.nlp_pb2 import FinishReason, GenerateRequest, GenerateResponse, Usage
+from ortmesh.serving.executor.engine.ask import Ask, Reason, TextItem
+from ortmesh.serving.model import Model
+from ortmesh.serving.models import Models
+from ortmesh_nlp.asking import asks, check
+from ortmesh_nlp.chat import Language, language_of
+from ortmesh_nlp.forms import Form, form_of
+from ortmesh_nlp.writing import Inbox, Piece, Writing
+
+
+class Generate:
+    """Prompts to texts, which grow in the model's engine beside all others."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+        models.require("generate", language_of)
+
+    async def __call__(self, request: GenerateRequest, call: Call) -> AsyncIterator[GenerateResponse]:
+        """Pieces of the texts as they come. BadInput for a prompt, a form or a number that is wrong."""
+        check(request)
+        model = self.models.choose("generate", request.model, call)
+        language, prepared = await call.in_pool(prepare, request, model)
+        inbox = Inbox()
+        writings = [Writing(call, inbox, language, request.stop, top=request.top_logprobs) for _ in prepared]
+        try:
+            model.submit_all([item(ask, each, call) for ask, each in zip(prepared, writings, strict=True)])
+            first: ModelVersion | None = ModelVersion(name=model.name, version=model.version)
+            async for choice, piece, last in pieces(writings, inbox):
+                answer = GenerateResponse(
+                    model=first,
+                    choice=choice,
+                    text=piece.text,
+                    logprobs=piece.logprobs,
+                    finish_reason=finish_reason(piece.reason),
+                )
+                if last:
+                    answer.usage.CopyFrom(usage(len(prepared[0].prompt), writings))
+                yield answer
+                first = None
+        finally:
+            for each in writings:
+                each.left = True
+
+
+def prepare(request: GenerateRequest, model: Model) -> tuple[Language, list[Ask]]:
+    """What each text asks for, with a form of its own. Errors as `asks` and `form_of`."""
+    language = language_of(model)
+    prepared = asks(request, language)
+    form = form_of(request, language)
+    if form is None:
+        return language, prepared
+    return language, [replace(ask, grammar=Form(form.deep_copy())) for ask in prepared]
+
+
+def item(ask: Ask, writing: Writing, call: Call) -> TextItem:
+    """One text's work."""
+    return TextItem(
+        replace(ask, enough=writing.enough),
+        answer=writing,
+        owner=writing,
+        deadline=call.deadline,
+        priority=call.priority,
+        caller=call.caller,
+    )
+
+
+async def pieces(writings: Sequence[Writing], inbox: Inbox) -> AsyncIterator[tuple[int, Piece, bool]]:
+    """(which text, what has come of it, whether all have ended), until then. Raises what went wrong with one."""
+    open_ = set(range(len(writings)))
+    while open_:
+        await inbox.wait()
+        for choice in sorted(open_):
+            writing = writings[choice]
+            piece = writing.take()
+            if piece is None:
+                if writing.error is not None:
+                    raise writing.error
+                continue
+            if piece.reason is not None:
+                open_.discard(choice)
+            if piece.text or piece.logprobs or piece.reason is not None:
+                yield choice, piece, not open_
+
+
+def finish_reason(reason: Reason | None) -> FinishReason.ValueType:
+    """The API's name of why a text has ended; unspecified while it goes on."""
+    if reason is None:
+        return nlp_pb2.FINISH_REASON_UNSPECIFIED
+    return nlp_pb2.FINISH_REASON_STOP if reason is Reason.STOP else nlp_pb2.FINISH_REASON_LENGTH
+
+
+def usage(prompt: int, writings: Sequence[Writing]) -> Usage:
+    """What was counted."""
+    return Usage(
+        prompt_tokens=prompt,
+        cached_tokens=writings[0].cached,
+        generated_tokens=sum(writing.tokens for writing in writings),
+    )
