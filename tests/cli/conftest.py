@@ -82,6 +82,12 @@ class Mesh(
     def FindEntities(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self.answer("FindEntities", request, context)
 
+    def Generate(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return iter(self.answer("Generate", request, context))
+
+    def CountTokens(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.answer("CountTokens", request, context)
+
     def Recognize(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self.answer("Recognize", request, context)
 

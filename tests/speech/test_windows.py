@@ -175,12 +175,6 @@ def test_a_window_is_cut_around_stretches_of_it() -> None:
     assert len(around(window, window.speech[3:])) == 2
 
 
-@pytest.mark.parametrize(("speech", "windows"), [(4.2, 2), (3.5, 1)], ids=["enough", "too little"])
-def test_behind_enough_speech_a_shorter_pause_ends_a_window(speech: float, windows: int) -> None:
-    """Another may speak."""
-    assert len(cut(talk(1, speech, 1.2, 3, 1))) == windows
-
-
 def test_windows_follow_each_other() -> None:
     windows = cut([1.0] * 6000, noise(192))
     assert all(one.end == other.start for one, other in pairwise(windows))

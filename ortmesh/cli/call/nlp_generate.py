@@ -56,8 +56,8 @@ def generate(
         sampling=nlp_pb2.Sampling(
             temperature=temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty, seed=seed
         ),
-        **_prompt(prompt, system, raw=raw),
     )
+    _set_prompt(request, prompt, system, raw=raw)
     if json_schema is not None:
         request.json_schema = _read(json_schema)
     elif regex:
@@ -88,7 +88,8 @@ def count_tokens(
     [bold]Example[/bold]
       ortmesh call nlp count-tokens "What is the capital of France?"
     """
-    request = nlp_pb2.CountTokensRequest(model=model, **_prompt(prompt, system, raw=raw))
+    request = nlp_pb2.CountTokensRequest(model=model)
+    _set_prompt(request, prompt, system, raw=raw)
     with call_errors_in_words(address, as_json=as_json), Client(address, timeout_seconds=timeout) as mesh:
         answer = mesh.nlp.CountTokens(request)
     if as_json:
@@ -98,17 +99,19 @@ def count_tokens(
     out.print(f"{answer.tokens} tokens of {answer.context}")
 
 
-def _prompt(prompt: str, system: str, *, raw: bool) -> dict[str, nlp_pb2.Chat | str]:
-    """The request's fields."""
+def _set_prompt(
+    request: nlp_pb2.GenerateRequest | nlp_pb2.CountTokensRequest, prompt: str, system: str, *, raw: bool
+) -> None:
+    """A conversation of one message, or the text itself."""
     said = sys.stdin.read() if prompt == "-" else prompt
     if raw:
         if system:
             raise typer.BadParameter("a raw prompt has no --system")
-        return {"text": said}
-    messages = [nlp_pb2.ChatMessage(role=nlp_pb2.CHAT_ROLE_USER, content=said)]
+        request.text = said
+        return
     if system:
-        messages.insert(0, nlp_pb2.ChatMessage(role=nlp_pb2.CHAT_ROLE_SYSTEM, content=system))
-    return {"chat": nlp_pb2.Chat(messages=messages)}
+        request.chat.messages.add(role=nlp_pb2.CHAT_ROLE_SYSTEM, content=system)
+    request.chat.messages.add(role=nlp_pb2.CHAT_ROLE_USER, content=said)
 
 
 def _read(path: Path) -> str:
