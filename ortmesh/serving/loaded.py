@@ -21,7 +21,7 @@ from ortmesh.serving.executor.program import Program, ProgramExecutor
 from ortmesh.serving.executor.programs import PROGRAMS
 from ortmesh.serving.executor.provider_options import Options, engines_of, profiles_of
 from ortmesh.serving.executor.session import SessionExecutor
-from ortmesh.serving.executor.sessions import PROVIDERS, Sessions, providers_of
+from ortmesh.serving.executor.sessions import PROVIDERS, ProviderMissing, Sessions, providers_of
 from ortmesh.serving.executor.study import Study
 from ortmesh.serving.free_memory import bytes_of, free_bytes
 from ortmesh.serving.kept import Kept, key_of
@@ -134,7 +134,7 @@ def _spread(card: Card, folder: Path, threads: int, meter: Meter, stop: Stop, re
     instances, each = share(card.runtime, threads, bytes_of(folder))
     open_one: Open[_Opened] = _open_session if card.runtime.program is None else _open_program
     if card.runtime.engine is not None:
-        instances, each, open_one = 1, threads, _open_engine
+        card, instances, each, open_one = _on_cpu_alone(card), 1, threads, _open_engine
     opened = [_open(open_one, card, folder, meter, resident, stop, each) for _ in range(instances)]
     return _Spread(opened, 1, each)
 
@@ -269,6 +269,14 @@ def _open_program(card: Card, folder: Path, sessions: Sessions, meter: Meter, re
         return ProgramExecutor(program, sessions, limit=limit, meter=meter, resident=resident, proof=finding.proof)
 
     return _Opened(program.signature, program.provider, finding, sessions, executor)
+
+
+def _on_cpu_alone(card: Card) -> Card:
+    """An engine's keys and values are in the CPU's memory: on a device each step would copy all of them.
+    ProviderMissing for a card that demands one."""
+    if card.runtime.require not in (None, "cpu"):
+        raise ProviderMissing(f"the card requires {card.runtime.require}, and texts are generated on the CPU alone")
+    return card.model_copy(update={"runtime": card.runtime.model_copy(update={"providers": ["cpu"]})})
 
 
 def _open_engine(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _Opened:

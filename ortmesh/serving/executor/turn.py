@@ -34,6 +34,11 @@ class Turn:
         self._interrupted_at = 0.0
         self._over = False
 
+    @property
+    def over(self) -> bool:
+        """True once the executor is not needed any more."""
+        return self._over
+
     def begin(self, items: Sequence[Item]) -> None:
         """These are computed from now on."""
         with self._lock:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 220
 """Of a text: the other half of the decoder's positions is for earlier text."""
+HALF_A_LETTER = "\N{REPLACEMENT CHARACTER}"
+"""As which a tokenizer writes bytes that are no text by themselves."""
 ROUND = 32
 """Tokens after which it is looked whether a text repeats itself: at its end it would be dropped in any case."""
 
@@ -119,10 +121,15 @@ class Group:
     def _settle(self, window: Window, cross: Cross) -> None:
         window.settled = True
         if window.wish.words and window.result is not None and window.result.hypothesis.tokens:
-            attention = self._graphs.attention(cross, window.language, window.result.hypothesis.tokens)
-            heard = heard_frames(window.mel[0])
-            window.token_frames = frames_of(attention[:, :, : len(heard)], heard)
+            tokens = window.result.hypothesis.tokens
+            attention, heard = self._graphs.attention(cross, window.language, tokens), heard_frames(window.mel[0])
+            spoken = [self._is_spoken(token) for token in tokens]
+            window.token_frames = frames_of(attention[:, :, : len(heard)], spoken, heard)
         self._ended(window)
+
+    def _is_spoken(self, token: int) -> bool:
+        """False for punctuation; part of a character is taken for a letter's."""
+        return any(letter.isalnum() or letter == HALF_A_LETTER for letter in self._tokenizer.decode([token]))
 
     def _text(self, hypothesis: Hypothesis) -> str:
         text: str = self._tokenizer.decode(list(hypothesis.tokens))

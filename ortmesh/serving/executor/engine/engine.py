@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ortmesh.errors import BadInput, ExecutorFailed
+from ortmesh.errors import BadInput, ExecutorFailed, NotReady
 from ortmesh.serving.cards import Card, EngineSettings
 from ortmesh.serving.executor.engine.ask import PROMPT, TextItem
 from ortmesh.serving.executor.engine.graph import CausalGraph
@@ -54,6 +54,7 @@ class EngineExecutor:
         self._reading = 0
         self._failures = 0
         self._least_rows = LEAST_ROWS
+        self._sessions = sessions
         self._turn = Turn(sessions)
 
     @classmethod
@@ -85,9 +86,9 @@ class EngineExecutor:
 
     def serve(self, pile: Pile) -> None:
         """Generates until the pile closes and all texts have ended; ExecutorBroken when it can't go on."""
-        open_ = True
+        open_, why = True, ExecutorFailed("the model's executor broke while it generated this text")
         try:
-            while open_ or self._texts or self._waiting:
+            while (open_ or self._texts or self._waiting) and not self._turn.over:
                 if open_:
                     open_ = self._take(pile)
                 self._admit()
@@ -95,7 +96,7 @@ class EngineExecutor:
                     self._step()
         finally:
             for item in [*(text.item for text in self._texts), *self._waiting]:
-                item.fail(ExecutorFailed("the model's executor broke while it generated this text"))
+                item.fail(NotReady("the model was unloaded") if self._turn.over else why)
 
     def interrupt(self) -> None:
         """Ends what it computes, and whatever it would compute later."""
@@ -116,6 +117,7 @@ class EngineExecutor:
             return False
         if idle and not items:
             self._slots.forget_kept(0)
+            self._sessions.shrink()
         for item in items:
             if isinstance(item, TextItem):
                 self._waiting.append(item)
@@ -226,8 +228,12 @@ class EngineExecutor:
 
     def _fail(self, error: Exception) -> None:
         """A run that fails leaves no text whole: all in progress end. ExecutorBroken when that happens again and
-        again."""
+        again. One that was ended because nobody waits for any of its texts is none."""
+        if self._turn.over or not any(is_wanted(text.item) for text in self._texts):
+            return
         failure = failure_of(error, on_device=False)
+        if isinstance(failure, BadInput):  # what the graph refuses here is nothing that a caller gave
+            failure = ExecutorFailed("the model failed while it generated this text")
         log.error("a step of %d texts failed", len(self._texts), exc_info=error)
         for text in self._texts:
             text.item.fail(failure)
