@@ -110,13 +110,10 @@ class Sampler:
     def _nucleus(self, weights: Array) -> tuple[Array, Array]:
         """(tokens, weights) of the candidates, the likeliest first."""
         sampling = self._sampling
-        total, most = float(weights.sum()), len(weights)
-        if sampling.top_k:
-            most = min(most, sampling.top_k)
-        tokens = _largest(weights, min(most, LIKELIEST))
-        reached = float(weights[tokens].sum())
-        if most > len(tokens) and not self._cut(weights, tokens, reached, total):
-            tokens = _largest(weights, most)
+        total = float(weights.sum())
+        tokens = _largest(weights, sampling.top_k or LIKELIEST)
+        if not sampling.top_k and not self._cut(weights, tokens, total):
+            tokens = _largest(weights, len(weights))
         found = weights[tokens]
         if sampling.top_p < 1.0:
             whole = found.sum() if sampling.top_k else total
@@ -128,11 +125,10 @@ class Sampler:
             tokens, found = tokens[keep], found[keep]
         return tokens, found
 
-    def _cut(self, weights: Array, tokens: Array, reached: float, total: float) -> bool:
+    def _cut(self, weights: Array, tokens: Array, total: float) -> bool:
         """True when no token beyond these can be a candidate."""
-        by_share = self._sampling.top_p < 1.0 and not self._sampling.top_k and reached >= self._sampling.top_p * total
-        by_least = bool(self._sampling.min_p) and weights[tokens[-1]] < self._sampling.min_p * weights[tokens[0]]
-        return by_share or by_least
+        by_share = self._sampling.top_p < 1.0 and float(weights[tokens].sum()) >= self._sampling.top_p * total
+        return by_share or float(weights[tokens[-1]]) < self._sampling.min_p * float(weights[tokens[0]])
 
 
 def _largest(values: Array, count: int) -> Array:
