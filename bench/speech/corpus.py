@@ -76,7 +76,8 @@ def corpus(cache: Path, tell: Callable[[str], None], speak: Say = say) -> Corpus
     index = folder / "index.json"
     if not index.exists():
         need_espeak()
-        shutil.rmtree(folder, ignore_errors=True)
+        for old in cache.glob("corpus-*"):
+            shutil.rmtree(old)
         folder.mkdir(parents=True)
         tell("the corpus is made, some two minutes")
         made = Corpus(

@@ -69,14 +69,16 @@ class Requests:
 
     async def _payload(self) -> bytes | None:
         """The next message. A read that somebody gave up waiting for goes on: what it brings is the next one's."""
+        if self._closed:
+            raise Cancelled("the call has ended")
         if self._next is None:
-            if self._closed:
-                raise Cancelled("the call has ended")
             self._next = asyncio.ensure_future(self._read())
         await asyncio.wait((self._next,))
         if self._next.cancelled():
             raise Cancelled("the call has ended")
         done, self._next = self._next, None
+        if self._closed:
+            raise Cancelled("the call has ended")
         return done.result()
 
     def _release(self) -> None:

@@ -151,6 +151,12 @@ class Runtime(Part):
     program: str | None = None
     """The program that runs the model's sessions (`ortmesh.serving.executor.programs`); None: one session."""
 
+    @model_validator(mode="after")
+    def _one_executor(self) -> Runtime:
+        if self.engine is not None and (self.program is not None or self.instances is not None):
+            raise ValueError("an engine runs no program, and there is one of it: leave out program and instances")
+        return self
+
 
 class License(Part):
     """What the law says."""

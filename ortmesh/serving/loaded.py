@@ -280,10 +280,10 @@ def _on_cpu_alone(card: Card) -> Card:
 
 
 def _open_engine(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _Opened:
-    """Its texts do not depend on each other by the way in which they are computed, so nothing is probed."""
+    """A graph whose texts would depend on each other generates one at a time."""
     opened = EngineExecutor.load(card, folder, sessions, meter=meter)
-    opened.warm_up()
-    finding = Finding(Mode.TOGETHER, "", None)
+    dependent = opened.warm_up()
+    finding = Finding(Mode.ALONE if dependent else Mode.TOGETHER, dependent, None)
     return _Opened(opened.signature, opened.provider, finding, sessions, lambda limit, book: opened)
 
 

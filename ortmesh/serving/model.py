@@ -15,7 +15,7 @@ from ortmesh.front.call import Call
 from ortmesh.serving.answers import FutureAnswer, Outbox, TracedAnswer
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.batcher.book import CostBook
-from ortmesh.serving.batcher.policy import ArrivalOrder, CostAware
+from ortmesh.serving.batcher.policy import ArrivalOrder, BySize, CostAware, Policy
 from ortmesh.serving.cards import Card, must_stay_inside
 from ortmesh.serving.executor.failures import readable
 from ortmesh.serving.executor.session import SessionExecutor
@@ -201,7 +201,7 @@ class Model:
         self._executors = loaded.executors
         self._splitting = self._split(loaded)
         self._pile = Pile(
-            policy=CostAware(self.costs, sized=loaded.sizing.sized) if self.costs else ArrivalOrder(),
+            policy=self._policy(loaded),
             max_items=batching.max_items,
             max_bytes=batching.max_bytes,
             max_wait_seconds=batching.max_wait_ms / 1000,
@@ -375,6 +375,11 @@ class Model:
         for session in self._sessions:
             session.serve_alone()
         self.reason = f"served {Mode.ALONE.value}: {reason}"
+
+    def _policy(self, loaded: Loaded) -> Policy:
+        if self.costs is not None:
+            return CostAware(self.costs, sized=loaded.sizing.sized)
+        return BySize() if self.card.runtime.engine is not None else ArrivalOrder()
 
     def _split(self, loaded: Loaded) -> Splitting | None:
         """None for programs, and for models that answer one item at a time."""

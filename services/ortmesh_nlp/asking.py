@@ -51,6 +51,8 @@ def asks(request: nlp_pb2.GenerateRequest, language: Language) -> list[Ask]:
     prompt = language.prompt(request)
     room = language.context - len(prompt)
     field = request.WhichOneof("prompt")
+    if not prompt:
+        raise BadInput(str(field), "has no tokens")
     if room < 1:
         raise BadInput(str(field), f"has {len(prompt)} tokens: expected at most {language.context - 1}")
     if request.max_tokens > room:

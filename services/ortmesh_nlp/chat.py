@@ -55,7 +55,8 @@ class Facts(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     context_length: int = Field(ge=1)
-    eos_token_ids: list[int]
+    bos_token_id: int | None = None
+    eos_token_ids: list[int] = Field(min_length=1)
     vocabulary: int = Field(ge=1)
 
 
@@ -79,6 +80,12 @@ class Language:
         self.bytes_of = TokenBytes(self.tokenizer)
         added = self.tokenizer.get_added_tokens_decoder()
         self._ids = {token.content: number for number, token in added.items() if token.special}
+        self._named = {
+            f"{name}_token": self.tokenizer.id_to_token(number) or ""
+            for name, number in (("bos", self.facts.bos_token_id), ("eos", self.facts.eos_token_ids[0]))
+            if number is not None
+        }
+        """What templates call by name."""
         self._marks = re.compile("|".join(map(re.escape, sorted(self._ids, key=len, reverse=True))) or r"(?!)")
         self._written = written
 
@@ -94,7 +101,9 @@ class Language:
             raise BadInput("prompt", "chat or text is required")
         if kind == "text":
             _check_length(request.text, "text")
-            return list(self.tokenizer.encode(request.text, add_special_tokens=False).ids)
+            # `encode_batch` releases the interpreter's lock, which `encode` holds
+            (encoded,) = self.tokenizer.encode_batch([request.text], add_special_tokens=False)
+            return list(encoded.ids)
         return self._conversation(request.chat.messages)
 
     def _conversation(self, messages: Sequence[nlp_pb2.ChatMessage]) -> list[int]:
@@ -102,10 +111,13 @@ class Language:
         seam = _seam(messages)
         said = [{"role": ROLES[each.role], "content": self._parted(each.content, seam)} for each in messages]
         try:
-            written = self._template.render(messages=said, add_generation_prompt=True)
+            written = self._template.render(messages=said, add_generation_prompt=True, **self._named)
         except jinja2.TemplateError as error:
             raise BadInput("chat.messages", f"the model's template refuses them: {error}") from None
-        return [token for part in self._parts(written) for token in self._encoded(part, seam)]
+        parts = list(self._parts(written))
+        plain = [part.replace(seam, "") for part in parts if part not in self._ids]
+        encoded = iter(self._plain.encode_batch(plain, add_special_tokens=False))
+        return [token for part in parts for token in ([self._ids[part]] if part in self._ids else next(encoded).ids)]
 
     def _parted(self, content: str, seam: str) -> str:
         """What is said, without marks: each is parted by a seam."""
@@ -121,11 +133,6 @@ class Language:
             at = mark.end()
         if at < len(written):
             yield written[at:]
-
-    def _encoded(self, part: str, seam: str) -> list[int]:
-        if (mark := self._ids.get(part)) is not None:
-            return [mark]
-        return list(self._plain.encode(part.replace(seam, ""), add_special_tokens=False).ids)
 
 
 def language_of(model: Model) -> Language:
@@ -175,7 +182,7 @@ def _check(messages: Sequence[nlp_pb2.ChatMessage]) -> None:
             raise BadInput(f"{field}.role", "expected CHAT_ROLE_SYSTEM, CHAT_ROLE_USER or CHAT_ROLE_ASSISTANT")
         if message.role == nlp_pb2.CHAT_ROLE_SYSTEM and place:
             raise BadInput(f"{field}.role", "only the first message may be the system's")
-    _check_length(" ".join(message.content for message in messages), "chat.messages")
+    _check_length("".join(message.content for message in messages), "chat.messages")
 
 
 def _check_length(text: str, field: str) -> None:

@@ -81,15 +81,14 @@ async def pieces(writings: Sequence[Writing], inbox: Inbox) -> AsyncIterator[tup
         await inbox.wait()
         for choice in sorted(open_):
             writing = writings[choice]
+            error = writing.error  # asked first: what came before it is shown
             piece = writing.take()
-            if piece is None:
-                if writing.error is not None:
-                    raise writing.error
-                continue
             if piece.reason is not None:
                 open_.discard(choice)
             if piece.text or piece.logprobs or piece.reason is not None:
                 yield choice, piece, not open_
+            if error is not None:
+                raise error
 
 
 def finish_reason(reason: Reason | None) -> FinishReason.ValueType:

@@ -124,10 +124,8 @@ class Writing:
 
     # The reader
 
-    def take(self) -> Piece | None:
-        """All that has come; None when nothing has."""
-        if not self._pieces:
-            return None
+    def take(self) -> Piece:
+        """All that has come since; an empty one when nothing has."""
         whole = Piece()
         while self._pieces:
             piece = self._pieces.popleft()

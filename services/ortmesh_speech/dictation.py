@@ -18,7 +18,7 @@ from ortmesh_speech.interim import Interim
 from ortmesh_speech.levels import audible
 from ortmesh_speech.outgoing import Outgoing
 from ortmesh_speech.parts import part_of
-from ortmesh_speech.recognize import Recognizer
+from ortmesh_speech.recognizer import Recognizer
 from ortmesh_speech.results import Results
 from ortmesh_speech.stream_requests import Incoming
 from ortmesh_speech.utterances import Begun, Event, Open, Utterances

@@ -15,7 +15,7 @@ from ortmesh.speech.v1.speech_pb2 import Segment, StreamingRecognizeResponse
 from ortmesh_speech.durations import duration
 from ortmesh_speech.outgoing import Outgoing
 from ortmesh_speech.parts import part_of
-from ortmesh_speech.recognize import Recognizer
+from ortmesh_speech.recognizer import Recognizer
 from ortmesh_speech.windows import Window
 
 AT_ONCE = 4

@@ -21,7 +21,7 @@ from ortmesh_speech.dictation import Dictation
 from ortmesh_speech.durations import seconds_of
 from ortmesh_speech.interim import Interim, vocabulary_of
 from ortmesh_speech.options import Options, options_of
-from ortmesh_speech.recognize import Recognizer
+from ortmesh_speech.recognizer import Recognizer
 from ortmesh_speech.stream_requests import Incoming, first
 from ortmesh_speech.voice_activity import VoiceActivity
 

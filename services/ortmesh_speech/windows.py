@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -83,43 +83,6 @@ class Window:
         """How long it is with the silence that a recognizer needs behind it."""
         needed = len(self.samples) / SAMPLE_RATE + SILENCE_SECONDS
         return next(seconds for seconds in BUCKETS_SECONDS if seconds >= needed)
-
-
-def halves(window: Window) -> list[Window]:
-    """A window cut at the longest pause of its middle half; itself when there is no pause."""
-    length = len(window.samples) / SAMPLE_RATE
-    earliest, latest = window.offset + length / 4, window.offset + length * 3 / 4
-    within = [
-        (begin - end, (begin + end) / 2) for end, begin in pauses(window) if earliest <= (begin + end) / 2 <= latest
-    ]
-    return pieces(window, [max(within)[1]] if within else [])
-
-
-def around(window: Window, stretches: Sequence[tuple[float, float]]) -> list[Window]:
-    """A window cut before and behind these stretches, in the middle of the pauses there."""
-    edges = {edge for stretch in stretches for edge in stretch}
-    return pieces(window, [(end + begin) / 2 for end, begin in pauses(window) if end in edges or begin in edges])
-
-
-def pauses(window: Window) -> list[tuple[float, float]]:
-    """The pauses between its stretches of speech, in seconds from the recording's start."""
-    return [(end, begin) for (_, end), (begin, _) in pairwise(window.speech)]
-
-
-def pieces(window: Window, cuts: Sequence[float]) -> list[Window]:
-    """A window cut at these seconds, each within a pause of it, in the order of time."""
-    made: list[Window] = []
-    for cut in cuts:
-        place = round((cut - window.offset) * SAMPLE_RATE)
-        before = tuple(stretch for stretch in window.speech if stretch[1] <= cut)
-        made.append(replace(window, samples=window.samples[:place], speech=before))
-        window = replace(
-            window,
-            samples=window.samples[place:],
-            offset=window.offset + place / SAMPLE_RATE,
-            speech=window.speech[len(before) :],
-        )
-    return [*made, window]
 
 
 class Cutter:

@@ -22,6 +22,7 @@ from ortmesh.serving.models import Models
 from ortmesh.serving.types import NoMeter
 from ortmesh_nlp.chat import language_of
 from ortmesh_nlp.count_tokens import CountTokens
+from ortmesh_nlp.forms import Form
 from ortmesh_nlp.generate import Generate
 from tests.nlp.writers import NAME, writer
 
@@ -238,6 +239,17 @@ async def test_what_is_wrong_is_named(generate: Generate, calling: Calling, wron
     with pytest.raises(BadInput) as caught:
         await answers(generate, request(**more), calling())
     assert [each.field for each in caught.value.violations] == [field]
+
+
+async def test_a_form_that_breaks_in_the_middle_is_told(
+    generate: Generate, calling: Calling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(self: Form, token: int) -> bool:
+        raise ExecutorFailed("the text's form can't be followed")
+
+    monkeypatch.setattr(Form, "accept", breaks)
+    with pytest.raises(ExecutorFailed):
+        await asyncio.wait_for(answers(generate, request(regex="[a-z]{9}"), calling()), 20)
 
 
 @pytest.mark.parametrize(

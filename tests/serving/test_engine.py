@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ortmesh.errors import Cancelled, Expired
+from ortmesh.errors import BadInput, Cancelled, Expired
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import EngineSettings, Runtime
 from ortmesh.serving.executor.engine.ask import CACHED, REASON, TOKEN, Ask, Reason, TextItem
@@ -206,8 +206,35 @@ def test_whoever_leaves_frees_its_slot(engine: Engine) -> None:
 
 
 def test_a_deadline_ends_a_text_in_the_middle(engine: Engine) -> None:
-    heard = engine.ask(ask(1, tokens=200), deadline=time.monotonic() + 0.05).wait()
-    assert isinstance(heard.error, Expired) or len(heard.tokens) == 200
+    def slow(token: int) -> bool:
+        time.sleep(0.02)
+        return False
+
+    heard = engine.ask(ask(1, tokens=200, enough=slow), deadline=time.monotonic() + 0.5).wait()
+    assert isinstance(heard.error, Expired)
+    assert 1 <= len(heard.tokens) < 200
+
+
+def test_who_asks_for_little_is_not_behind_all_that_another_asks_for(model: Path) -> None:
+    """Also where the tokens of all texts together are few: those that do not fit wait where callers take turns."""
+    engine = Engine(model, SETTINGS.model_copy(update={"tokens": 300}))
+    try:
+        many = [engine.ask(ask(seed, length=100, tokens=150), caller="many") for seed in range(5)]
+        assert many[0].begun.wait(SECONDS)
+        few = engine.ask(ask(9, length=10, tokens=5), caller="few")
+        few.wait()
+        assert sum(each.ended.is_set() for each in many) <= 3
+        assert all(len(each.wait().tokens) == 150 for each in many)
+    finally:
+        engine.stop()
+
+
+def test_a_prompt_that_the_graph_has_no_tokens_for_is_refused_alone(engine: Engine) -> None:
+    good = engine.ask(ask(1, tokens=60))
+    for wrong in ([SHAPE.vocabulary], [-1], [5, SHAPE.vocabulary + 7, 6], []):
+        heard = engine.ask(Ask(np.array(wrong, np.int64), 3, frozenset(), GREEDY)).wait()
+        assert isinstance(heard.error, BadInput)
+    assert len(good.wait().tokens) == 60
 
 
 def test_what_goes_wrong_with_one_text_is_its_own(engine: Engine) -> None:
@@ -270,7 +297,7 @@ def test_two_thousand_texts_left_at_random_leave_nothing(engine: Engine) -> None
         each.wait()
     assert len(engine.ask(ask(1, tokens=2)).wait().tokens) == 2
     engine.stop()
-    assert not engine.executor._waiting
+    assert engine.executor._waiting is None
     assert engine.executor._slots.tokens <= SETTINGS.tokens
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
-from ortmesh_speech.windows import GAP_SECONDS, MAX_SECONDS, TAIL_SECONDS, Block, Cutter, Window, around, halves
+from ortmesh_speech.pieces import around, halves
+from ortmesh_speech.windows import GAP_SECONDS, MAX_SECONDS, TAIL_SECONDS, Block, Cutter, Window
 from tests.speech.voices import noise, silence
 
 FRAME = 512

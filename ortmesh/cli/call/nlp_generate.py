@@ -58,6 +58,8 @@ def generate(
         ),
     )
     _set_prompt(request, prompt, system, raw=raw)
+    if json_schema is not None and regex:
+        raise typer.BadParameter("--json-schema and --regex: a text has one form")
     if json_schema is not None:
         request.json_schema = _read(json_schema)
     elif regex:
@@ -67,7 +69,7 @@ def generate(
             if as_json:
                 print_json(answer)
                 continue
-            sys.stdout.write(answer.text)
+            sys.stdout.write(_shown(answer.text))
             sys.stdout.flush()
             if answer.finish_reason:
                 _print_end(answer)
@@ -121,10 +123,17 @@ def _read(path: Path) -> str:
         raise typer.BadParameter(f"{path}: {error}") from None
 
 
+def _shown(text: str) -> str:
+    """On a terminal without what would steer it."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
+
+
 def _print_end(answer: nlp_pb2.GenerateResponse) -> None:
     sys.stdout.write("\n")
     counted = answer.usage
-    cut = " (cut: --max-tokens)" if answer.finish_reason == nlp_pb2.FINISH_REASON_LENGTH else ""
+    cut = " (cut: --max-tokens, or the context is full)" if answer.finish_reason == nlp_pb2.FINISH_REASON_LENGTH else ""
     known = f", {counted.cached_tokens} of them known" if counted.cached_tokens else ""
     tokens = f"{counted.generated_tokens} tokens{cut} after {counted.prompt_tokens}{known}"
     out.print(f"[dim]{escape(tokens)}[/dim]")

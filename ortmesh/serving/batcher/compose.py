@@ -33,7 +33,8 @@ much of the best one's, the shortest. Beside another's bursts a caller's p99 was
 NO_LOSS = 0.02
 """Of batches that take so nearly as short, the best."""
 MOST_OF_ALONE = 1.5
-"""And a batch takes at most so many times what the one whose turn it is would take alone."""
+"""Where several callers' items wait, a batch takes at most so many times what the one whose turn it is would take
+alone."""
 MOST_STEPS = 2
 """Priorities further apart than that count no more."""
 
@@ -42,7 +43,7 @@ class _Company(Enum):
     """Who has asked lately."""
 
     ONE = "one caller, or nobody knows"
-    AWAY = "several callers, of which one's items wait"
+    ONE_OF_SEVERAL = "several callers, of which one's items wait"
     SEVERAL = "several callers, whose items wait"
 
     @classmethod
@@ -50,7 +51,7 @@ class _Company(Enum):
         first = waiting[0].caller
         if any(item.caller != first for item in waiting):
             return cls.SEVERAL
-        return cls.AWAY if shared else cls.ONE
+        return cls.ONE_OF_SEVERAL if shared else cls.ONE
 
 
 def compose(

@@ -1,8 +1,8 @@
 """Line: a model's waiting items in fair order, so that one caller's flood does not starve another. Stage: batcher.
 
 Who has used least is first. A caller is charged for what was computed for it, whichever of its items that were: batches
-take items out of turn. One that comes back starts where the least busy of those who wait stands: silence is not saved
-up (the virtual time of fair queueing: Demers, Keshav, Shenker 1989). With one caller that is the order of arrival.
+take items out of turn. One that comes back starts where those began whose items run: silence is not saved up (the
+virtual time of start-time fair queueing: Goyal, Vin, Cheng 1996). With one caller that is the order of arrival.
 Among a caller's own items priorities share in the same way, with weights: the higher goes first, and while it keeps
 coming the lower gets its part.
 """
@@ -33,7 +33,7 @@ class Line:
     def __init__(self) -> None:
         self._callers: dict[str, _Turns] = {}
         self._used: dict[str, float] = {}
-        """What each waiting caller's computed items have cost, in the unit of prices."""
+        """What each caller's computed items have cost, in the unit of prices; of some who are gone, too."""
         self._reached = 0.0
         """What the least busy of those whose items were taken last had used before: where one that comes back starts,
         so that what runs is the last that it waits for."""

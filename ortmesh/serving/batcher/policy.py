@@ -41,6 +41,14 @@ class ArrivalOrder:
         return 0.0
 
 
+class BySize(ArrivalOrder):
+    """In order of arrival, and what an item takes of its caller's share is its size: for texts, their tokens."""
+
+    def price(self, item: Item) -> float:
+        """Its size."""
+        return float(item.size)
+
+
 class CostAware:
     """Batches of the size that the device likes, of items whose sizes go together; in order of arrival while costs
     are not known."""

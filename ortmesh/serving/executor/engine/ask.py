@@ -60,8 +60,8 @@ class Ask:
 class TextItem(Item):
     """An item that asks for a text.
 
-    Its answer gets a piece a token: `token` int64 [1], `logprob` float32 [1] and, where they were asked for, `top`
-    int64 [1, n] and `top_logprobs` float32 [1, n], the likeliest first. It finishes with `reason` int64 [1] (a
+    Its answer gets a piece a token: `token` int64 [1] and, where likeliest ones were asked for, `logprob` float32 [1],
+    `top` int64 [1, n] and `top_logprobs` float32 [1, n], the likeliest first. It finishes with `reason` int64 [1] (a
     `Reason`) and `cached` int64 [1], how many tokens of the prompt had been computed before.
     """
 

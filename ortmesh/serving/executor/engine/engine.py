@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from pathlib import Path
 
 import numpy as np
 
-from ortmesh.errors import BadInput, ExecutorFailed, NotReady
+from ortmesh.errors import BadInput, ExecutorFailed, NotReady, OrtmeshError
 from ortmesh.serving.cards import Card, EngineSettings
 from ortmesh.serving.executor.engine.ask import PROMPT, TextItem
 from ortmesh.serving.executor.engine.graph import CausalGraph
@@ -26,7 +25,7 @@ from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.executor.turn import Turn
 from ortmesh.serving.signature import Signature, TensorInfo
 from ortmesh.serving.tensors import dtype_of
-from ortmesh.serving.types import Meter, Pile
+from ortmesh.serving.types import Item, Meter, Pile
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +34,8 @@ CHUNK, CHUNK_ALONE = 64, 256
 0.1 s on two cores, and 1,000 in such chunks a tenth longer than in one piece."""
 KEPT_SECONDS = 300.0
 """Ended texts are kept so long when nothing comes."""
+PROBE = 8
+"""Tokens of the prompts that are tried at load."""
 FAILURES = 3
 """So many steps in a row that fail, and the executor is made anew."""
 
@@ -49,8 +50,11 @@ class EngineExecutor:
         self._slots = graph.slots(slots=settings.slots, length=settings.context)
         self._texts: list[Text] = []
         """In the slots of their places."""
-        self._waiting: deque[TextItem] = deque()
-        """Taken from the pile, and waiting for others' tokens to be free."""
+        self._waiting: TextItem | None = None
+        """Taken from the pile, and waiting for others' tokens to be free. Only one: the others wait in the pile, where
+        callers take turns."""
+        self._independent = True
+        """False when texts would depend on each other: then there is one at a time, and nothing is kept."""
         self._reading = 0
         self._failures = 0
         self._least_rows = LEAST_ROWS
@@ -75,27 +79,43 @@ class EngineExecutor:
         """The execution provider of its session."""
         return self._graph.provider
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> str:
         """Computes a few tokens: what fails here would fail for every text. Finds out whether a text alone needs an
-        idle row beside it."""
-        ids = np.arange(8, dtype=np.int64)[None] % self._graph.vocabulary
-        self._graph.run(self._slots, 0, ids, [8])
-        beside = self._graph.run(self._slots, 0, np.zeros((LEAST_ROWS, 1), np.int64), [9] + [1] * (LEAST_ROWS - 1))
-        alone = self._graph.run(self._slots, 0, np.zeros((1, 1), np.int64), [9])
-        self._least_rows = 1 if np.array_equal(alone[0], beside[0]) else LEAST_ROWS
+        idle row beside it, and whether texts depend on each other: why, or nothing when they do not."""
+        run, slots = self._graph.run, self._slots
+        prompts = np.arange(3 * PROBE, dtype=np.int64).reshape(3, PROBE) % self._graph.vocabulary
+        for row, prompt in enumerate(prompts[: slots.count]):
+            run(slots, row, prompt[None], [PROBE])
+        following = np.arange(3, dtype=np.int64)[:, None] % self._graph.vocabulary
+        alone = run(slots, 0, following[:1], [PROBE + 1])[0]
+        beside = [run(slots, 0, following[:rows], [PROBE + 1] * rows)[0] for rows in range(2, min(slots.count, 3) + 1)]
+        self._least_rows = 1 if np.array_equal(alone, beside[0]) else LEAST_ROWS
+        run(slots, 1, prompts[2:], [PROBE])  # the second row's neighbour is another now
+        other = run(slots, 0, following[[0, 2]], [PROBE + 1] * 2)[0]
+        whole = run(slots, 0, prompts[:1], [PROBE])[0]
+        run(slots, 0, prompts[:1, : PROBE // 2], [PROBE // 2])
+        parts = run(slots, 0, prompts[:1, PROBE // 2 :], [PROBE])[0]
+        equal = [np.array_equal(beside[0], each) for each in (*beside[1:], other)] + [np.array_equal(whole, parts)]
+        self._independent = all(equal)
+        return "" if self._independent else "texts depended on the rest of the batch, or on how a prompt was cut"
+
+    @property
+    def _slots_used(self) -> int:
+        """How many texts there may be at once."""
+        return self._settings.slots if self._independent else 1
 
     def serve(self, pile: Pile) -> None:
         """Generates until the pile closes and all texts have ended; ExecutorBroken when it can't go on."""
         open_, why = True, ExecutorFailed("the model's executor broke while it generated this text")
         try:
             while (open_ or self._texts or self._waiting) and not self._turn.over:
+                self._admit()
                 if open_:
                     open_ = self._take(pile)
-                self._admit()
                 if self._texts:
                     self._step()
         finally:
-            for item in [*(text.item for text in self._texts), *self._waiting]:
+            for item in [*(text.item for text in self._texts), *([self._waiting] if self._waiting else [])]:
                 item.fail(NotReady("the model was unloaded") if self._turn.over else why)
 
     def interrupt(self) -> None:
@@ -108,37 +128,48 @@ class EngineExecutor:
 
     def _take(self, pile: Pile) -> bool:
         """Takes what there is room for; waits only when nothing is in progress. False once the pile is closed."""
-        room = self._settings.slots - len(self._texts) - len(self._waiting)
-        if room <= 0:
-            return True
-        idle = not (self._texts or self._waiting)
-        items = pile.take(room, KEPT_SECONDS if idle else 0.0)
-        if items is None:
-            return False
-        if idle and not items:
-            self._slots.forget_kept(0)
-            self._sessions.shrink()
-        for item in items:
-            if isinstance(item, TextItem):
-                self._waiting.append(item)
-            else:
-                item.fail(BadInput("model_name", "the model generates texts: call NlpService.Generate"))
+        while self._waiting is None and len(self._texts) < self._slots_used:
+            items = pile.take(1, 0.0 if self._texts else KEPT_SECONDS)
+            if items is None:
+                return False
+            if not items:
+                self._rest()
+                return True
+            self._waiting = self._accepted(items[0])
+            self._admit()
         return True
 
+    def _accepted(self, item: Item) -> TextItem | None:
+        """An item that the graph can compute; None for one that has failed."""
+        if not isinstance(item, TextItem):
+            item.fail(BadInput("", "the model generates texts, and has no tensors to give"))
+            return None
+        prompt = item.ask.prompt
+        if not len(prompt) or prompt.min() < 0 or prompt.max() >= self._graph.vocabulary:
+            item.fail(BadInput("prompt", f"expected tokens from 0 to {self._graph.vocabulary - 1}, at least one"))
+            return None
+        return item
+
     def _admit(self) -> None:
-        """Gives slots to those that wait, in their order, as far as tokens are free."""
-        while self._waiting:
-            item = self._waiting[0]
-            if is_wanted(item):
-                needed = item.size
-                free = self._settings.tokens - sum(text.item.size for text in self._texts)
-                if needed > free and self._texts:
-                    return
-                self._make_room(needed)
-                place = len(self._texts)
-                cached = self._slots.begin(place, item.ask.prompt.tolist(), place)
-                self._texts.append(Text(item, self._slots.held[place], cached))
-            self._waiting.popleft()
+        """Gives a slot to the one that waits, if there are as many tokens as it may need."""
+        item = self._waiting
+        if item is None:
+            return
+        if is_wanted(item):
+            free = self._settings.tokens - sum(text.item.size for text in self._texts)
+            if item.size > free and self._texts:
+                return
+            self._make_room(item.size)
+            place = len(self._texts)
+            cached = self._slots.begin(place, item.ask.prompt.tolist(), place) if self._independent else 0
+            self._texts.append(Text(item, self._slots.held[place], cached))
+        self._waiting = None
+
+    def _rest(self) -> None:
+        """Nothing has come for long: what was kept is given back."""
+        if not self._texts:
+            self._slots.forget_kept(0)
+            self._sessions.shrink()
 
     def _make_room(self, needed: int) -> None:
         """Ended texts are forgotten for those that grow."""
@@ -157,7 +188,8 @@ class EngineExecutor:
         try:
             self._read()
             self._grow()
-            self._failures = 0
+        except ExecutorBroken:
+            raise
         except Exception as error:
             self._fail(error)
         finally:
@@ -174,8 +206,17 @@ class EngineExecutor:
         text = self._texts[place]
         most = CHUNK if len(unread) < len(self._texts) else CHUNK_ALONE
         chunk = text.following(text.unread if text.unread <= most + 1 else most)  # a single one is never left
-        self._graph.run(self._slots, place, np.array([chunk], np.int64), [text.length + len(chunk)])
+        try:
+            self._graph.run(self._slots, place, np.array([chunk], np.int64), [text.length + len(chunk)])
+        except Exception as error:
+            if self._turn.over or not is_wanted(text.item):
+                return
+            log.error("a prompt of %d tokens failed", len(text.item.ask.prompt), exc_info=error)
+            text.item.fail(_failure(error))  # nobody else's keys and values were touched
+            self._count_failure()
+            return
         text.computed(len(chunk))
+        self._failures = 0
 
     def _grow(self) -> None:
         """One token of each text whose prompt is read: those are put first, since a run is over neighbours."""
@@ -189,6 +230,7 @@ class EngineExecutor:
         for place, text in enumerate(self._texts[:growing]):
             ids[place, 0] = text.following(1)[0]
         logits = self._graph.run(self._slots, 0, ids, lengths)
+        self._failures = 0
         self._meter.batch(growing, 0.0, time.perf_counter() - started)
         for place, text in enumerate(self._texts[:growing]):
             text.computed(1)
@@ -221,7 +263,7 @@ class EngineExecutor:
 
     def _end(self, place: int) -> None:
         """Its slot is the last one's now."""
-        self._slots.end(place, len(self._texts), keep=True)
+        self._slots.end(place, len(self._texts), keep=self._independent)
         last = self._texts.pop()
         if place < len(self._texts):
             self._texts[place] = last
@@ -231,9 +273,7 @@ class EngineExecutor:
         again. One that was ended because nobody waits for any of its texts is none."""
         if self._turn.over or not any(is_wanted(text.item) for text in self._texts):
             return
-        failure = failure_of(error, on_device=False)
-        if isinstance(failure, BadInput):  # what the graph refuses here is nothing that a caller gave
-            failure = ExecutorFailed("the model failed while it generated this text")
+        failure = _failure(error)
         log.error("a step of %d texts failed", len(self._texts), exc_info=error)
         for text in self._texts:
             text.item.fail(failure)
@@ -241,6 +281,17 @@ class EngineExecutor:
             self._slots.end(len(self._texts) - 1, len(self._texts), keep=False)
             self._texts.pop()
         self._slots.forget_kept(0)
+        self._count_failure()
+
+    def _count_failure(self) -> None:
         self._failures += 1
         if self._failures >= FAILURES:
-            raise ExecutorBroken(f"{FAILURES} steps in a row failed: {failure.message}")
+            raise ExecutorBroken(f"{FAILURES} runs in a row failed")
+
+
+def _failure(error: Exception) -> OrtmeshError:
+    """What a graph refuses here is nothing that a caller gave."""
+    failure = failure_of(error, on_device=False)
+    if isinstance(failure, BadInput):
+        return ExecutorFailed("the model failed while it generated this text")
+    return failure

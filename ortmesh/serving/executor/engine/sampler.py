@@ -47,13 +47,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A token and how likely it was, by the model's own logits."""
+    """A token and, where likeliest ones were asked for, how likely it was by the model's own logits."""
 
     token: int
-    logprob: float
     top: Ids
     """The likeliest, as many as were asked for."""
     top_logprobs: Values
+    logprob: float
+    """Of the token; not a number where none were asked for: it takes a pass over the vocabulary."""
+
+
+NOTHING, NO_LOGPROBS = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 class Sampler:
@@ -71,9 +75,11 @@ class Sampler:
         adjusted = self._adjusted(logits, allowed)
         token = int(adjusted.argmax()) if self._sampling.temperature == 0 else self._sampled(adjusted)
         self._generated[token] += 1
+        if not top:
+            return Chosen(token, NOTHING, NO_LOGPROBS, math.nan)
         likeliest = _largest(logits, top)
         normalizer = np.float32(_logsumexp(logits))
-        return Chosen(token, float(logits[token] - normalizer), likeliest, logits[likeliest] - normalizer)
+        return Chosen(token, likeliest, logits[likeliest] - normalizer, float(logits[token] - normalizer))
 
     def _adjusted(self, logits: Values, allowed: Array | None) -> Values:
         """Logits after penalties and bias, -inf where nothing may be."""

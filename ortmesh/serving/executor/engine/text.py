@@ -70,12 +70,10 @@ class Text:
             self.reason = Reason.STOP
             return
         self._tokens.append(chosen.token)
-        piece: dict[str, Array] = {
-            TOKEN: np.array([chosen.token], np.int64),
-            LOGPROB: np.array([chosen.logprob], np.float32),
-        }
+        piece: dict[str, Array] = {TOKEN: np.array([chosen.token], np.int64)}
         if ask.top:
-            piece |= {TOP: chosen.top[None], TOP_LOGPROBS: chosen.top_logprobs[None]}
+            logprob = np.array([chosen.logprob], np.float32)
+            piece |= {LOGPROB: logprob, TOP: chosen.top[None], TOP_LOGPROBS: chosen.top_logprobs[None]}
         enough = ask.enough(chosen.token)
         self.item.emit(piece)
         whole = ask.grammar is not None and ask.grammar.accept(chosen.token)
