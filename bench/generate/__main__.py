@@ -1,4 +1,4 @@
-"""`python -m bench.generate`: generated texts beside onnxruntime-genai and llama.cpp; half an hour, `--quick` minutes."""
+"""`python -m bench.generate`: generated texts beside onnxruntime-genai and llama.cpp; half an hour in all."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ PARTS = {
     "arriving": "The same while prompts of 1,000 tokens come, one a second, of which one token is asked for: more than "
     "the machine can compute in that time. Rates, first tokens and gaps are those of the streams.",
     "prompt": "A prompt of 1,000 tokens alone: seconds to its first token.",
-    "turns": "A conversation that goes on: seconds to the first token of each turn's answer, with what the engine keeps "
-    "of the turns before, and without.",
+    "turns": "A conversation that goes on: seconds to the first token of each turn's answer, with what the engine "
+    "keeps of the turns before, and without.",
     "equal": "How many texts are, token for token, what they are alone, by how many are written at once.",
     "memory": "The service's resident memory, with all slots as full as the card's budget allows.",
     "rest": "Shares of the wall time. Bare steps: as many steps as were run, each as long as one alone takes in a "
@@ -80,7 +80,7 @@ def main() -> None:
         "--genai",
         type=Path,
         metavar="FOLDER",
-        help="the model as onnxruntime-genai's builder makes it (which needs torch); without it that contestant is left out",
+        help="the model as onnxruntime-genai's builder makes it, which needs torch; without it that one is left out",
     )
     parser.add_argument("--no-llama", action="store_true", help="leave llama.cpp out, which is built from source once")
     parser.add_argument(

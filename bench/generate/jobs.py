@@ -51,7 +51,7 @@ class Drawn:
         words = [USER + self._random.choice(THINGS)]
         while self._count("".join(words) + end) < tokens:
             missing = tokens - self._count("".join(words) + end)
-            words += [" " + self._word() for _ in range(max(1, missing // 4))]
+            words += [" " + self._word() for _ in range(max(1, missing // 8))]
         return replace(self.job("".join(words) + end, max_tokens), after=after)
 
     def conversation(self, turns: int, words: int) -> list[str]:

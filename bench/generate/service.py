@@ -59,7 +59,7 @@ class Service:
                 job, text = jobs[number], texts[number]
                 text.sent = text.began = time.perf_counter() - start
                 request = GenerateRequest(text=job.prompt, max_tokens=job.max_tokens)
-                async for answer in stub.Generate(request, timeout=TIMEOUT_SECONDS):  # type: ignore[attr-defined]
+                async for answer in stub.Generate(request, timeout=TIMEOUT_SECONDS):
                     if answer.text:
                         text.at.append(time.perf_counter() - start)
                         text.text += answer.text

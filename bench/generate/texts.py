@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from bench.generate.jobs import Job
@@ -32,7 +33,7 @@ class Text:
     @property
     def gap_seconds(self) -> float:
         """The longest time between two tokens; 0 when there is one alone."""
-        return max((later - earlier for earlier, later in zip(self.at, self.at[1:], strict=False)), default=0.0)
+        return max((later - earlier for earlier, later in pairwise(self.at)), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)

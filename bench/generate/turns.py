@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
+from typing import Protocol
 
 from bench.generate.jobs import Drawn, Job
 from bench.generate.plan import Plan
-from bench.generate.processes import BareEngine, Contestant
+from bench.generate.processes import Contestant
 from bench.generate.texts import Wave
+
+
+class CanForget(Contestant, Protocol):
+    """The bare engine."""
+
+    def forget(self) -> None:
+        """Nothing is kept of ended texts."""
 
 
 class Forgetful:
@@ -15,18 +24,18 @@ class Forgetful:
 
     name = "bare engine, forgetting between turns"
 
-    def __init__(self, engine: BareEngine) -> None:
+    def __init__(self, engine: CanForget) -> None:
         self._engine = engine
 
-    def write(self, jobs: list[Job], streams: int) -> Wave:
+    def write(self, jobs: Sequence[Job], streams: int) -> Wave:
         """As the engine."""
         self._engine.forget()
         return self._engine.write(jobs, streams)
 
 
-def turns(engine: BareEngine, service: Contestant, drawn: Drawn, plan: Plan) -> str:
+def turns(engine: CanForget, service: Contestant, drawn: Drawn, plan: Plan) -> str:
     """Seconds to the first token of each turn's answer: what is said is given, one token is asked for."""
-    ways: list[Contestant | Forgetful] = [Forgetful(engine), engine, service]
+    ways: list[Contestant] = [Forgetful(engine), engine, service]
     took: dict[str, list[list[float]]] = {way.name: [] for way in ways}
     lengths: list[int] = []
     for _ in range(plan.rounds):

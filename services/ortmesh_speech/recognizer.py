@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -74,12 +75,15 @@ class Recognizer:
         check_alternatives(options.alternatives, self._beams, field)
         check_model(options, model, field)
         self._tokenizer = tokenizer_of(model)
-        literal = asset(model, load_literal_tokenizer, settings.tokenizer)
-        self._hints = hints(options, model, literal, field)
+        self._literal = asset(model, load_literal_tokenizer, settings.tokenizer)
+        self._hints = hints(options, model, self._literal, field)
 
-    async def __call__(self, window: Window, call: Call) -> Said | None:
-        """What is said in a window; None when nobody says anything. What can't be right is heard again, in parts."""
-        heard = await self._hear(window, window.padded_seconds, call)
+    async def __call__(self, window: Window, call: Call, before: str = "") -> Said | None:
+        """What is said in a window; None when nobody says anything. What can't be right is heard again, in parts.
+
+        `before` is what was said before it, where the model can be told.
+        """
+        heard = await self._hear(window, window.padded_seconds, call, before)
         if heard is None:
             return None
         if repeats_its_end(heard.text) and window.padded_seconds < BUCKETS_SECONDS[-1]:
@@ -96,15 +100,19 @@ class Recognizer:
         together = reduce(joined, found)
         return together if len(together.text) > len(heard.text) else heard
 
-    async def _hear(self, window: Window, seconds: int, call: Call) -> Said | None:
-        tensors = await call.in_pool(self.tensors, window, seconds)
+    async def _hear(self, window: Window, seconds: int, call: Call, before: str = "") -> Said | None:
+        tensors = await call.in_pool(self.tensors, window, seconds, before)
         outputs = await self._model(tensors, call)
         return await call.in_pool(said, window, outputs, self._tokenizer, self._options, self._languages)
 
-    def tensors(self, window: Window, seconds: int) -> Tensors:
+    def tensors(self, window: Window, seconds: int, before: str = "") -> Tensors:
         """A window as the model takes it: `mel` float32 [1, mels, frames], `beam_width` int64 [1] and the hints."""
         mel = log_mel(window.samples, seconds, self._mels)
-        return {"mel": mel, "beam_width": np.array([self._beams], np.int64), **self._hints}
+        given = self._hints
+        if before:
+            options = replace(self._options, prompt=f"{self._options.prompt} {before}")
+            given = hints(options, self._model, self._literal)
+        return {"mel": mel, "beam_width": np.array([self._beams], np.int64), **given}
 
 
 def parts_to_hear(window: Window, heard: Said) -> list[Window]:

@@ -16,11 +16,29 @@ from ortmesh_speech.durations import duration
 from ortmesh_speech.outgoing import Outgoing
 from ortmesh_speech.parts import part_of
 from ortmesh_speech.recognizer import Recognizer
+from ortmesh_speech.said import Said
 from ortmesh_speech.windows import Window
 
 AT_ONCE = 4
 """Utterances of one stream that are recognized or wait for it: a recording that is sent as a stream is listened to no
 further than that ahead."""
+CONTEXT_CHARACTERS = 300
+CONTEXT_SECONDS = 30.0
+CONTEXT_CONFIDENCE = 0.5
+"""What was said shortly before, and was heard well, tells how the next utterance is spelt: of 256 words of clear speech
+in a poor voice 23 were wrong instead of 31, in noise 69 and 69."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What became of an utterance."""
+
+    said: Said | None
+    """None where nobody says anything, or the speaker went on."""
+    context: str
+    """The end of all that was said, for the next one."""
+    end: float
+    """Seconds at which somebody spoke last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +48,7 @@ class _Attempt:
     window: Window
     call: Call
     """Its own, so that it can be dropped."""
-    text: asyncio.Task[Segment | None]
+    heard: asyncio.Task[_Heard]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +84,8 @@ class Results:
         self._early: _Attempt | None = None
         """The recognition of an utterance that may go on."""
         self._ended: asyncio.Queue[_Ended | None] = asyncio.Queue()
+        self._last: asyncio.Task[_Heard] | None = None
+        """The recognition of the utterance that ended last."""
         group.create_task(self._tell_in_order())
 
     async def expect(self, window: Window | None) -> None:
@@ -84,6 +104,7 @@ class Results:
                 early.call.cancel()
             early = await self._begin(window)
         self.untold += 1
+        self._last = early.heard
         self._ended.put_nowait(_Ended(early, shown))
 
     def finish(self) -> None:
@@ -93,26 +114,39 @@ class Results:
     async def _begin(self, window: Window) -> _Attempt:
         await self._room.acquire()
         call = part_of(self._call)
-        return _Attempt(window, call, self._group.create_task(self._recognize(window, call)))
+        return _Attempt(window, call, self._group.create_task(self._recognize(window, call, self._last)))
 
-    async def _recognize(self, window: Window, call: Call) -> Segment | None:
-        """None where nobody says anything, or the speaker went on."""
+    async def _recognize(self, window: Window, call: Call, last: asyncio.Task[_Heard] | None) -> _Heard:
+        before = await _context(window, last)
         try:
-            heard = await self._recognizer(window, call)
+            said = await self._recognizer(window, call, before)
         except Cancelled:
             if self._call.cancelled:
                 raise
-            return None
+            said = None
         finally:
             call.cancel()  # whatever of it still waits is wanted no more
             self._room.release()
-        return heard.segment(with_words=self._with_words) if heard is not None else None
+        told = said is not None and said.confidence >= CONTEXT_CONFIDENCE
+        context = f"{before} {said.text}".strip()[-CONTEXT_CHARACTERS:] if said is not None and told else before
+        return _Heard(said, context, window.end)
 
     async def _tell_in_order(self) -> None:
         while (ended := await self._ended.get()) is not None:
-            segment, window = await ended.attempt.text, ended.attempt.window
-            if segment is None and ended.shown:  # else the last interim result would seem to be what was said
-                segment = Segment(start=duration(window.start), end=duration(window.end))
-            if segment is not None:
+            said, window = (await ended.attempt.heard).said, ended.attempt.window
+            if said is not None:
+                segment = said.segment(with_words=self._with_words)
                 await self._outgoing.put(StreamingRecognizeResponse(result=segment))
+            elif ended.shown:  # else the last interim result would seem to be what was said
+                nothing = Segment(start=duration(window.start), end=duration(window.end))
+                await self._outgoing.put(StreamingRecognizeResponse(result=nothing))
             self.untold -= 1
+
+
+async def _context(window: Window, last: asyncio.Task[_Heard] | None) -> str:
+    """What was said before an utterance, once it is known; empty where that was long ago."""
+    if last is None:
+        return ""
+    await asyncio.wait((last,))
+    heard = last.result()
+    return heard.context if window.start - heard.end <= CONTEXT_SECONDS else ""

@@ -542,7 +542,14 @@ def decode(
     name: str = "decoder",
     **changes: Array,
 ) -> list[Array]:
-    inputs = {"ids": ids, "beam": beam, "cross_k": cross[0], "cross_v": cross[1], "past_k": past[0], "past_v": past[1]}
+    inputs = {
+        "ids": ids,
+        "beam": beam,
+        "cross_k_0": cross[0][0],
+        "cross_v_0": cross[1][0],
+        "past_k": past[0],
+        "past_v": past[1],
+    }
     inputs |= {"suppress": np.zeros((1, VOCABULARY), np.float32), "probe": int64(24)}
     return run(whisper / f"{name}.onnx", **(inputs | changes))
 

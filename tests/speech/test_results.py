@@ -30,12 +30,15 @@ class Scribe:
         self.texts: dict[float, asyncio.Future[str]] = {}
         """By the end of the window."""
         self.calls: list[Call] = []
+        self.before: list[str] = []
+        """What it was told of."""
 
     def will(self, end: float) -> asyncio.Future[str]:
         return self.texts.setdefault(end, asyncio.get_running_loop().create_future())
 
-    async def __call__(self, window: Window, call: Call) -> Said | None:
+    async def __call__(self, window: Window, call: Call, before: str = "") -> Said | None:
         self.calls.append(call)
+        self.before.append(before)
         text = await self.will(window.end)
         if call.cancelled:
             raise Cancelled("the speaker went on")
@@ -55,18 +58,21 @@ class Stream:
         return (await anext(self.told)).result
 
 
-async def test_results_are_told_in_the_order_of_time(call: Call) -> None:
+async def test_results_are_told_in_the_order_of_time_and_each_is_told_of_the_one_before(call: Call) -> None:
     async with asyncio.TaskGroup() as group:
         stream = Stream(call, group)
         await stream.results.end(window(0, 1), shown=False)
         await stream.results.end(window(2, 3), shown=False)
+        await stream.results.end(window(60, 61), shown=False)
         stream.scribe.will(3).set_result("second")
+        stream.scribe.will(61).set_result("much later")
         await asyncio.sleep(0)
-        assert stream.results.untold == 2
+        assert stream.results.untold == 3
         stream.scribe.will(1).set_result("first")
-        assert [(await stream.next()).transcript for _ in range(2)] == ["first", "second"]
+        assert [(await stream.next()).transcript for _ in range(3)] == ["first", "second", "much later"]
         stream.results.finish()
     assert stream.results.untold == 0
+    assert stream.scribe.before == ["", "first", ""]
 
 
 async def test_what_was_begun_early_is_the_result_when_nothing_follows(call: Call) -> None:

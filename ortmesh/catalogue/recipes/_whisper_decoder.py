@@ -21,10 +21,12 @@ def build_decoder(weights: Mapping[str, Array], aligned: Sequence[Head], *, int8
 
     `ids` [rows, tokens]: what each row appends. `beam` [rows]: the row of the step before that each
     row continues. `past_k`, `past_v` [layers, was, heads, past, head]: that step's `new_k`, `new_v`
-    (past is 0 at first). `cross_k`, `cross_v`: the encoder's, item by item; rows of one item stand
-    together, equally many for each. Cross-attention has no order, so they are its query positions
-    and share one copy. `suppress` [masks, vocabulary], masks 1 or rows: added to the logits. `probe`
-    [probes]: tokens whose log-probability is wanted whatever their rank.
+    (past is 0 at first). `cross_k_0`, `cross_v_0` and so on: the encoder's, layer by layer (of
+    stacked ones ONNX Runtime would copy every layer in every step: a quarter of its time), item by
+    item; rows of one item stand together, equally many for each. Cross-attention has no order, so
+    they are its query positions and share one copy. `suppress` [masks, vocabulary], masks 1 or
+    rows: added to the logits. `probe` [probes]: tokens whose log-probability is wanted whatever
+    their rank.
 
     → `scores` (log-probabilities) and `tokens` [rows, 12], best first; `probe_scores`
     [rows, probes]; `new_k`, `new_v` [layers, rows, heads, past + tokens, head]; `attention` [items,
@@ -105,9 +107,9 @@ class _Decoder:
     def _cross_attention(self, x: str, name: str, layer: int) -> str:
         """Attend to the audio with all rows (and tokens) of an item as its query positions."""
         graph, layers, attention = self.graph, self.layers, f"{name}/attention"
-        normed = self._regroup(layers.norm(x, f"{attention}/layer_norm"), "cross_k", 1)
+        normed = self._regroup(layers.norm(x, f"{attention}/layer_norm"), "cross_k_0", 0)
         queries = layers.split_heads(layers.linear(normed, f"{attention}/linear_0"))
-        keys, values = (graph.op("Gather", part, _scalar(layer), axis=0) for part in ("cross_k", "cross_v"))
+        keys, values = f"cross_k_{layer}", f"cross_v_{layer}"
         looks = layers.attention(queries, keys)
         if heads := [head for of, head in self.aligned if of == layer]:
             self.looks.append(graph.op("Gather", looks, int64(*heads), axis=1))
@@ -156,8 +158,9 @@ def _inputs(graph: Graph, sizes: Sizes) -> None:
     graph.input("beam", np.int64, ["rows"])
     graph.input("past_k", np.float32, [layers, "was", heads, "past", head])
     graph.input("past_v", np.float32, [layers, "was", heads, "past", head])
-    graph.input("cross_k", np.float32, [layers, "items", heads, head, "audio"])
-    graph.input("cross_v", np.float32, [layers, "items", heads, "audio", head])
+    for layer in range(layers):
+        graph.input(f"cross_k_{layer}", np.float32, ["items", heads, head, "audio"])
+        graph.input(f"cross_v_{layer}", np.float32, ["items", heads, "audio", head])
     graph.input("suppress", np.float32, ["masks", sizes.vocabulary])
     graph.input("probe", np.int64, ["probes"])
 

@@ -17,8 +17,8 @@ from ortmesh.serving.types import Array
 MEDIAN = 7
 """Frames that a head's attention is smoothed over, as Whisper does."""
 LATE = 5
-"""Frames after a token's beginning at which most attention turns to it (on synthesized speech with known onsets, 0.115 s
-in the mean)."""
+"""Frames after a token's beginning at which most attention turns to it: 0.115 s in the mean, on synthesized speech with
+known onsets."""
 PAUSE = 8
 """Quiet frames (160 ms) that separate words: gaps within words (stops) are shorter."""
 SHARE = 0.35

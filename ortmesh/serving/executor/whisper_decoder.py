@@ -140,9 +140,11 @@ class Decoding:
         return attended
 
     def _hold_cross(self) -> None:
-        parts = list(zip(*self._group, strict=True))
-        joined = [part[0] if len(part) == 1 else np.concatenate(part, axis=1) for part in parts]
-        self._cross = tuple(map(self._graphs.on_device, joined))
+        self._cross: dict[str, Any] = {}
+        for name, parts in zip(("cross_k", "cross_v"), zip(*self._group, strict=True), strict=True):
+            for layer in range(self._graphs.facts.layers):
+                joined = parts[0][layer] if len(parts) == 1 else np.concatenate([part[layer] for part in parts])
+                self._cross[f"{name}_{layer}"] = self._graphs.on_device(joined)
 
     def _step(
         self, ids: Sequence[Sequence[int]], parents: Sequence[int], suppress: Any, probes: Iterable[int]
@@ -181,8 +183,7 @@ class Decoding:
             "probe": graphs.on_device(probes),
             "past_k": self._past[0],
             "past_v": self._past[1],
-            "cross_k": self._cross[0],
-            "cross_v": self._cross[1],
+            **self._cross,
         }
         for name, value in feeds.items():
             binding.bind_ortvalue_input(name, value)
