@@ -116,7 +116,11 @@ class Bare:
         return {"texts": texts, "seconds": seconds}
 
     def forget(self) -> None:
-        """Nothing is kept of ended texts: as the engine does when it was idle for long, and only while it is idle."""
+        """Nothing is kept of ended texts, as when the engine was idle for long. Waits until it is: a text has ended for
+        its caller before it is kept."""
+        until = time.monotonic() + STOP_SECONDS
+        while self._executor._texts and time.monotonic() < until:
+            time.sleep(0.001)
         self._executor._slots.forget_kept(0)
 
     def step(self, rows: int, length: int) -> float:

@@ -7,6 +7,10 @@ expressions and Lark grammars, with bounds on what a grammar may cost.
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +24,19 @@ from ortmesh_nlp.chat import Language
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
+MOST_RULES = 1000
+"""Of a grammar, or references of a schema: each is a step on the compiler's stack, and chains of 3,000 overflow a usual
+one, which ends the process."""
+STACK_BYTES = 256 << 20
+"""Of the thread that compiles, all the same; only what is used of it is memory."""
+LIMITS = LLParserLimits(
+    step_lexer_fuel=50_000, max_lexer_states=50_000, step_max_items=20_000, max_grammar_size=100_000
+)
+"""A fifth to a half of the library's own: a step of one text holds up all others, and these keep it below 0.1 s."""
 MAX_BYTES = {"json_schema": 65_536, "regex": 4_096, "grammar": 65_536}
 SILENT = 0
+_STARTING = threading.Lock()
+"""The size of a stack is a setting of the process."""
 COMPACT: JsonCompileOptions = {"whitespace_flexible": False}
 """Else a small model may write white space for ever."""
 
@@ -29,24 +44,35 @@ COMPACT: JsonCompileOptions = {"whitespace_flexible": False}
 class Form:
     """Where one text stands in its form: `ortmesh.serving.executor.engine.ask.Grammar`."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, field: str) -> None:
+        """`field` is the request's, which is named when it turns out that the form costs too much."""
         self._matcher = matcher
+        self._field = field
 
     def allowed(self) -> Array:
-        """Bits of the tokens that may come next, uint32. ExecutorFailed when the form has become too costly."""
-        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
-        self._check()
+        """Bits of the tokens that may come next, uint32. BadInput when the form has become too costly."""
+        with _sound():
+            bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
+        _check(self._matcher, self._field)
         return bits
 
     def accept(self, token: int) -> bool:
         """A token has come; True when nothing may follow."""
-        self._matcher.consume_token(token)
-        self._check()
+        with _sound():
+            self._matcher.consume_token(token)
+        _check(self._matcher, self._field)
         return bool(self._matcher.is_stopped())
 
-    def _check(self) -> None:
-        if self._matcher.is_error():
-            raise ExecutorFailed(f"the text's form can't be followed: {_first_line(self._matcher.get_error())}")
+
+@contextmanager
+def _sound() -> Iterator[None]:
+    """A panic of the library is no `Exception`, and would end the engine with all texts."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as panic:
+        raise ExecutorFailed("the text's form could not be followed") from panic
 
 
 def form_of(request: nlp_pb2.GenerateRequest, language: Language) -> LLMatcher | None:
@@ -61,16 +87,49 @@ def form_of(request: nlp_pb2.GenerateRequest, language: Language) -> LLMatcher |
     size = len(written.encode())
     if not 1 <= size <= MAX_BYTES[kind]:
         raise BadInput(kind, f"{size} bytes: expected 1 to {MAX_BYTES[kind]}")
-    matcher = LLMatcher(language.vocabulary, _grammar(kind, written), log_level=SILENT, limits=LLParserLimits())
-    _check(matcher, kind)
-    matcher.deep_copy().compute_bitmask()
-    _check(matcher, kind)
+    rules = written.count("$ref") if kind == "json_schema" else written.count("\n")
+    if rules > MOST_RULES:
+        what = "references" if kind == "json_schema" else "lines"
+        raise BadInput(kind, f"{rules} {what}: expected at most {MOST_RULES}")
+    return _in_large_stack(lambda: _compiled(kind, written, language))
+
+
+def _compiled(kind: str, written: str, language: Language) -> LLMatcher:
+    with _sound():
+        matcher = LLMatcher(language.vocabulary, _grammar(kind, written), log_level=SILENT, limits=LIMITS)
+        _check(matcher, kind)
+        trial = matcher.deep_copy()
+        trial.compute_bitmask()
+    _check(trial, kind)
     return matcher
+
+
+def _in_large_stack(compile_it: Callable[[], LLMatcher]) -> LLMatcher:
+    """In a thread of its own."""
+    made: Future[LLMatcher] = Future()
+
+    def run() -> None:
+        try:
+            made.set_result(compile_it())
+        except Exception as error:
+            made.set_exception(error)
+
+    with _STARTING:
+        usual = threading.stack_size(STACK_BYTES)
+        try:
+            thread = threading.Thread(target=run, name="ortmesh-form")
+            thread.start()
+        finally:
+            threading.stack_size(usual)
+    thread.join()
+    return made.result()
 
 
 def _grammar(kind: str, written: str) -> str:
     try:
         if kind == "regex":
+            if (len(written) - len(written.rstrip("\\"))) % 2:
+                raise BadInput(kind, "can't be used: it ends in a backslash that escapes nothing")
             return str(LLMatcher.grammar_from_regex(written))
         if kind == "grammar":
             return str(LLMatcher.grammar_from_lark(written))
@@ -91,7 +150,8 @@ def _must_be_a_schema(written: str) -> None:
 
 def _check(matcher: LLMatcher, field: str) -> None:
     if matcher.is_error():
-        raise BadInput(field, f"can't be used: {_first_line(matcher.get_error())}")
+        reason = _first_line(matcher.get_error())
+        raise BadInput(field, "nothing satisfies it" if "NoExtension" in reason else f"can't be used: {reason}")
 
 
 def _first_line(text: str) -> str:

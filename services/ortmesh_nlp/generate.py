@@ -59,7 +59,8 @@ def prepare(request: GenerateRequest, model: Model) -> tuple[Language, list[Ask]
     form = form_of(request, language)
     if form is None:
         return language, prepared
-    return language, [replace(ask, grammar=Form(form.deep_copy())) for ask in prepared]
+    field = str(request.WhichOneof("form"))
+    return language, [replace(ask, grammar=Form(form.deep_copy(), field)) for ask in prepared]
 
 
 def item(ask: Ask, writing: Writing, call: Call) -> TextItem:

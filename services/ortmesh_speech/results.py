@@ -26,7 +26,7 @@ CONTEXT_CHARACTERS = 300
 CONTEXT_SECONDS = 30.0
 CONTEXT_CONFIDENCE = 0.5
 """What was said shortly before, and was heard well, tells how the next utterance is spelt: of 256 words of clear speech
-in a poor voice 23 were wrong instead of 31, in noise 69 and 69."""
+in a poor voice 23 were wrong instead of 32, in noise 66 instead of 72."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,14 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "a schema nested too deep": ("json_schema", {"json_schema": '{"not":' * 9_000 + "{}" + "}" * 9_000}),
     "a regex that is none": ("regex", {"regex": "(["}),
     "too long a regex": ("regex", {"regex": "a" * 5_000}),
+    "a regex that nothing matches": ("regex", {"regex": "[^\\s\\S]"}),
+    "a regex that ends in a backslash": ("regex", {"regex": "a\\"}),
+    "a schema of itself alone": ("json_schema", {"json_schema": '{"$ref": "#"}'}),
+    "a grammar of itself alone": ("grammar", {"grammar": "start: x\nx: x"}),
+    "a grammar of too many rules": (
+        "grammar",
+        {"grammar": "start: r0\n" + "".join(f"r{n}: r{n + 1}\n" for n in range(4500)) + 'r4500: "a"'},
+    ),
     "no grammar": ("grammar", {"grammar": "start: nothing_here"}),
 }
 
@@ -239,6 +247,17 @@ async def test_what_is_wrong_is_named(generate: Generate, calling: Calling, wron
     with pytest.raises(BadInput) as caught:
         await answers(generate, request(**more), calling())
     assert [each.field for each in caught.value.violations] == [field]
+
+
+async def test_a_grammar_of_a_long_chain_is_compiled_on_a_large_stack(generate: Generate, calling: Calling) -> None:
+    chain = "start: r0\n" + "".join(f"r{n}: r{n + 1}\n" for n in range(990)) + 'r990: "a"'
+    assert text_of(await answers(generate, request(grammar=chain), calling())) == "a"
+
+
+async def test_a_form_that_costs_too_much_later_is_the_callers_mistake(generate: Generate, calling: Calling) -> None:
+    many = {"type": "object", "properties": {f"p{n}": {"type": "integer"} for n in range(2000)}}
+    with pytest.raises(BadInput, match="json_schema: can't be used"):
+        await answers(generate, request(json_schema=json.dumps(many)), calling())
 
 
 async def test_a_form_that_breaks_in_the_middle_is_told(

@@ -148,6 +148,9 @@ class EngineExecutor:
         if not len(prompt) or prompt.min() < 0 or prompt.max() >= self._graph.vocabulary:
             item.fail(BadInput("prompt", f"expected tokens from 0 to {self._graph.vocabulary - 1}, at least one"))
             return None
+        if any(not 0 <= token < self._graph.vocabulary for token in item.ask.sampling.bias):
+            item.fail(BadInput("sampling.logit_bias", f"expected tokens from 0 to {self._graph.vocabulary - 1}"))
+            return None
         return item
 
     def _admit(self) -> None:

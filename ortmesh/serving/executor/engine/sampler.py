@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ortmesh.errors import ExecutorFailed
 from ortmesh.serving.executor.engine.slots import Ids, Values
 from ortmesh.serving.types import Array
 
@@ -73,6 +74,8 @@ class Sampler:
     def choose(self, logits: Values, allowed: Array | None, top: int) -> Chosen:
         """The next token for logits [vocabulary], of those whose bits are set in `allowed`."""
         adjusted = self._adjusted(logits, allowed)
+        if not np.isfinite(adjusted.max()):
+            raise ExecutorFailed("no token may come next: the model gave no numbers, or the text's form allows none")
         token = int(adjusted.argmax()) if self._sampling.temperature == 0 else self._sampled(adjusted)
         self._generated[token] += 1
         if not top:

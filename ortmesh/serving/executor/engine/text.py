@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 
+from ortmesh.errors import OrtmeshError
 from ortmesh.serving.executor.engine.ask import CACHED, LOGPROB, REASON, TOKEN, TOP, TOP_LOGPROBS, Reason, TextItem
 from ortmesh.serving.executor.engine.sampler import Sampler
 from ortmesh.serving.executor.engine.slots import Held, Values
@@ -58,6 +59,8 @@ class Text:
             return
         try:
             self._choose(logits)
+        except OrtmeshError as error:
+            self.item.fail(error)
         except Exception as error:
             log.error("a token could not be chosen", exc_info=error)
             self.item.fail(failure_of(error, on_device=False))
