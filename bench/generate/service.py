@@ -38,49 +38,52 @@ class Service:
 
     name = "service"
 
-    def __init__(self, address: str, pid: int, times: Path) -> None:
-        self._address = address
+    def __init__(self, address: str, pid: int, times: Path, runner: asyncio.Runner) -> None:
         self.pid = pid
         self._times = times
+        self._runner = runner
+        self._channel = runner.run(_connected(address))
+        self._stub = NlpServiceStub(self._channel)
 
     def write(self, jobs: Sequence[Job], streams: int) -> Wave:
         """Through NlpService.Generate, each text in a call of its own."""
-        return asyncio.run(self._write(jobs, streams))
+        return self._runner.run(self._write(jobs, streams))
+
+    def close(self) -> None:
+        """Its caller's connection."""
+        self._runner.run(self._channel.close())
 
     async def _write(self, jobs: Sequence[Job], streams: int) -> Wave:
-        async with grpc.aio.insecure_channel(self._address) as channel:
-            await channel.channel_ready()
-            stub = NlpServiceStub(channel)
-            texts = [Text(0.0, 0.0) for _ in jobs]
-            waiting = iter([number for number, job in enumerate(jobs) if not job.after])
-            start = time.perf_counter()
+        texts = [Text(0.0, 0.0) for _ in jobs]
+        waiting = iter([number for number, job in enumerate(jobs) if not job.after])
+        start = time.perf_counter()
 
-            async def call(number: int) -> None:
-                job, text = jobs[number], texts[number]
-                text.sent = text.began = time.perf_counter() - start
-                request = GenerateRequest(text=job.prompt, max_tokens=job.max_tokens)
-                async for answer in stub.Generate(request, timeout=TIMEOUT_SECONDS):
-                    if answer.text:
-                        text.at.append(time.perf_counter() - start)
-                        text.text += answer.text
-                    if answer.HasField("usage"):
-                        text.count = answer.usage.generated_tokens
+        async def call(number: int) -> None:
+            job, text = jobs[number], texts[number]
+            text.sent = text.began = time.perf_counter() - start
+            request = GenerateRequest(text=job.prompt, max_tokens=job.max_tokens)
+            async for answer in self._stub.Generate(request, timeout=TIMEOUT_SECONDS):
+                if answer.text:
+                    text.at.append(time.perf_counter() - start)
+                    text.text += answer.text
+                if answer.HasField("usage"):
+                    text.count = answer.usage.generated_tokens
 
-            async def stream() -> None:
-                for number in waiting:  # one iterator for all streams
-                    await call(number)
-
-            async def come(number: int) -> None:
-                await asyncio.sleep(jobs[number].after)
+        async def stream() -> None:
+            for number in waiting:  # one iterator for all streams
                 await call(number)
 
-            async with asyncio.TaskGroup() as group:
-                for _ in range(streams):
-                    group.create_task(stream())
-                for number, job in enumerate(jobs):
-                    if job.after:
-                        group.create_task(come(number))
-            return checked(Wave(jobs, texts, time.perf_counter() - start))
+        async def come(number: int) -> None:
+            await asyncio.sleep(jobs[number].after)
+            await call(number)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(streams):
+                group.create_task(stream())
+            for number, job in enumerate(jobs):
+                if job.after:
+                    group.create_task(come(number))
+        return checked(Wave(jobs, texts, time.perf_counter() - start))
 
     def resident_bytes(self) -> int:
         """Its memory now."""
@@ -116,8 +119,10 @@ def running(model: Path, threads: int) -> Iterator[Service]:
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ}, cwd=CHECKOUT)
         try:
-            _until_ready(address, process, log)
-            yield Service(address, process.pid, times)
+            with asyncio.Runner() as runner:
+                _until_ready(address, process, log, runner)
+                with contextlib.closing(Service(address, process.pid, times, runner)) as service:
+                    yield service
         finally:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -126,9 +131,15 @@ def running(model: Path, threads: int) -> Iterator[Service]:
             process.wait()
 
 
-def _until_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+async def _connected(address: str) -> grpc.aio.Channel:
+    channel = grpc.aio.insecure_channel(address)
+    await channel.channel_ready()
+    return channel
+
+
+def _until_ready(address: str, process: subprocess.Popen[bytes], log: Path, runner: asyncio.Runner) -> None:
     try:
-        asyncio.run(asyncio.wait_for(_ended_or_loaded(address, process), START_SECONDS))
+        runner.run(asyncio.wait_for(_ended_or_loaded(address, process), START_SECONDS))
     except TimeoutError:
         raise RuntimeError(f"the language service does not start:\n{log.read_text()}") from None
     if process.poll() is not None:

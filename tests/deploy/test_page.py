@@ -101,7 +101,8 @@ def test_the_overlay_of_ones_own_leaves_a_family_out_and_sets_a_variable(tmp_pat
     rendered = render(mine)
     assert {each.name for each in rendered.workloads} == {"ortmesh-vision", "ortmesh-nlp", "ortmesh-gateway"}
     changed = rendered.environment(rendered.workload("ortmesh-nlp").container("server"))
-    before = rendered.environment(rendered.workload("ortmesh-vision").container("server"))
+    usual = render(LOCAL)
+    before = usual.environment(usual.workload("ortmesh-nlp").container("server"))
     assert changed == before | {"ORTMESH_SERVICE_MAX_CALLS": "256"}
     told = rendered.environment(rendered.workload("ortmesh-gateway").container("proxy"))
     assert told["ORTMESH_GATEWAY_BACKENDS"] == "vision=ortmesh-vision:50051,nlp=ortmesh-nlp:50051"

@@ -28,6 +28,7 @@ FAMILIES = ("vision", "speech", "nlp")
 MISSING = grpc.StatusCode.NOT_FOUND
 PIXEL = Image(raw=RawImage(width=1, height=1, format=vision_pb2.PIXEL_FORMAT_GRAY8, pixels=b"x"))
 SILENCE = Audio(raw=RawAudio(sample_rate_hertz=16_000, format=speech_pb2.SAMPLE_FORMAT_S16LE, samples=bytes(3200)))
+RAW = speech_pb2.StreamFormat(raw=speech_pb2.RawFormat(sample_rate_hertz=16_000, format=speech_pb2.SAMPLE_FORMAT_S16LE))
 METHODS: Mapping[str, tuple[str, str, Callable[[Client, str], object]]] = {
     "vision.Classify": (
         "vision",
@@ -68,6 +69,24 @@ METHODS: Mapping[str, tuple[str, str, Callable[[Client, str], object]]] = {
         "speech",
         "whisper-tiny-en",
         lambda to, model: to.speech.Recognize(RecognizeRequest(model=model, audio=SILENCE)),
+    ),
+    "speech.StreamingDetectSpeech": (
+        "speech",
+        "silero-vad",
+        lambda to, model: list(
+            to.speech.StreamingDetectSpeech(
+                iter([speech_pb2.StreamingDetectSpeechRequest(config={"model": model, "format": RAW})])
+            )
+        ),
+    ),
+    "speech.StreamingRecognize": (
+        "speech",
+        "whisper-tiny-en",
+        lambda to, model: list(
+            to.speech.StreamingRecognize(
+                iter([speech_pb2.StreamingRecognizeRequest(config={"model": model, "format": RAW})])
+            )
+        ),
     ),
     "speech.Synthesize": (
         "speech",
