@@ -76,7 +76,7 @@ def test_the_rest_is_measured_while_nothing_waits_told_and_kept(folder: Path) ->
     assert loaded.costs is not None
     loaded.study.told = told.set
     with served(loaded):
-        assert told.wait(30)
+        assert told.wait(120)
     assert not loaded.costs.stale
     assert (folder / FILE).exists()
 
