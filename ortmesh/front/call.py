@@ -95,10 +95,17 @@ class Call:
         """Runs a pure function in the pool's threads; drops it if the call expires while it waits there."""
         return await self.pool.run(self, function, *args, **kwargs)  # type: ignore[arg-type]  # `nbytes` is the pool's own
 
+    def split(self, *, admitted: bool = False) -> Call:
+        """A call for a part of this one's work, which can be cancelled alone; whoever makes it ends or cancels it.
+        With `admitted` its work is refused as little as that of this call."""
+        part = Call(self.method, self.pool, self.deadline, self.caller, self.priority, self.metadata, self.span)
+        part.admitted = admitted
+        return part
+
     @contextmanager
     def part(self) -> Iterator[Call]:
         """A call for one message of a stream: what is borrowed for it goes back when that is answered."""
-        part = Call(self.method, self.pool, self.deadline, self.caller, self.priority, self.metadata, self.span)
+        part = self.split()
         try:
             yield part
         finally:

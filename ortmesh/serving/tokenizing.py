@@ -20,3 +20,10 @@ def load_tokenizer(path: Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def load_literal_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer to which `<|endoftext|>` in a caller's text is text, and no command to the model."""
+    tokenizer = load_tokenizer(path)
+    tokenizer.encode_special_tokens = True
+    return tokenizer

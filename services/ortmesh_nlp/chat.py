@@ -24,7 +24,7 @@ from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.serving.cards import CARD_FILE, must_stay_inside, read_card
 from ortmesh.serving.model import Model
 from ortmesh.serving.needs import Needs, Settings, asset
-from ortmesh.serving.tokenizing import load_tokenizer
+from ortmesh.serving.tokenizing import load_literal_tokenizer, load_tokenizer
 from ortmesh_nlp.token_bytes import TokenBytes
 
 MAX_MESSAGES = 1000
@@ -72,8 +72,7 @@ class Language:
         written = _file(folder, speaking.tokenizer)
         self.tokenizer = load_tokenizer(written)
         """It takes its marks in a text for control."""
-        self._plain = load_tokenizer(written)
-        self._plain.encode_special_tokens = True
+        self._plain = load_literal_tokenizer(written)
         self._template = _template(_file(folder, speaking.chat_template).read_text(encoding="utf-8"))
         self.facts = Facts.model_validate_json(_file(folder, speaking.generation).read_text(encoding="utf-8"))
         self.context = min(self.facts.context_length, context)

@@ -17,7 +17,6 @@ from ortmesh_speech.durations import duration
 from ortmesh_speech.interim import Interim
 from ortmesh_speech.levels import audible
 from ortmesh_speech.outgoing import Outgoing
-from ortmesh_speech.parts import part_of
 from ortmesh_speech.recognizer import Recognizer
 from ortmesh_speech.results import Results
 from ortmesh_speech.stream_requests import Incoming
@@ -112,7 +111,7 @@ class Dictation:
             return
         window = self._interim.next_window(self._utterances, open_)
         if window is not None:
-            call = part_of(self._call)
+            call = self._call.split(admitted=self._call.admitted)
             self._showing = _Showing(call, group.create_task(self._tell_interim(self._interim, window, open_, call)))
 
     async def _tell_interim(self, interim: Interim, window: Samples, open_: Open, call: Call) -> None:

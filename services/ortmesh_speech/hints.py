@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -11,19 +10,11 @@ from tokenizers import Tokenizer
 from ortmesh.errors import BadInput
 from ortmesh.serving.executor.whisper_limits import MAX_PHRASE_TOKENS, MAX_PROMPT
 from ortmesh.serving.model import Model
-from ortmesh.serving.tokenizing import load_tokenizer
 from ortmesh.serving.types import Array, Tensors
 from ortmesh_speech.options import Options
 
 NOTHING = -1
 """Fills phrases of fewer tokens up."""
-
-
-def load_literal_tokenizer(path: Path) -> Tokenizer:
-    """A tokenizer to which `<|endoftext|>` in a caller's text is text, and no command to the model."""
-    tokenizer = load_tokenizer(path)
-    tokenizer.encode_special_tokens = True
-    return tokenizer
 
 
 def check_model(options: Options, model: Model, field: str = "options") -> None:

@@ -15,10 +15,10 @@ from ortmesh.front.call import Call
 from ortmesh.serving.executor.whisper_limits import MAX_BEAMS
 from ortmesh.serving.model import Model
 from ortmesh.serving.needs import Needs, Settings, asset
-from ortmesh.serving.tokenizing import load_tokenizer
+from ortmesh.serving.tokenizing import load_literal_tokenizer, load_tokenizer
 from ortmesh.serving.types import Tensors
 from ortmesh_speech.doubts import missed, repeats_its_end, says_too_little
-from ortmesh_speech.hints import check_model, hints, load_literal_tokenizer
+from ortmesh_speech.hints import check_model, hints
 from ortmesh_speech.log_mel import log_mel
 from ortmesh_speech.options import Options, check_alternatives
 from ortmesh_speech.pieces import around, halves

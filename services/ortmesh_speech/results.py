@@ -14,7 +14,6 @@ from ortmesh.front.call import Call
 from ortmesh.speech.v1.speech_pb2 import Segment, StreamingRecognizeResponse
 from ortmesh_speech.durations import duration
 from ortmesh_speech.outgoing import Outgoing
-from ortmesh_speech.parts import part_of
 from ortmesh_speech.recognizer import Recognizer
 from ortmesh_speech.said import Said
 from ortmesh_speech.windows import Window
@@ -113,7 +112,7 @@ class Results:
 
     async def _begin(self, window: Window) -> _Attempt:
         await self._room.acquire()
-        call = part_of(self._call)
+        call = self._call.split(admitted=self._call.admitted)
         return _Attempt(window, call, self._group.create_task(self._recognize(window, call, self._last)))
 
     async def _recognize(self, window: Window, call: Call, last: asyncio.Task[_Heard] | None) -> _Heard:

@@ -159,10 +159,10 @@ class EngineExecutor:
         if item is None:
             return
         if is_wanted(item):
-            free = self._settings.tokens - sum(text.item.size for text in self._texts)
-            if item.size > free and self._texts:
+            growing = sum(text.item.size for text in self._texts)
+            if growing + item.size > self._settings.tokens and self._texts:
                 return
-            self._make_room(item.size)
+            self._make_room(growing + item.size)
             place = len(self._texts)
             cached = self._slots.begin(place, item.ask.prompt.tolist(), place) if self._independent else 0
             self._texts.append(Text(item, self._slots.held[place], cached))
@@ -174,11 +174,10 @@ class EngineExecutor:
             self._slots.forget_kept(0)
             self._sessions.shrink()
 
-    def _make_room(self, needed: int) -> None:
-        """Ended texts are forgotten for those that grow."""
-        growing = sum(text.item.size for text in self._texts)
+    def _make_room(self, growing: int) -> None:
+        """Ended texts are forgotten for those that grow, which may need so many tokens."""
         kept = sum(len(each.tokens) for each in self._slots.held[len(self._texts) :])
-        over = growing + kept + needed - self._settings.tokens
+        over = growing + kept - self._settings.tokens
         if over > 0:
             self._slots.forget_kept(len(self._texts), over)
 
