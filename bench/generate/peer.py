@@ -30,8 +30,8 @@ class Writer(Protocol):
     def begin(self, number: int, ids: list[int], max_tokens: int) -> None:
         """A text with this number."""
 
-    def step(self) -> list[tuple[int, int]]:
-        """(number, token) of those that have grown."""
+    def step(self) -> list[tuple[int, int | None]]:
+        """(number, token) of those that have grown; no token of one that ended by itself."""
 
     def end(self, number: int) -> None:
         """No more is wanted of it."""
@@ -56,7 +56,7 @@ class Generator:
         text.append_tokens(ids)
         self._texts[number] = text
 
-    def step(self) -> list[tuple[int, int]]:
+    def step(self) -> list[tuple[int, int | None]]:
         """One token."""
         ((number, text),) = self._texts.items()
         text.generate_next_token()
@@ -92,16 +92,20 @@ class Engine:
         request.begin_turn(self._numpy.array(ids, self._numpy.int32), turn)
         self._texts[number] = request
 
-    def step(self) -> list[tuple[int, int]]:
+    def step(self) -> list[tuple[int, int | None]]:
         """What one run brought."""
         flags = self._library.EngineEventFlags
-        grown = []
+        grown: list[tuple[int, int | None]] = []
         for event in self._engine.run(self._events):
             if event.flags & flags.FAILED:
                 raise RuntimeError(f"onnxruntime-genai's engine failed: {event.error_code}")
+            number = next((number for number, request in self._texts.items() if request is event.request), None)
+            if number is None:
+                continue
             if event.flags & flags.TOKEN:
-                number = next(number for number, request in self._texts.items() if request is event.request)
                 grown.append((number, int(event.token)))
+            if event.flags & flags.TURN_FINISHED:
+                grown.append((number, None))
         return grown
 
     def end(self, number: int) -> None:
@@ -142,7 +146,7 @@ class Llama:
         """Takes a sequence."""
         self._slots[number], self._unread[number], self._read[number] = self._free.pop(), list(ids), 0
 
-    def step(self) -> list[tuple[int, int]]:
+    def step(self) -> list[tuple[int, int | None]]:
         """One run: those that grow first, since they have one token each."""
         batch, last, filled = self._batch, {}, 0
         for number in sorted(self._unread, key=lambda number: len(self._unread[number]) > 1):
@@ -219,8 +223,10 @@ def write(writer: Writer, asked: Any) -> dict[str, Any]:
             time.sleep(0.001)
             continue
         for number, token in writer.step():
+            if number not in growing:
+                continue
             at, text = time.perf_counter() - start, texts[number]
-            ended = token in stops
+            ended = token is None or token in stops
             if not ended:
                 text["at"].append(at)
                 text["tokens"].append(token)

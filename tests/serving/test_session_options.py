@@ -1,4 +1,4 @@
-"""Sessions' options, read back from ONNX Runtime: threads by the quota, none that spins, memory that comes back.
+"""Sessions' options, read back from ONNX Runtime: threads by the quota, none that spins for long, memory that comes back.
 
 What GPUs are told is in `test_provider_options`.
 """
@@ -87,9 +87,11 @@ def test_operators_run_one_after_the_other(options: onnxruntime.SessionOptions) 
     assert options.inter_op_num_threads == 1
 
 
-@pytest.mark.parametrize("threads", ["intra_op", "inter_op"])
-def test_threads_that_wait_do_not_spin(options: onnxruntime.SessionOptions, threads: str) -> None:
-    assert options.get_session_config_entry(f"session.{threads}.allow_spinning") == "0"
+def test_threads_spin_for_microseconds_and_only_while_a_graph_runs(options: onnxruntime.SessionOptions) -> None:
+    read = options.get_session_config_entry
+    assert read("session.intra_op.allow_spinning") == read("session.force_spinning_stop") == "1"
+    assert read("session.inter_op.allow_spinning") == "0"
+    assert int(read("session.intra_op.spin_duration_us")) <= 10
 
 
 def test_no_memory_is_planned_for_shapes_that_never_come_again(options: onnxruntime.SessionOptions) -> None:

@@ -22,7 +22,19 @@ log = logging.getLogger(__name__)
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
 
+SPINNING = {
+    "session.intra_op.allow_spinning": "1",
+    "session.force_spinning_stop": "1",
+    "session.intra_op.spin_duration_us": "10",
+    "session.intra_op.spin_backoff_max": "16",
+    "session.inter_op.allow_spinning": "0",
+}
+"""A thread that waits for its part of an operator looks for it for 10 µs before it sleeps, and never between runs.
 
+Operators of small models last less than it takes to be woken: a step of SmolLM2-135M takes 4.5 ms so and 7.9 without.
+Two such sessions on the same two cores are a little quicker, too (106 steps a second each and 99), while ONNX Runtime's
+own way, to look for a millisecond and after the run, makes them slower (75).
+"""
 GPU = ("cuda", "tensorrt")
 DRIVER = "libcuda.so.1"
 
@@ -113,14 +125,14 @@ class Sessions:
         self._interrupted = False
 
     def options(self) -> onnxruntime.SessionOptions:
-        """No spinning, threads by the quota, no memory pattern (it grows with every shape that varies)."""
+        """Threads by the quota, no memory pattern (it grows with every shape that varies)."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False
         options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        for name, value in SPINNING.items():
+            options.add_session_config_entry(name, value)
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         return options
 
