@@ -1,4 +1,4 @@
-"""Sessions' options, read back from ONNX Runtime: threads by the quota, none that spins for long, memory that comes back.
+"""Sessions' options, read back from ONNX Runtime: threads by the quota, which spin briefly, memory that comes back.
 
 What GPUs are told is in `test_provider_options`.
 """
