@@ -66,7 +66,7 @@ def run(steps: Steps, store: Store, path: Path) -> dict[str, str]:
 
 def _pull(steps: Steps, store: Store) -> Models:
     steps.note(f"Models lie in {store.root} (ORTMESH_MODELS moves them)")
-    with steps.step("Pulling the default models (some 320 MB the first time)", spins=False):
+    with steps.step("Pulling the default models (some 420 MB the first time)", spins=False):
         models = pull_all(default_cards(), store, steps)
     terminal.show_models(steps.console, models)
     total = sum(had.nbytes for had in models.had) / MIB

@@ -190,6 +190,20 @@ class Searched:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """What was asked, and the text that was written piece by piece."""
+
+    asked: str
+    form: str
+    """What it had to look like, in words; empty where it was free."""
+    text: str
+    tokens: int
+    first_seconds: float
+    """From the request to the first piece."""
+    came: Came
+
+
+@dataclass(frozen=True, slots=True)
 class Tensors:
     """A model called by its tensors."""
 
@@ -235,6 +249,7 @@ class Answers:
     ranked: Ranked | None = None
     told: Told | None = None
     searched: Searched | None = None
+    written: tuple[Written, ...] = ()
     tensors: Tensors | None = None
     refused: tuple[Refused, ...] = ()
 

@@ -65,6 +65,21 @@ GREETINGS = (
     "صباح الخير، تفتح المكتبة في التاسعة.",
 )
 
+PROMPTS = ("What is the capital of France?", "Why do bees make honey? Answer in one sentence.")
+FORMED = "Invent a person who takes the ferry: name, age and where to."
+"""To be answered in the form of `PERSON`."""
+PERSON_FIELDS = ("name", "age", "destination")
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 30},
+        "age": {"type": "integer", "minimum": 18, "maximum": 99},
+        "destination": {"type": "string", "maxLength": 30},
+    },
+    "required": PERSON_FIELDS,
+    "additionalProperties": False,
+}
+
 LETTER = """Dear Ms. Whitfield,
 
 your parcel is at 48 Harbor Road, Portland 97205, until Friday. Please write to j.lindqvist@harbour-ferry.example.com or

@@ -27,6 +27,7 @@ from demo.answers import (
     Thing,
     Told,
     VoicesCompared,
+    Written,
 )
 from demo.inputs import Picture, Recording
 from demo.models import MIB, Had, Models
@@ -93,6 +94,8 @@ def _sections(answers: Answers) -> Iterable[str]:
         yield _section("Which language", "NlpService.DetectLanguage", _told(answers.told))
     if answers.searched:
         yield _section("Personal data in a letter", "NlpService.FindEntities", _searched(answers.searched))
+    if answers.written:
+        yield _section("What is said next", "NlpService.Generate", _grid(map(_written, answers.written), wide=True))
     if answers.tensors:
         yield _section("Any model by its tensors", "GRPCInferenceService.ModelInfer", _tensors(answers.tensors))
     if answers.refused:
@@ -243,6 +246,13 @@ def _searched(each: Searched) -> str:
     pieces.append(escape(each.letter[at:]))
     about = "<p>Framed types come from a pattern, checked where it has check digits, the others from the model.</p>"
     return f'<article><div class="letter">{"".join(pieces)}</div>{about}{_came(each.came)}</article>'
+
+
+def _written(each: Written) -> str:
+    form = f"<p>{escape(each.form)}</p>" if each.form else ""
+    text = f"<pre>{escape(each.text)}</pre>" if each.form else f"<p>{escape(each.text)}</p>"
+    about = f"<p>{each.tokens} tokens, the first after {took(each.first_seconds)}</p>"
+    return f"<article><blockquote>{escape(each.asked)}</blockquote>{form}{text}{about}{_came(each.came)}</article>\n"
 
 
 def _tensors(each: Tensors) -> str:

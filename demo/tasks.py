@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -29,12 +30,17 @@ from demo.answers import (
     Thing,
     Told,
     VoicesCompared,
+    Written,
 )
 from demo.failure import DemoFailed
 from demo.inputs import (
+    FORMED,
     GREETINGS,
     LETTER,
     PASSAGES,
+    PERSON,
+    PERSON_FIELDS,
+    PROMPTS,
     QUESTION,
     SPOKEN,
     Inputs,
@@ -56,6 +62,9 @@ from ortmesh.vision.v1 import vision_pb2
 R = TypeVar("R")
 
 SPEAK_SECONDS = 60.0
+WRITE_SECONDS = 60.0
+MOST_TOKENS = 60
+"""Of a text that is written."""
 STREAMS = "streaming_recognize"
 CHUNK_SECONDS = 0.1
 QUICKER = 4
@@ -82,6 +91,7 @@ def ask_all(mesh: Client, address: str, inputs: Inputs, models: Models) -> Answe
             ranked=rank(mesh, QUESTION, PASSAGES) if embeds else None,
             told=tell_languages(mesh, GREETINGS) if models.serve("nlp", "detect_language") else None,
             searched=search(mesh, LETTER) if models.serve("nlp", "find_entities") else None,
+            written=write(mesh) if models.serve("nlp", "generate") else (),
             tensors=infer(address, inputs.pictures[0], models.labels(MODEL)) if sees else None,
             refused=refusals(mesh, inputs.pictures[0]) if sees else (),
         )
@@ -220,6 +230,33 @@ def search(mesh: Client, letter: str) -> Searched:
     by = {nlp_pb2.ENTITY_SOURCE_MODEL: "model", nlp_pb2.ENTITY_SOURCE_PATTERN: "pattern"}
     entities = (Found(each.type, each.text, each.start, each.end, by[each.source]) for each in answer.entities)
     return Searched(letter, tuple(entities), came)
+
+
+def write(mesh: Client) -> tuple[Written, ...]:
+    """NlpService.Generate: answers as they are written, one of them in the form of a JSON schema."""
+    formed = _request(FORMED)
+    formed.json_schema = json.dumps(PERSON)
+    plain = tuple(_written(mesh, prompt, "", _request(prompt)) for prompt in PROMPTS)
+    return (*plain, _written(mesh, FORMED, f"(as JSON with {', '.join(PERSON_FIELDS)})", formed))
+
+
+def _request(prompt: str) -> nlp_pb2.GenerateRequest:
+    message = nlp_pb2.ChatMessage(role=nlp_pb2.CHAT_ROLE_USER, content=prompt)
+    return nlp_pb2.GenerateRequest(chat=nlp_pb2.Chat(messages=[message]), max_tokens=MOST_TOKENS)
+
+
+def _written(mesh: Client, asked: str, form: str, request: nlp_pb2.GenerateRequest) -> Written:
+    began = time.perf_counter()
+    pieces: list[nlp_pb2.GenerateResponse] = []
+    first = 0.0
+    for piece in mesh.nlp.Generate(request, timeout=WRITE_SECONDS):
+        pieces.append(piece)
+        if piece.text and not first:
+            first = time.perf_counter() - began
+    model = f"{pieces[0].model.name}@{pieces[0].model.version}"
+    came = Came("NlpService.Generate", model, time.perf_counter() - began)
+    text = "".join(piece.text for piece in pieces)
+    return Written(asked, form, text, pieces[-1].usage.generated_tokens, first, came)
 
 
 def refusals(mesh: Client, picture: Picture) -> tuple[Refused, ...]:

@@ -69,6 +69,8 @@ def _tables(answers: Answers) -> list[Table]:
         made.insert(-1, _languages(answers.told))
     if answers.searched:
         made.insert(-1, _entities(answers.searched))
+    if answers.written:
+        made.insert(-1, _what_is_written(answers))
     if answers.tensors:
         made.insert(-1, _tensors(answers))
     return [each for each in made if each.row_count]
@@ -180,6 +182,14 @@ def _entities(searched: Searched) -> Table:
     return made
 
 
+def _what_is_written(answers: Answers) -> Table:
+    made = _table("asked", "written", ">tokens", ">first", ">time", title="Generate: a text as it is written")
+    for each in answers.written:
+        asked = f"{each.asked}\n{each.form}".rstrip()
+        made.add_row(Text(asked), Text(each.text), f"{each.tokens}", took(each.first_seconds), took(each.came.seconds))
+    return made
+
+
 def _tensors(answers: Answers) -> Table:
     assert answers.tensors is not None
     asked = answers.tensors
@@ -245,7 +255,7 @@ def _table(*columns: str, title: str = "") -> Table:
 
 def times(answers: Answers) -> Sequence[float]:
     """The times of all calls, in seconds."""
-    lists = (answers.classified, answers.detected, answers.read, answers.recognized, answers.refused)
+    lists = (answers.classified, answers.detected, answers.read, answers.recognized, answers.written, answers.refused)
     single = (
         answers.compared,
         answers.spoken,

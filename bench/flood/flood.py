@@ -82,9 +82,11 @@ def flood(
     timeout: float,
     seconds: float,
     processes: int = 1,
+    channels: int = 4,
     call: Call = call,
 ) -> Flood:
-    """So many calls, at so many a second or all at once for 0; for `seconds` it measures without them, if at all."""
+    """So many calls, at so many a second or all at once for 0, each process on so many connections; for `seconds` it
+    measures without them, if at all."""
 
     def plan(**how: float) -> Plan:
         return Plan(service.address, INFER, (infer(model),), **how)  # type: ignore[arg-type]  # floats and whole numbers
@@ -96,7 +98,7 @@ def flood(
     service.until_idle()
     counted, resident = service.counted(model), service.resident_bytes()
     service.forget_peak()
-    each = plan(calls=calls // processes, rate=rate / processes, timeout=timeout)
+    each = plan(calls=calls // processes, rate=rate / processes, timeout=timeout, channels=channels)
     answers = joined(call(*[each] * processes))
     ((again,),) = (one.all for one in call(plan(calls=1)))
     service.until_idle()

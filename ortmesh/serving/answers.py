@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ortmesh.serving.types import Answer, Item, Tensors
+from ortmesh.serving.types import Item, Tensors
 
 TellSpans = Callable[[float, float, float], None]
 """(arrival, taken, done) of an item, in `time.monotonic()` seconds."""
@@ -78,12 +78,13 @@ class FutureAnswer:
 class TracedAnswer:
     """An answer of a sampled trace: tells how long its item waited and how long it was computed."""
 
-    __slots__ = ("_inner", "_tell", "item")
+    __slots__ = ("_inner", "_item", "_tell")
 
-    def __init__(self, inner: Answer, tell: TellSpans) -> None:
-        self._inner = inner
+    def __init__(self, item: Item, tell: TellSpans) -> None:
+        """In the place of the item's own answer."""
+        self._inner = item.answer
         self._tell = tell
-        self.item: Item | None = None
+        self._item = item
 
     def emit(self, outputs: Tensors) -> None:
         """Passes a piece on."""
@@ -100,6 +101,5 @@ class TracedAnswer:
         self._inner.fail(error)
 
     def _told(self) -> None:
-        item, now = self.item, time.monotonic()
-        if item is not None:
-            self._tell(item.arrival, item.taken or now, now)
+        now = time.monotonic()
+        self._tell(self._item.arrival, self._item.taken or now, now)

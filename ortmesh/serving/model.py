@@ -168,11 +168,15 @@ class Model:
         outputs: Collection[str] | None = None,
     ) -> Item:
         """An item of this model for a call. With `pad` False it shares a batch only with items of equal shapes."""
-        if call.span is None or self._spans is None:
-            return self._item(tensors, answer, call, pad, outputs)
-        traced = TracedAnswer(answer, functools.partial(self._tell_spans, call.span))
-        traced.item = self._item(tensors, traced, call, pad, outputs)
-        return traced.item
+        item = self._item(tensors, answer, call, pad, outputs)
+        self.trace(item, call)
+        return item
+
+    def trace(self, item: Item, call: Call) -> None:
+        """Has an item tell how long it waits and is computed, where its call's trace is sampled; before it is sent."""
+        if call.span is not None and self._spans is not None:
+            tell = functools.partial(self._tell_spans, call.span)
+            item.answer = TracedAnswer(item, tell)
 
     def lease(self, call: Call) -> None:
         """Keeps the version loaded until the call ends. NotReady or ModelFailed when it can't answer."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy.typing as npt
 
 from ortmesh.errors import Cancelled, Expired
+from ortmesh.serving.text_meter import NoTextMeter, TextMeter
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -206,6 +207,10 @@ class Executor(Protocol):
 class Meter(Protocol):
     """Where the batcher and the executors report what they did: metrics of one model version. Thread-safe, cheap."""
 
+    @property
+    def texts(self) -> TextMeter:
+        """Where an engine reports the texts that it generates."""
+
     def batch(self, rows: int, padded_share: float, compute_seconds: float) -> None:
         """A batch ran: its rows, the share of its cells that was padding, its time in the executor."""
 
@@ -263,6 +268,8 @@ class CostBook(CostTable, Protocol):
 
 class NoMeter:
     """A meter that forgets: for tests and tools."""
+
+    texts: TextMeter = NoTextMeter()
 
     def batch(self, rows: int, padded_share: float, compute_seconds: float) -> None:
         """Forgets."""

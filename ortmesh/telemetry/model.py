@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ortmesh.telemetry import instruments
 from ortmesh.telemetry.series import Distribution, Labels, Point
+from ortmesh.telemetry.texts import TextMeter
 
 
 class CostTable(Protocol):
@@ -28,7 +29,18 @@ class CostTable(Protocol):
 class ModelMeter:
     """The `ortmesh.serving.types.Meter` of a model version. Thread-safe; 0.5 to 1.5 µs a call."""
 
-    __slots__ = ("_costs", "_dropped", "_labels", "_lock", "_padding", "_queues", "_rows", "_seconds", "_state")
+    __slots__ = (
+        "_costs",
+        "_dropped",
+        "_labels",
+        "_lock",
+        "_padding",
+        "_queues",
+        "_rows",
+        "_seconds",
+        "_state",
+        "texts",
+    )
 
     def __init__(self, model: str, version: str) -> None:
         self._labels: Labels = {"model": model, "version": version}
@@ -40,6 +52,8 @@ class ModelMeter:
         self._dropped: Counter[str] = Counter()
         self._state: str | None = None
         self._costs: CostTable | None = None
+        self.texts = TextMeter(self._labels)
+        """Those of its engine."""
 
     def batch(self, rows: int, padded_share: float, compute_seconds: float) -> None:
         """A batch ran: its rows, the share of its cells that was padding, its time in the executor."""
@@ -90,6 +104,7 @@ class ModelMeter:
                 yield Point(instruments.MODEL_STATE, {**self._labels, "state": name}, int(name == state))
         if costs is not None and state == "READY":
             yield from self._read_costs(costs)
+        yield from self.texts.read(serves=state == "READY")
 
     def _read_costs(self, costs: CostTable) -> Iterator[Point]:
         for size, rows, seconds in costs.table():

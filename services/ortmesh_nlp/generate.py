@@ -15,7 +15,8 @@ from ortmesh.serving.models import Models
 from ortmesh_nlp.asking import asks, check
 from ortmesh_nlp.chat import Language, language_of
 from ortmesh_nlp.forms import Form, form_of
-from ortmesh_nlp.writing import Inbox, Piece, Writing
+from ortmesh_nlp.told import tell
+from ortmesh_nlp.writing import Inbox, Piece, Writing, cached_of
 
 
 class Generate:
@@ -33,7 +34,10 @@ class Generate:
         inbox = Inbox()
         writings = [Writing(call, inbox, language, request.stop, top=request.top_logprobs) for _ in prepared]
         try:
-            model.submit_all([item(ask, each, call) for ask, each in zip(prepared, writings, strict=True)])
+            items = [item(ask, each, call) for ask, each in zip(prepared, writings, strict=True)]
+            for each in items:
+                model.trace(each, call)
+            model.submit_all(items)
             first: ModelVersion | None = ModelVersion(name=model.name, version=model.version)
             async for choice, piece, last in pieces(writings, inbox):
                 answer = GenerateResponse(
@@ -48,8 +52,10 @@ class Generate:
                 yield answer
                 first = None
         finally:
-            for each in writings:
-                each.left = True
+            for writing in writings:
+                writing.left = True
+            if call.span is not None:
+                tell(call.span, request, model, len(prepared[0].prompt), writings)
 
 
 def prepare(request: GenerateRequest, model: Model) -> tuple[Language, list[Ask]]:
@@ -103,6 +109,6 @@ def usage(prompt: int, writings: Sequence[Writing]) -> Usage:
     """What was counted."""
     return Usage(
         prompt_tokens=prompt,
-        cached_tokens=writings[0].cached,
+        cached_tokens=cached_of(writings),
         generated_tokens=sum(writing.tokens for writing in writings),
     )

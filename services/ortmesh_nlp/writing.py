@@ -70,6 +70,9 @@ class Writing:
         self.tokens = 0
         """How many were generated."""
         self.cached = 0
+        """How many of its prompt's tokens were there before."""
+        self.reason: Reason | None = None
+        """Why it has ended."""
         self.error: BaseException | None = None
         self.left = False
         """True once nobody reads it."""
@@ -108,7 +111,7 @@ class Writing:
         """The text has ended."""
         self.cached = int(outputs[CACHED][0])
         self._open.text += self._stops.rest()
-        self._open.reason = Reason(int(outputs[REASON][0]))
+        self._open.reason = self.reason = Reason(int(outputs[REASON][0]))
         self._hand_over()
 
     def fail(self, error: BaseException) -> None:
@@ -141,3 +144,8 @@ class Writing:
 
     def _logprob(self, token: int, logprob: float) -> nlp_pb2.TokenLogprob:
         return nlp_pb2.TokenLogprob(token=token, bytes=self._language.bytes_of(token), logprob=logprob)
+
+
+def cached_of(writings: Sequence[Writing]) -> int:
+    """How many tokens of a prompt had been there before the first of its texts began: the others find that one's."""
+    return min(each.cached for each in writings)

@@ -70,7 +70,7 @@ class Dictation:
             async with asyncio.TaskGroup() as group:
                 results = Results(self._recognizer, self._call, self.outgoing, group, with_words=self._with_words)
                 await self._hear_all(incoming, results, group)
-                results.finish()
+                await results.finish()
             await self.outgoing.put(Response(duration=duration(incoming.seconds)))
         except ExceptionGroup as errors:
             self.outgoing.end(errors.exceptions[0])

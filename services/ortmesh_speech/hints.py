@@ -22,7 +22,7 @@ def check_model(options: Options, model: Model, field: str = "options") -> None:
     languages = model.card.languages
     if options.language and options.language not in languages:
         known = ", ".join(languages) or "no language, as far as its card says"
-        raise BadInput(f"{field}.language", f"{options.language!r}: {model.card.key} knows {known}")
+        raise BadInput(f"{field}.language", f"{options.language[:64]!r}: {model.card.key} knows {known}")
     if options.language and len(languages) > 1:
         _must_take(model, "language", f"{field}.language", "can't be told the language")
     if options.words:

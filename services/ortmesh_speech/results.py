@@ -82,7 +82,7 @@ class Results:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._early: _Attempt | None = None
         """The recognition of an utterance that may go on."""
-        self._ended: asyncio.Queue[_Ended | None] = asyncio.Queue()
+        self._ended: asyncio.Queue[_Ended | None] = asyncio.Queue(AT_ONCE)
         self._last: asyncio.Task[_Heard] | None = None
         """The recognition of the utterance that ended last."""
         group.create_task(self._tell_in_order())
@@ -96,7 +96,8 @@ class Results:
             self._early = await self._begin(window)
 
     async def end(self, window: Window, *, shown: bool) -> None:
-        """An utterance has ended; `shown` when an interim result of it was told. Waits while too many are under way."""
+        """An utterance has ended; `shown` when an interim result of it was told. Waits while too many are under way, or
+        wait for the caller: what is cut off a speaker who never pauses has no beginning that would wait."""
         early, self._early = self._early, None
         if early is None or early.window.end != window.end:
             if early is not None:
@@ -104,11 +105,11 @@ class Results:
             early = await self._begin(window)
         self.untold += 1
         self._last = early.heard
-        self._ended.put_nowait(_Ended(early, shown))
+        await self._ended.put(_Ended(early, shown))
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """No utterance follows."""
-        self._ended.put_nowait(None)
+        await self._ended.put(None)
 
     async def _begin(self, window: Window) -> _Attempt:
         await self._room.acquire()

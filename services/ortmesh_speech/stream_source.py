@@ -69,6 +69,7 @@ class ContainerSource:
         self._field = field
         self._begun = b""
         self._source: Source | None = None
+        self._closed = False
 
     def feed(self, chunk: bytes) -> Iterator[Samples]:
         """Blocks [frames, channels]. BadInput for what is none of the files that are read as streams."""
@@ -77,6 +78,9 @@ class ContainerSource:
             if len(self._begun) < MAGIC_BYTES:
                 return
             self._source, chunk, self._begun = self._recognized(), self._begun, b""
+            if self._closed:  # in the meantime: whoever closed it found nothing
+                self._source.close()
+                return
         for block in self._source.feed(chunk):
             self.rate = self._source.rate
             yield block
@@ -92,7 +96,8 @@ class ContainerSource:
             yield block
 
     def close(self) -> None:
-        """Ends a decoder's thread."""
+        """Ends a decoder's thread, also that of a file which is being recognized."""
+        self._closed = True
         if self._source is not None:
             self._source.close()
 

@@ -89,7 +89,7 @@ def check_language(options: Options, model: Model) -> None:
     """BadInput unless the model for interim results knows the language that was named."""
     known = model.card.languages
     if options.language and options.language not in known:
-        reason = f"{model.card.key} knows {', '.join(known)}, and config.options.language is {options.language!r}"
+        reason = f"{model.card.key} knows {', '.join(known)}, and config.options.language is {options.language[:64]!r}"
         raise BadInput("config.interim_model", reason)
 
 

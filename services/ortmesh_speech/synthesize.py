@@ -69,7 +69,7 @@ def checked(request: SynthesizeRequest) -> Asked:
 def check_voice(asked: str, voice: str, model: str) -> None:
     """BadInput, listing the voices, for one that the model has not."""
     if asked not in ("", voice):
-        raise BadInput("voice", f"{asked!r} is none of the voices of {model}: {voice}")
+        raise BadInput("voice", f"{asked[:64]!r} is none of the voices of {model}: {voice}")
 
 
 def ready(model: Model) -> None:

@@ -237,12 +237,12 @@ def service(tmp_path: Path) -> Iterator[str]:
             yield address
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.wait(60)
 
 
-def wait_until_ready(address: str, name: str, seconds: float = 60.0) -> None:
+def wait_until_ready(address: str, name: str, seconds: float = 100.0) -> None:
     deadline = time.monotonic() + seconds
-    with Client(address, timeout_seconds=5) as mesh:
+    with Client(address, timeout_seconds=30) as mesh:
         while True:
             with contextlib.suppress(grpc.RpcError):
                 if mesh.models.GetModel(GetModelRequest(model=name)).state == MODEL_STATE_READY:

@@ -16,5 +16,5 @@ async def test_no_model_may_be_loading_and_one_that_failed_is_not_waited_for(mes
         models_pb2.WatchModelsResponse(models=[ready, model("last", models_pb2.MODEL_STATE_LOADING)]),
         models_pb2.WatchModelsResponse(models=[ready, failed, model("last")]),
     ]
-    await asyncio.wait_for(until_loaded(mesh.address), 10)
+    await asyncio.wait_for(until_loaded(mesh.address), 60)
     assert not mesh.answers["WatchModels"]

@@ -125,7 +125,7 @@ def test_of_two_that_pull_the_same_model_one_downloads_and_the_other_waits(web: 
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     first = start()
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not web.requests:
         assert time.monotonic() < end, "the first one does not begin"
         time.sleep(0.02)
@@ -134,7 +134,7 @@ def test_of_two_that_pull_the_same_model_one_downloads_and_the_other_waits(web: 
     assert "another process is installing it" in second.stdout.readline()
     web.go_on.set()
     for process in (first, second):
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=60)
         assert process.returncode == 0, output
         assert "✓ cat@1" in output
     assert len(web.ranges("/model.onnx")) == 1

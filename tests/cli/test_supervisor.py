@@ -8,13 +8,14 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
 
 from ortmesh.cli.supervisor import Delays, Part, Supervisor, reason
 
+HANG_SECONDS = 60.0
+"""What lasts so long will not end by itself, however busy the machine is."""
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
@@ -37,7 +38,7 @@ class Screen:
         self._news.set()
 
     async def until(self, name: str, text: str, times: int = 1) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             while sum(text in line for each, line in self.lines if each == name) < times:
                 self._news.clear()
                 await self._news.wait()
@@ -107,9 +108,9 @@ async def test_parts_end_in_the_order_that_is_asked(screen: Screen) -> None:
     for name in ("service", "gateway"):
         await supervisor.start(_part(name, goodbye))
         await screen.until(name, "up")
-    await supervisor.stop(["gateway"], 20)
+    await supervisor.stop(["gateway"], HANG_SECONDS)
     assert supervisor.pid("service")
-    await supervisor.stop(["service"], 20)
+    await supervisor.stop(["service"], HANG_SECONDS)
     assert [name for name, line in screen.lines if line == "bye"] == ["gateway", "service"]
     assert not any("starts again" in line for _, line in screen.lines)
 
@@ -130,19 +131,17 @@ async def test_a_kill_during_a_grace_ends_it(screen: Screen) -> None:
     supervisor = Supervisor(screen.show)
     await supervisor.start(_part("a", STUBBORN))
     await screen.until("a", "up")
-    began = time.monotonic()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(supervisor.stop(["a"], 60))
+    async with asyncio.timeout(HANG_SECONDS), asyncio.TaskGroup() as group:
+        group.create_task(supervisor.stop(["a"], 600))
         group.create_task(supervisor.kill())
-    assert time.monotonic() - began < 20
 
 
 async def test_a_part_between_two_lives_ends_at_once(screen: Screen) -> None:
     supervisor = Supervisor(screen.show, delays=Delays(first=600))
     await supervisor.start(_part("a", "pass"))
     await screen.until("a", "starts again in 600 s")
-    async with asyncio.timeout(10):
-        await supervisor.stop(["a"], 60)
+    async with asyncio.timeout(HANG_SECONDS):
+        await supervisor.stop(["a"], 600)
 
 
 async def test_a_grandchild_that_holds_the_pipe_does_not_hide_a_death(screen: Screen) -> None:
@@ -198,7 +197,7 @@ def test_children_end_when_the_supervisor_is_killed() -> None:
         assert parent.stdout
         child = os.pidfd_open(int(parent.stdout.readline()))
         parent.kill()
-        ended, _, _ = select.select([child], [], [], 20)
+        ended, _, _ = select.select([child], [], [], HANG_SECONDS)
         os.close(child)
     assert ended
 
@@ -258,10 +257,10 @@ async def test_a_part_that_is_told_to_end_while_it_starts_anew_does(
     assert pid
     os.kill(pid, signal.SIGKILL)
     await starting.wait()
-    stopping = asyncio.create_task(supervisor.stop(["a"], 60))
+    stopping = asyncio.create_task(supervisor.stop(["a"], 600))
     await asyncio.sleep(0)
     go_on.set()
-    await asyncio.wait_for(stopping, 20)
+    await asyncio.wait_for(stopping, HANG_SECONDS)
 
 
 async def test_the_signals_that_end_a_part_are_the_callers_choice(screen: Screen) -> None:
@@ -276,5 +275,5 @@ async def test_the_signals_that_end_a_part_are_the_callers_choice(screen: Screen
     supervisor = Supervisor(screen.show)
     await supervisor.start(_part("a", code))
     await screen.until("a", "up")
-    await supervisor.stop(["a"], 20, (signal.SIGTERM, signal.SIGINT))
+    await supervisor.stop(["a"], HANG_SECONDS, (signal.SIGTERM, signal.SIGINT))
     assert {"SIGTERM", "SIGINT"} >= {line for _, line in screen.lines} - {"up"} >= {"SIGINT"}

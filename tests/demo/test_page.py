@@ -29,6 +29,7 @@ from demo.answers import (
     Thing,
     Told,
     VoicesCompared,
+    Written,
 )
 from demo.models import Models
 
@@ -87,6 +88,10 @@ def answers() -> Answers:
         ranked=Ranked("How long?", (("four weeks", 0.5), ("soup", -0.02)), 384, CAME),
         told=Told((("<p>Guten Tag</p>", "German", 0.98),), CAME),
         searched=Searched("Dear <Ada>,\nwrite!", (Found("GIVEN_NAME", "<Ada>", 5, 10, "model"),), CAME),
+        written=(
+            Written("Who <goes>?", "", "<em>Ada</em>.", 5, 0.03, CAME),
+            Written("A person.", "JSON with name", '{"name": "<Ada>"}', 9, 0.03, CAME),
+        ),
         tensors=Tensors(pictures[0], "tritonclient", sent, got, "x", CAME),
         refused=(Refused("a letter", "INVALID_ARGUMENT", "INVALID_FIELD", "no picture", ("image.encoded",), CAME),),
     )
@@ -113,6 +118,9 @@ def test_what_came_is_text(answers: Answers) -> None:
         "<p>Guten Tag</p>",
         "<u>ticket</u>",
         "The <s>sheep.",
+        "<em>Ada</em>.",
+        '{"name": "<Ada>"}',
+        "5 tokens, the first after 30 ms",
         "<script>alert(1)</script>",
         'HARBOUR & "LIGHT"',
         "12 ms",
@@ -157,6 +165,7 @@ def test_what_no_model_was_there_for_is_left_out(answers: Answers) -> None:
             ranked=None,
             told=None,
             searched=None,
+            written=(),
         )
     )
     assert "SpeechService" not in text

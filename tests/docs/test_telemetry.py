@@ -36,6 +36,9 @@ def test_the_labels_are_those_of_the_series() -> None:
     costs = CostBook((1,))
     costs.measured({(1, 1): 0.1})
     meter.costs(costs)
+    meter.texts.held(1, reserved=9, kept=0, budget=9)
+    meter.texts.first(0.1)
+    meter.texts.ended("stop", 0.1)
     written = {row[0].strip("`"): row[3] for row in table_rows(PAGE) if len(row) == 5}
     for point in process.snapshot():
         assert written[point.instrument.name] == labels(list(point.labels)), point.instrument.name

@@ -19,6 +19,11 @@ from ortmesh.front.limits import FrontLimits
 from ortmesh.front.server import Front
 from tests.front.echo import SERVICE, Echo
 
+HANG_SECONDS = 60.0
+"""What lasts so long will not end by itself, however busy the machine is."""
+DEADLINE_SECONDS = 2.0
+"""Of calls that must begin before it passes."""
+
 
 class Recorder:
     """Telemetry that a test can read."""
@@ -113,7 +118,7 @@ class Service:
 
 async def until(condition: Callable[[], object]) -> None:
     """Waits until something that happens in another thread or task is so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         while not condition():  # noqa: ASYNC110 (what is waited for has no event)
             await asyncio.sleep(0.005)
 

@@ -18,6 +18,8 @@ from ortmesh.front.requests import first_of
 SERVICE = "ortmesh.test.v1.Echo"
 MESSAGE_BYTES = 100_000
 """Of each message of a chat."""
+PATIENCE_SECONDS = 1.5
+"""For a first message, and of a method whose calls must begin before it has passed."""
 
 
 class Echo:
@@ -98,7 +100,7 @@ class Echo:
 
     async def patient(self, requests: AsyncIterator[StringValue], call: Call) -> AsyncIterator[StringValue]:
         """Gives up waiting for a message after a millisecond, again and again; echoes each."""
-        yield await first_of(requests, 0.3)
+        yield await first_of(requests, PATIENCE_SECONDS)
         while True:
             try:
                 async with asyncio.timeout(0.001):
@@ -148,7 +150,7 @@ class Echo:
             self._row("Watch", self.count, streams=True, watch=True, default_timeout_seconds=math.inf),
             self._row("Chat", self.chat, streams=True, takes_stream=True, max_request_bytes=MESSAGE_BYTES),
             self._row("Patient", self.patient, streams=True, takes_stream=True),
-            self._row("Brief", self.chat, streams=True, takes_stream=True, default_timeout_seconds=0.3),
+            self._row("Brief", self.chat, streams=True, takes_stream=True, default_timeout_seconds=PATIENCE_SECONDS),
             self._row("Gather", self.gather, takes_stream=True, max_request_bytes=1000),
             self._row("Direct", self.say, direct=self.direct),
             self._row("QuickDirect", self.say, direct=self.direct, default_timeout_seconds=0.3),

@@ -13,7 +13,7 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from tests.front.conftest import Serve, Service
+from tests.front.conftest import DEADLINE_SECONDS, HANG_SECONDS, Serve, Service, until
 from tests.front.echo import SERVICE
 from tests.wire import framed, post
 
@@ -128,7 +128,7 @@ async def test_a_path_that_is_no_text_harms_nobody(service: Service) -> None:
 
 
 async def test_the_callers_deadline_ends_a_call(service: Service) -> None:
-    error = await service.refused("Hold", "late", timeout=0.4)
+    error = await service.refused("Hold", "late", timeout=DEADLINE_SECONDS)
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await service.ended("Hold", "DEADLINE_EXCEEDED")
     assert service.echo.ended == ["late"]
@@ -138,11 +138,11 @@ async def test_the_methods_default_deadline_ends_a_call(service: Service) -> Non
     error = await service.refused("Quick", "late")
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert detail(error, error_details_pb2.ErrorInfo).reason == "DEADLINE_EXCEEDED"
-    assert service.echo.ended == ["late"]
+    await until(lambda: service.echo.ended == ["late"])
 
 
 async def test_a_caller_may_wait_longer_than_the_default(service: Service) -> None:
-    call = service.unary("Quick", "patient", timeout=5)
+    call = service.unary("Quick", "patient", timeout=HANG_SECONDS)
     await service.echo.entered.wait()
     await asyncio.sleep(0.4)  # past the default of 0.3 s
     service.echo.release.set()

@@ -12,13 +12,13 @@ from google.protobuf.wrappers_pb2 import StringValue
 from google.rpc import error_details_pb2
 
 from ortmesh.errors import Overloaded
-from tests.front.conftest import Serve, Service, until
+from tests.front.conftest import HANG_SECONDS, Serve, Service, until
 from tests.front.test_calls import detail
 
 
 async def _held(service: Service) -> None:
     """Waits until a direct handler has taken a call."""
-    assert await asyncio.to_thread(service.echo.direct_entered.wait, 5)
+    assert await asyncio.to_thread(service.echo.direct_entered.wait, HANG_SECONDS)
 
 
 async def test_another_thread_answers(service: Service) -> None:
@@ -92,7 +92,7 @@ async def test_a_direct_call_keeps_its_default_deadline(service: Service) -> Non
         await call
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     _, held, reply = service.echo.held[0]
-    assert held.cancelled
+    await until(lambda: held.cancelled)
     reply.finish(b"")
     await service.ended("QuickDirect", "DEADLINE_EXCEEDED")
 

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from tests.front.conftest import Service
+from tests.front.conftest import HANG_SECONDS, Service
 
 CALLS = 600
 METHODS = ("Say", "Hold", "Quick", "Direct", "QuickDirect", "Count", "Watch")
@@ -33,5 +33,5 @@ async def test_nothing_is_logged_for_callers_that_leave(service: Service, caplog
         for _ in range(CALLS // 100):
             await asyncio.gather(*(come_and_leave() for _ in range(100)))
         service.echo.release.set()
-        await service.drain()
+        await service.drain(HANG_SECONDS)
     assert not caplog.records

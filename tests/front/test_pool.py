@@ -13,6 +13,7 @@ import pytest
 from ortmesh.errors import Cancelled, Draining, Expired, Overloaded
 from ortmesh.front.call import Call
 from ortmesh.front.pool import Pool
+from tests.front.conftest import HANG_SECONDS
 
 PATH = "/ortmesh.test.v1.Echo/Say"
 
@@ -26,7 +27,7 @@ class Blocker:
 
     def __call__(self, *_: object) -> str:
         self.running.set()
-        assert self.release.wait(5)
+        assert self.release.wait(HANG_SECONDS)
         return "done"
 
 
@@ -41,7 +42,7 @@ async def _blocked(pool: Pool, *args: object) -> tuple[Blocker, asyncio.Task[str
     """Occupies the pool's only thread."""
     blocker = Blocker()
     task = asyncio.create_task(pool.run(Call(PATH, pool=pool), blocker, *args))
-    assert await asyncio.to_thread(blocker.running.wait, 5)
+    assert await asyncio.to_thread(blocker.running.wait, HANG_SECONDS)
     return blocker, task
 
 
@@ -105,11 +106,11 @@ async def test_what_another_thread_submits_tells_its_outcome_itself(pool: Pool) 
         raise ValueError(number)
 
     await asyncio.to_thread(submit, Call(PATH, pool=pool), tell)
-    assert await asyncio.to_thread(ended.wait, 5)
+    assert await asyncio.to_thread(ended.wait, HANG_SECONDS)
     await asyncio.to_thread(submit, Call(PATH, pool=pool), break_)
-    assert await asyncio.to_thread(ended.wait, 5)
+    assert await asyncio.to_thread(ended.wait, HANG_SECONDS)
     await asyncio.to_thread(submit, Call(PATH, pool=pool, deadline=-math.inf), tell)
-    assert await asyncio.to_thread(ended.wait, 5)
+    assert await asyncio.to_thread(ended.wait, HANG_SECONDS)
     assert told[0] == 7
     assert [type(error) for error in told[1:]] == [ValueError, Expired]
 

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from tests.front.conftest import Serve, Service, until
+from tests.front.conftest import DEADLINE_SECONDS, Serve, Service, until
 from tests.front.test_calls import status_of
 
 
@@ -51,11 +51,11 @@ async def test_a_reader_that_leaves_a_flood_ends_it(service: Service) -> None:
 
 async def test_a_reader_that_stalls_is_dropped(serve: Serve) -> None:
     """It takes one message and no more: its handler is ended after the bound, and others are served meanwhile."""
-    service = await serve(stall_seconds=0.3)
+    service = await serve(stall_seconds=1.0)
     stalled = service.stream("Count", "flood")
     await stalled.read()
     assert [message.value async for message in service.stream("Count", "3")] == ["0", "1", "2"]
-    await until(lambda: service.echo.ended == ["3", "flood"])
+    await until(lambda: sorted(service.echo.ended) == ["3", "flood"])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await _read_all(stalled)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -64,7 +64,7 @@ async def test_a_reader_that_stalls_is_dropped(serve: Serve) -> None:
 
 async def test_a_reader_that_takes_nothing_at_all_is_dropped(serve: Serve) -> None:
     """Not even the first message, in whose middle the status can't be sent: it follows when the reader reads on."""
-    service = await serve(stall_seconds=0.3)
+    service = await serve(stall_seconds=1.0)
     stalled = service.stream("Count", "flood")
     await until(lambda: service.echo.ended == ["flood"])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -82,7 +82,7 @@ async def test_a_slow_reader_gets_everything(service: Service) -> None:
 
 
 async def test_a_stream_keeps_the_callers_deadline(service: Service) -> None:
-    call = service.stream("Count", "hold", timeout=0.4)
+    call = service.stream("Count", "hold", timeout=DEADLINE_SECONDS)
     await call.read()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 UNLIMITED = [("grpc.max_send_message_length", -1)]
+HANG_SECONDS = 60.0
+"""What lasts so long will not end by itself, however busy the machine is."""
 
 
 @dataclass
@@ -93,7 +95,7 @@ async def until_logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
     listener = Listener()
     logging.getLogger("ortmesh_gateway").addHandler(listener)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             if text not in caplog.text:
                 await logged.wait()
     finally:

@@ -19,7 +19,7 @@ from ortmesh.front.call import Call
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.vision.v1 import vision_pb2
 from tests.gateway.backend import Backend
-from tests.gateway.conftest import MIB, Mesh, front, until_known
+from tests.gateway.conftest import HANG_SECONDS, MIB, Mesh, front, until_known
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ async def test_the_less_busy_of_two_replicas_gets_the_call(mesh: Mesh, pair: tup
         await started.wait()
         (free,) = (backend for backend in pair if not backend.calls)
         for _ in range(100):
-            await caller.nlp.Embed(nlp_pb2.EmbedRequest(), timeout=10)
+            await caller.nlp.Embed(nlp_pb2.EmbedRequest(), timeout=HANG_SECONDS)
         assert len(free.calls) > 80
         done.set()
         await held
@@ -123,7 +123,7 @@ async def test_a_replica_that_says_not_serving_gets_no_new_calls(mesh: Mesh, pai
     async with mesh(*pair) as caller:
 
         async def until_all_go_to(labels: set[str]) -> None:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_SECONDS):
                 while await _labels(caller.nlp, 10) != labels:
                     pass
 
@@ -146,16 +146,21 @@ async def test_a_killed_replica_loses_no_new_call_and_comes_back(folder: Path) -
         )
         gateway, proxy = await stack.enter_async_context(front(settings))
         await until_known(gateway, "minilm")
+        await gateway.reached()
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(proxy.address))
         stub = _stub(channel)
-        assert await _labels(stub, 50) == {"one", "two"}
+        await _until_both_answer(stub)
         processes["one"].kill()
         await processes["one"].wait()
         assert await _labels(stub, 300) == {"two"}
         await stack.enter_async_context(_process("one", sockets["one"]))
-        async with asyncio.timeout(10):
-            while await _labels(stub, 20) != {"one", "two"}:
-                pass
+        await _until_both_answer(stub)
+
+
+async def _until_both_answer(stub: Any) -> None:
+    async with asyncio.timeout(HANG_SECONDS):
+        while await _labels(stub, 20) != {"one", "two"}:
+            pass
 
 
 def _stub(channel: grpc.aio.Channel) -> Any:

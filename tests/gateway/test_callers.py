@@ -10,7 +10,7 @@ from ortmesh.front.dispatch import CALLER_KEY
 from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest
 from tests.gateway.backend import Backend
 from tests.gateway.conftest import Mesh
-from tests.wire import Caller, Headers, framed
+from tests.wire import ANSWER_SECONDS, Caller, Headers, framed
 
 EMBED = "/ortmesh.nlp.v1.NlpService/Embed"
 
@@ -49,7 +49,7 @@ async def test_callers_on_a_unix_socket_have_no_name(mesh: Mesh, nlp: Backend, f
 def _embed(address: str, source: str, headers: Headers = ()) -> None:
     """One good call from an address of this machine."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5, source_address=(source, 0)) as connection:
+    with socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS, source_address=(source, 0)) as connection:
         caller = Caller(connection)
         caller.begin(EMBED, headers)
         caller.send(framed(b""), end=True)

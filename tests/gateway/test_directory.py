@@ -16,7 +16,7 @@ import ortmesh
 from ortmesh import descriptors
 from ortmesh.models.v1 import models_pb2, models_pb2_grpc
 from tests.gateway.backend import Backend, model
-from tests.gateway.conftest import Caller, Mesh
+from tests.gateway.conftest import HANG_SECONDS, Caller, Mesh
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -170,7 +170,7 @@ async def test_a_service_that_stops_unreadies_the_mesh_and_its_return_readies_it
     assert (await watch.read()).status == NOT_SERVING
     again = Backend("vision", f"unix:{folder}/vision", ["efficientnet"])
     await again.start()
-    assert (await asyncio.wait_for(watch.read(), 10)).status == SERVING
+    assert (await asyncio.wait_for(watch.read(), HANG_SECONDS)).status == SERVING
     watch.cancel()
     await again.stop()
 
@@ -201,7 +201,7 @@ async def test_reflection_answers_callers_that_keep_talking(caller: Caller, serv
         f"/{service}/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
-    )(timeout=10)
+    )(timeout=HANG_SECONDS)
     for symbol in ("ortmesh.nlp.v1.NlpService", "grpc.reflection.v1.ServerReflection"):
         await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
         answer = await call.read()
@@ -227,7 +227,7 @@ def _code_while_more_is_to_come(address: str) -> grpc.StatusCode:
         ended.wait()
 
     with grpc.insecure_channel(address) as channel:
-        call: Any = channel.stream_stream("/no.such.Service/Method")(messages(), timeout=10)
+        call: Any = channel.stream_stream("/no.such.Service/Method")(messages(), timeout=HANG_SECONDS)
         try:
             return call.code()
         finally:

@@ -12,7 +12,7 @@ from ortmesh_gateway.addresses import Address
 from ortmesh_gateway.follow import follow
 from ortmesh_gateway.mesh import Mesh, Replica
 from tests.gateway.backend import Backend
-from tests.gateway.conftest import until_logged
+from tests.gateway.conftest import HANG_SECONDS, until_logged
 
 
 class Wire:
@@ -62,7 +62,7 @@ async def test_a_replica_that_vanishes_without_a_word_is_lost(
     mesh.watch(changed.set)
     following = asyncio.create_task(follow(replica, mesh))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             while not mesh.ready("nlp"):
                 changed.clear()
                 await changed.wait()
@@ -84,9 +84,11 @@ async def test_every_address_that_a_name_means_is_followed(folder: Path, monkeyp
         await backend.start()
     ports = [await wire.start() for wire in wires]
     behind: list[Address] = []
+    asked_in_vain = asyncio.Semaphore(0)
 
     async def resolve_all(address: Address) -> tuple[Address, ...]:
         if not behind:
+            asked_in_vain.release()
             raise OSError("nobody knows the name")
         return tuple(behind)
 
@@ -98,7 +100,7 @@ async def test_every_address_that_a_name_means_is_followed(folder: Path, monkeyp
     following = asyncio.create_task(follow(named, mesh))
 
     async def until(*names: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             while mesh.names() != list(names):
                 await changed.wait()
                 changed.clear()
@@ -111,7 +113,9 @@ async def test_every_address_that_a_name_means_is_followed(folder: Path, monkeyp
     behind[:] = [two]
     await until("two")
     behind.clear()
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(HANG_SECONDS):
+        for _ in range(3):
+            await asked_in_vain.acquire()
     assert mesh.names() == ["two"]
     following.cancel()
     await asyncio.wait([following])

@@ -27,7 +27,7 @@ from ortmesh_gateway.gateway import Gateway
 from ortmesh_gateway.process import EnvoyFailed, EnvoyProcess, arguments
 from ortmesh_gateway.proxy import Proxy
 from tests.gateway.backend import Backend, model
-from tests.gateway.conftest import Mesh, until_known
+from tests.gateway.conftest import HANG_SECONDS, Mesh, until_known
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "unix:{folder}/mesh"])
@@ -39,7 +39,7 @@ async def test_a_killed_envoy_is_started_again_where_it_was(
         first = caller.proxy.envoy_pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        assert (await caller.infer("minilm", timeout=10, wait_for_ready=True)).model_version == "nlp"
+        assert (await caller.infer("minilm", timeout=HANG_SECONDS, wait_for_ready=True)).model_version == "nlp"
         assert caller.proxy.envoy_pid not in (None, first)
         (line,) = [record.message for record in caplog.records if record.levelno == logging.ERROR]
         assert "Envoy was ended by SIGKILL; a new one starts in 0.1 s" in line
@@ -159,8 +159,8 @@ async def test_a_machine_without_room_for_a_new_envoy_is_asked_again(
         monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse_once)
         assert caller.proxy.envoy_pid
         os.kill(caller.proxy.envoy_pid, signal.SIGKILL)
-        await asyncio.wait_for(refused.wait(), 10)
-        assert (await caller.infer("minilm", timeout=10, wait_for_ready=True)).model_version == "nlp"
+        await asyncio.wait_for(refused.wait(), HANG_SECONDS)
+        assert (await caller.infer("minilm", timeout=HANG_SECONDS, wait_for_ready=True)).model_version == "nlp"
         assert "could not be started ([Errno 11] Resource temporarily unavailable)" in caplog.text
 
 
@@ -189,7 +189,7 @@ def test_envoy_ends_with_its_proxy(folder: Path) -> None:
         gateway.kill()
         gateway.communicate()
     for envoy in envoys:
-        assert select.select([envoy], [], [], 10)[0], "Envoy still runs"
+        assert select.select([envoy], [], [], HANG_SECONDS)[0], "Envoy still runs"
         os.close(envoy)
 
 
@@ -199,7 +199,7 @@ def test_a_process_ends_in_order_on_sigterm(module: str, folder: Path) -> None:
     gateway = _start(*listen, "--backend", f"nlp=unix:{folder}/nobody", runtime=folder / "run", module=module)
     _until(gateway, "listen")
     gateway.send_signal(signal.SIGTERM)
-    gateway.communicate(timeout=20)
+    gateway.communicate(timeout=HANG_SECONDS)
     assert gateway.returncode == 0
     assert not list(folder.rglob("*.sock"))
 
@@ -209,9 +209,9 @@ def test_the_access_log_tells_of_a_call_without_its_payload(folder: Path) -> Non
     gateway = _start(*words, runtime=folder / "run")
     _until(gateway, "listens on")
     with grpc.insecure_channel(f"unix:{folder}/mesh") as channel, pytest.raises(grpc.RpcError):
-        NlpServiceStub(channel).Embed(nlp_pb2.EmbedRequest(texts=["a secret"]), timeout=5)
+        NlpServiceStub(channel).Embed(nlp_pb2.EmbedRequest(texts=["a secret"]), timeout=HANG_SECONDS)
     gateway.send_signal(signal.SIGTERM)
-    out, _ = gateway.communicate(timeout=20)
+    out, _ = gateway.communicate(timeout=HANG_SECONDS)
     (line,) = out.splitlines()
     told = json.loads(line)
     assert told["method"] == "/ortmesh.nlp.v1.NlpService/Embed"
@@ -223,7 +223,7 @@ def test_the_command_fails_plainly_when_the_port_is_taken(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = ("--listen", f"127.0.0.1:{taken.getsockname()[1]}", "--backend", "nlp=unix:/tmp/nobody")
         gateway = _start(*words, runtime=folder / "run")
-        _, said = gateway.communicate(timeout=20)
+        _, said = gateway.communicate(timeout=HANG_SECONDS)
     assert gateway.returncode == 1
     assert "Address already in use" in said
     assert "Traceback" not in said
@@ -233,7 +233,7 @@ def test_a_runtime_folder_too_deep_for_sockets_is_told(folder: Path) -> None:
     gateway = _start(
         "--listen", f"unix:{folder}/mesh", "--backend", f"nlp=unix:{folder}/x", runtime=Path("/tmp/" + 88 * "x")
     )
-    _, said = gateway.communicate(timeout=20)
+    _, said = gateway.communicate(timeout=HANG_SECONDS)
     assert gateway.returncode == 1
     assert "the folder of the sockets has at most 92 bytes, see ORTMESH_GATEWAY_RUNTIME" in said
     assert "Traceback" not in said
@@ -245,7 +245,7 @@ def test_the_runtime_folder_may_be_a_relative_one(folder: Path) -> None:
     )
     _until(gateway, "listens on")
     gateway.send_signal(signal.SIGTERM)
-    gateway.communicate(timeout=20)
+    gateway.communicate(timeout=HANG_SECONDS)
     assert gateway.returncode == 0
     assert (folder / "run" / "routes.json").exists()
 
@@ -261,7 +261,7 @@ def test_what_ends_a_gateway_that_served_is_not_told_as_a_failed_start(folder: P
     )
     environment = os.environ | {"ORTMESH_GATEWAY_RUNTIME": str(folder), "ORTMESH_GATEWAY_DRAIN_SECONDS": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=20
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=HANG_SECONDS
     )
     assert done.returncode == 1
     assert "the gateway can't go on" in done.stderr
@@ -272,7 +272,7 @@ def test_what_ends_a_gateway_that_served_is_not_told_as_a_failed_start(folder: P
 @pytest.mark.parametrize("module", ["ortmesh_gateway", "ortmesh_gateway.proxy"])
 def test_the_command_names_a_wrong_backend(module: str, folder: Path) -> None:
     gateway = _start("--backend", "smell=unix:/tmp/x", runtime=folder / "run", module=module)
-    _, said = gateway.communicate(timeout=20)
+    _, said = gateway.communicate(timeout=HANG_SECONDS)
     assert gateway.returncode == 2
     assert "'smell=unix:/tmp/x' is not FAMILY=ADDRESS" in said
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -12,18 +13,28 @@ from ortmesh.models.v1 import models_pb2
 from ortmesh_gateway import files
 from ortmesh_gateway.gateway import Gateway
 from tests.gateway.backend import Backend, model
-from tests.gateway.conftest import Mesh, until_logged
+from tests.gateway.conftest import HANG_SECONDS, Mesh, until_logged
 
 
 async def test_a_model_that_comes_while_envoy_is_away_is_ready_once_it_is_back(
-    mesh: Mesh, nlp: Backend, caplog: pytest.LogCaptureFixture
+    mesh: Mesh, nlp: Backend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    spawn, away, told = asyncio.create_subprocess_exec, asyncio.Event(), asyncio.Event()
+
+    async def once_told(*arguments: Any, **options: Any) -> Any:
+        away.set()
+        await told.wait()
+        return await spawn(*arguments, **options)
+
     async with mesh(nlp) as caller:
         assert caller.proxy.envoy_pid
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", once_told)
         os.kill(caller.proxy.envoy_pid, signal.SIGKILL)
+        await away.wait()
         nlp.tell(*nlp.models, model("e5", "nlp"))
+        await until_logged(caplog, "Envoy is not there to take the new routes")
+        told.set()
         await _until_ready(caller.gateway, "e5")
-        assert "Envoy is not there to take the new routes" in caplog.text
         assert (await caller.infer("e5", wait_for_ready=True)).model_version == "nlp"
 
 
@@ -57,7 +68,7 @@ async def test_routes_that_envoy_did_not_take_in_time_are_tried_again(
 async def _until_ready(gateway: Gateway, name: str) -> None:
     mesh, changed = gateway.directory.mesh, asyncio.Event()
     unsubscribe = mesh.watch(changed.set)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         while name not in mesh.names() or mesh.find(name).state != models_pb2.MODEL_STATE_READY:
             changed.clear()
             await changed.wait()

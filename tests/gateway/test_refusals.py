@@ -18,7 +18,7 @@ from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh_gateway import envoy
 from ortmesh_gateway.replies import RETRY_SECONDS
 from tests.gateway.backend import Backend
-from tests.gateway.conftest import Caller, Mesh
+from tests.gateway.conftest import HANG_SECONDS, Caller, Mesh
 
 REQUEST = nlp_pb2.EmbedRequest()
 
@@ -56,7 +56,7 @@ async def test_near_the_bound_of_its_heap_the_gateway_tells_callers_to_come_back
     monkeypatch.setattr("ortmesh_gateway.envoy._overload", small)
     async with mesh(nlp) as caller:
         with suppress(grpc.aio.AioRpcError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_SECONDS):
                 while True:
                     await caller.nlp.Embed(REQUEST)
                     await asyncio.sleep(0.02)
@@ -74,7 +74,7 @@ async def test_who_asks_for_a_service_that_is_away_is_told_to_come_back(mesh: Me
 async def _refused(caller: Caller, reason: str) -> grpc.StatusCode:
     """The code of a call whose details say the reason and when to come back, as grpcio-status reads them."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await caller.nlp.Embed(REQUEST, timeout=10)
+        await caller.nlp.Embed(REQUEST, timeout=HANG_SECONDS)
     status = rpc_status.from_call(caught.value)
     assert status is not None, caught.value
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()

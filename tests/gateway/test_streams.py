@@ -19,7 +19,7 @@ from ortmesh.speech.v1.speech_pb2 import StreamingDetectSpeechRequest
 from ortmesh_gateway.methods import method_routes
 from ortmesh_gateway.routes import routes_of
 from tests.gateway.backend import Backend
-from tests.gateway.conftest import MIB, Mesh
+from tests.gateway.conftest import HANG_SECONDS, MIB, Mesh
 
 METHOD = "StreamingDetectSpeech"
 Answer: Any = private("ortmesh.speech.v1.StreamingDetectSpeechResponse")
@@ -113,7 +113,7 @@ async def test_the_synchronous_client_streams_both_ways(mesh: Mesh, speech: Back
     def talk(address: str) -> list[str]:
         with Client(address) as client:
             said = (_audio(text) for text in ("a", "b"))
-            return [answer.model.name for answer in client.speech.StreamingDetectSpeech(said, timeout=20)]
+            return [answer.model.name for answer in client.speech.StreamingDetectSpeech(said, timeout=HANG_SECONDS)]
 
     async with mesh(speech) as caller:
         assert await asyncio.to_thread(talk, caller.proxy.address) == ["a", "b", "heard all"]
@@ -138,7 +138,7 @@ async def test_a_caller_that_leaves_is_told_of_at_once(mesh: Mesh, speech: Backe
         call = caller.speech.StreamingDetectSpeech()
         assert await _say(call, "hello") == "hello"
         call.cancel()
-        await asyncio.wait_for(listener.ended.wait(), 5)
+        await asyncio.wait_for(listener.ended.wait(), HANG_SECONDS)
         assert listener.left == ["CancelledError"]
 
 

@@ -139,6 +139,7 @@ async def test_choices_are_texts_of_their_own(generate: Generate, calling: Calli
     texts = [text_of(given, choice) for choice in range(3)]
     assert len(set(texts)) == 3
     assert given[-1].usage.generated_tokens == 72
+    assert given[-1].usage.cached_tokens == 0, "what choices share is read once, but for this call"
     again = await answers(generate, request(sampling={"temperature": 1.5, "seed": 2}), calling())
     assert text_of(again) == texts[1]
 

@@ -113,7 +113,7 @@ async def test_a_tokenizer_loads_in_the_pool_once_and_holds_up_no_other_call(
     def load_slowly(path: Path) -> Tokenizer:
         threads.append(threading.current_thread().name)
         loading.set()
-        assert loaded.wait(5)
+        assert loaded.wait(60)
         return load_tokenizer(path)
 
     monkeypatch.setattr(embed, "load_tokenizer", load_slowly)

@@ -154,17 +154,17 @@ UNITS = (
 @pytest.mark.parametrize("gap", ["", " "])
 def test_no_text_takes_long(gap: str) -> None:
     """A hundred thousand characters that almost fit, at most a few seconds of them: four times the text, no more
-    than some four times the time."""
+    than some four times the time of this thread."""
     for unit in UNITS:
         seconds = [timed(unit + gap, length) for length in (25_000, 100_000)]
-        assert seconds[1] < max(10 * seconds[0], 1), unit
+        assert seconds[1] < max(10 * seconds[0], 4), unit
 
 
 def timed(unit: str, length: int) -> float:
     text = (unit * length)[:length]
-    began = time.perf_counter()
+    began = time.thread_time()
     without_overlaps(patterns.find(text))
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 @pytest.mark.parametrize("kind", patterns.KINDS, ids=lambda kind: kind.type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ class Faults:
         self.devices: set[str] = set()
         """Models whose sessions say that they run on CUDA."""
         self.opened: dict[str, int] = {}
+        self.may_open = threading.Event()
+        """Sessions are opened once it is set, as it is at first."""
+        self.may_open.set()
 
     def always(self, model: str, text: str) -> None:
         """Every run of the model fails."""
@@ -58,6 +62,7 @@ class Faults:
         """As `onnxruntime.InferenceSession`."""
         model = Path(path).parent.parent.name
         self.opened[model] = self.opened.get(model, 0) + 1
+        assert self.may_open.wait(60)
         return BreakableSession(REAL(path, *rest, **more), model, self)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from ortmesh.serving.cards import Card
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 
+HANG_SECONDS = 60.0
+"""What lasts so long will not end by itself, however busy the machine is."""
+LOOK_SECONDS = 0.05
 ONES = {"x": np.ones((1, 4), np.float32)}
 
 
@@ -26,14 +30,15 @@ def install(
         store.install(card, draft, replace=replace)
 
 
-async def until(models: Models, holds: Callable[[], bool], seconds: float = 20) -> None:
-    """Returns when `holds()`; looks after every change."""
+async def until(models: Models, holds: Callable[[], bool], seconds: float = HANG_SECONDS) -> None:
+    """Returns when `holds()`; looks after every change, and now and then: of threads that end nobody is told."""
     changed = asyncio.Event()
     unsubscribe = models.watch(changed.set)
     try:
         async with asyncio.timeout(seconds):
             while not holds():
-                await changed.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), LOOK_SECONDS)
                 changed.clear()
     finally:
         unsubscribe()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,19 +30,22 @@ from tests.serving.graphs import double
 
 GREEDY = Sampling(temperature=0.0)
 SETTINGS = EngineSettings(slots=6, context=256, tokens=1024)
-SECONDS = 30
+SECONDS = 100
 
 
 class Heard:
     """A text as its caller gets it."""
 
-    def __init__(self) -> None:
+    def __init__(self, ends: list[Heard] | None = None) -> None:
+        self.ends = [] if ends is None else ends
+        """All texts that have ended, in their order."""
         self.tokens: list[int] = []
         self.end: Tensors | None = None
         self.error: BaseException | None = None
         self.ended = threading.Event()
         self.owner = SimpleNamespace(cancelled=False, admitted=False)
         self.begun = threading.Event()
+        self.item: TextItem | None = None
 
     def emit(self, outputs: Tensors) -> None:
         self.tokens.append(int(outputs[TOKEN][0]))
@@ -49,10 +53,14 @@ class Heard:
 
     def finish(self, outputs: Tensors) -> None:
         self.end = outputs
-        self.ended.set()
+        self._over()
 
     def fail(self, error: BaseException) -> None:
         self.error = error
+        self._over()
+
+    def _over(self) -> None:
+        self.ends.append(self)
         self.ended.set()
 
     def wait(self) -> Heard:
@@ -77,12 +85,14 @@ class Engine:
         self.sessions = Sessions(Runtime(), 1)
         self.executor = EngineExecutor(CausalGraph(self.sessions.open(model)), self.sessions, settings, meter=NoMeter())
         self.pile = Pile()
+        self.ends: list[Heard] = []
         self.thread = threading.Thread(target=self.executor.serve, args=(self.pile,))
         self.thread.start()
 
     def ask(self, ask: Ask, deadline: float = math.inf, caller: str = "") -> Heard:
-        heard = Heard()
-        self.pile.submit(TextItem(ask, answer=heard, owner=heard.owner, deadline=deadline, caller=caller))
+        heard = Heard(self.ends)
+        heard.item = TextItem(ask, answer=heard, owner=heard.owner, deadline=deadline, caller=caller)
+        self.pile.submit(heard.item)
         return heard
 
     def stop(self) -> None:
@@ -159,7 +169,7 @@ def test_a_conversation_that_goes_on_computes_only_what_is_new(engine: Engine) -
     second = engine.ask(Ask(longer, 10, frozenset(), GREEDY)).wait()
     assert 95 <= second.cached <= 100
     again = engine.ask(Ask(longer, 10, frozenset(), GREEDY)).wait()
-    assert (again.tokens, again.cached) == (second.tokens, len(longer) - 3)
+    assert (again.tokens, again.cached) == (second.tokens, len(longer) - 1)
 
 
 def test_a_system_prompt_that_many_share_is_computed_once(engine: Engine) -> None:
@@ -194,36 +204,53 @@ def test_texts_that_do_not_fit_together_wait_for_each_other(model: Path) -> None
 
 def test_whoever_leaves_frees_its_slot(engine: Engine) -> None:
     one = 150  # six of them and their prompts are as many as all texts may have together
-    staying = engine.ask(ask(1, tokens=one))
-    leaving = [engine.ask(ask(seed, tokens=one)) for seed in range(2, 7)]
+    left = threading.Event()
+    staying = engine.ask(ask(1, tokens=one, enough=held(one // 2, left)))
+    leaving = [engine.ask(ask(seed, tokens=one, enough=held(one // 2, left))) for seed in range(2, 7)]
     waiting = engine.ask(ask(8, tokens=3))
     for each in leaving:
         assert each.begun.wait(SECONDS)
         each.owner.cancelled = True
+    left.set()
     assert all(isinstance(each.wait().error, Cancelled) for each in leaving)
     assert len(waiting.wait().tokens) == 3
     assert len(staying.wait().tokens) == one
 
 
-def test_a_deadline_ends_a_text_in_the_middle(engine: Engine) -> None:
-    def slow(token: int) -> bool:
-        time.sleep(0.02)
+def held(at: int, go_on: threading.Event) -> Callable[[int], bool]:
+    """Never enough: at so many tokens it waits, and with it the engine."""
+    tokens = itertools.count(1)
+
+    def enough(token: int) -> bool:
+        assert next(tokens) != at or go_on.wait(SECONDS)
         return False
 
-    heard = engine.ask(ask(1, tokens=200, enough=slow), deadline=time.monotonic() + 0.5).wait()
-    assert isinstance(heard.error, Expired)
-    assert 1 <= len(heard.tokens) < 200
+    return enough
+
+
+def test_a_deadline_ends_a_text_in_the_middle(engine: Engine) -> None:
+    passed = threading.Event()
+    heard = engine.ask(ask(1, tokens=200, enough=held(3, passed)), deadline=time.monotonic() + 1000)
+    assert heard.begun.wait(SECONDS)
+    assert heard.item is not None
+    heard.item.deadline = time.monotonic()
+    passed.set()
+    assert isinstance(heard.wait().error, Expired)
+    assert 1 <= len(heard.tokens) <= 3
 
 
 def test_who_asks_for_little_is_not_behind_all_that_another_asks_for(model: Path) -> None:
     """Also where the tokens of all texts together are few: those that do not fit wait where callers take turns."""
     engine = Engine(model, SETTINGS.model_copy(update={"tokens": 300}))
     try:
-        many = [engine.ask(ask(seed, length=100, tokens=150), caller="many") for seed in range(5)]
-        assert many[0].begun.wait(SECONDS)
+        asked = threading.Event()
+        many = [
+            engine.ask(ask(seed, length=100, tokens=150, enough=held(1, asked)), caller="many") for seed in range(5)
+        ]
         few = engine.ask(ask(9, length=10, tokens=5), caller="few")
+        asked.set()
         few.wait()
-        assert sum(each.ended.is_set() for each in many) <= 3
+        assert engine.ends.index(few) <= 3
         assert all(len(each.wait().tokens) == 150 for each in many)
     finally:
         engine.stop()

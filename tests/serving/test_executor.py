@@ -142,7 +142,7 @@ def test_an_executor_ends_when_its_pile_closes(tmp_path: Path) -> None:
     thread = threading.Thread(target=executor.serve, args=[pile])
     thread.start()
     pile.close()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -23,7 +23,7 @@ from ortmesh.serving.store import Store
 from ortmesh.serving.types import Item, NoMeter
 from tests.serving import graphs
 from tests.serving.breakable import ARENA_FULL, ILLEGAL_ACCESS, OUT_OF_MEMORY, Faults
-from tests.serving.shelf import ONES, install, until
+from tests.serving.shelf import HANG_SECONDS, ONES, install, until
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ async def test_an_illegal_access_takes_one_model_away_for_a_moment(models: Model
 
     def raises(feeds: Mapping[str, Any]) -> Exception:
         running.set()
-        go_on.wait(20)
+        go_on.wait(HANG_SECONDS)
         del faults.raising["double"]
         return RuntimeError(ILLEGAL_ACCESS)
 
@@ -171,9 +171,10 @@ async def test_an_illegal_access_takes_one_model_away_for_a_moment(models: Model
     models.watch(lambda: states.append(model.state))
     async with Stream(models, "other", call) as others:
         begun = asyncio.create_task(ask(models, "double", call))
-        await asyncio.to_thread(running.wait, 20)
+        await asyncio.to_thread(running.wait, HANG_SECONDS)
         queued = [asyncio.create_task(ask(models, "double", call)) for _ in range(20)]
         await asyncio.sleep(0)
+        faults.may_open.clear()
         go_on.set()
         with pytest.raises(ExecutorFailed, match="executor broke"):
             await begun
@@ -186,6 +187,7 @@ async def test_an_illegal_access_takes_one_model_away_for_a_moment(models: Model
         with pytest.raises(NotReady, match="is being restarted"):
             await ask(models, "double", call)
         served = others.good
+        faults.may_open.set()
         await until(models, lambda: model.state == "READY")
         assert await ask(models, "double", call) == [[2, 2, 2, 2]]
     assert others.good > served
@@ -240,7 +242,7 @@ async def test_restarts_come_later_and_later_until_one_succeeds(
     await until(models, lambda: model.state == "READY")
     waits = [after - before for before, after in itertools.pairwise(tried)]
     for wait, least in zip(waits, (0.2, 0.4, 0.4, 0.4), strict=True):
-        assert least <= wait < least + 2
+        assert least <= wait < least + 20
     assert await ask(models, "double", call) == [[2, 2, 2, 2]]
 
 
@@ -325,16 +327,18 @@ async def test_a_run_without_an_end_holds_its_executor_no_longer_than_its_caller
         assert model.state == "READY"
 
 
-async def test_a_run_without_an_end_does_not_hold_up_the_end_of_the_service(tmp_path: Path, call: Call) -> None:
+async def test_a_run_without_an_end_does_not_hold_up_the_end_of_the_service(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path / "store")
     graphs.counts_down(tmp_path / "loop")
     install(store, tmp_path / "loop", name="loop", inputs={"x": {"sample_range": [1, 3]}})
-    async with Models(store, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
-        await models.until_loaded()
-        endless = asyncio.create_task(models.find("loop")({"x": np.full((1, 4), -1, np.float32)}, call))
-        await asyncio.sleep(0.3)
-        started = time.monotonic()
-    assert time.monotonic() - started < 5
+    monkeypatch.setattr("ortmesh.serving.model.STUCK_SECONDS", 2 * HANG_SECONDS)
+    async with asyncio.timeout(HANG_SECONDS):
+        async with Models(store, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+            await models.until_loaded()
+            endless = asyncio.create_task(models.find("loop")({"x": np.full((1, 4), -1, np.float32)}, call))
+            await asyncio.sleep(0.3)
     with pytest.raises(OrtmeshError):
         await endless
 
@@ -371,22 +375,26 @@ async def test_an_executor_that_can_not_be_stopped_is_given_up(
 ) -> None:
     """A device that hangs: the thread is left behind, and a new one answers."""
     monkeypatch.setattr("ortmesh.serving.model.STUCK_SECONDS", 0.5)
-    model, hang = models.find("double"), threading.Event()
+    model, begun, hang = models.find("double"), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
     def stuck(feeds: Mapping[str, Any]) -> None:
         if not hang.is_set():
             del faults.raising["double"]
-            hang.wait(20)
+            loop.call_soon_threadsafe(begun.set)
+            hang.wait(HANG_SECONDS)
 
     faults.raising["double"] = stuck
-    hurried = Call("/test.Test/Test", pool=call.pool, deadline=time.monotonic() + 0.2)
-    begun = asyncio.create_task(model(ONES, hurried))
+    leaves = Call("/test.Test/Test", pool=call.pool)
+    left = asyncio.create_task(model(ONES, leaves))
+    await begun.wait()
+    leaves.cancel()
     await until(models, lambda: model.state == "FAILED")
     assert "what nobody waits for, and can't be stopped" in model.state_reason
     await until(models, lambda: model.state == "READY")
     assert await ask(models, "double", call) == [[2, 2, 2, 2]]
     hang.set()
-    await asyncio.gather(begun, return_exceptions=True)
+    await asyncio.gather(left, return_exceptions=True)
 
 
 def test_an_item_that_nobody_waits_for_is_unwanted() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from ortmesh.serving.store import Store
 from tests.serving import graphs
 from tests.serving.breakable import ILLEGAL_ACCESS, Faults
 from tests.serving.oip.calls import raw_request
-from tests.serving.shelf import ONES, install
+from tests.serving.shelf import HANG_SECONDS, ONES, install
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -76,13 +75,13 @@ async def test_a_service_whose_device_is_lost_ends_to_be_started_anew(
         faults.always("double", ILLEGAL_ACCESS)
         with pytest.raises(grpc.aio.AioRpcError):
             await infer(channel, "double")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             assert await serving, "whoever watches it is told by the exit code"
 
 
 async def ready(channel: grpc.aio.Channel) -> None:
     """Returns once the service says that it is."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_SECONDS):
         await channel.channel_ready()
         health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         async for answer in health:
@@ -97,7 +96,7 @@ async def infer(channel: grpc.aio.Channel, model: str) -> list[float]:
         request_serializer=lambda request: request.SerializeToString(),
         response_deserializer=oip("ModelInferResponse").FromString,
     )
-    answer: Any = await call(raw_request(model, {"x": ("FP32", ONES["x"])}), timeout=20)
+    answer: Any = await call(raw_request(model, {"x": ("FP32", ONES["x"])}), timeout=HANG_SECONDS)
     return [float(value) for value in np.frombuffer(answer.raw_output_contents[0], np.float32)]
 
 
@@ -105,27 +104,24 @@ class Watched:
     """What a stream of answers has said: of a model's health, or of all models."""
 
     def __init__(self, stream: Any) -> None:
-        self.said: list[tuple[float, Any]] = []
+        self.said: list[Any] = []
         self._news = asyncio.Event()
         self._task = asyncio.create_task(self._read(stream))
 
     async def _read(self, stream: Any) -> None:
         async for answer in stream:
-            self.said.append((time.monotonic(), answer))
+            self.said.append(answer)
             self._news.set()
 
     async def until(self, holds: Any, after: int = 0) -> int:
         """The place of the first answer from `after` on for which `holds` is true."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             while True:
                 for place in range(after, len(self.said)):
-                    if holds(self.said[place][1]):
+                    if holds(self.said[place]):
                         return place
                 self._news.clear()
                 await self._news.wait()
-
-    def at(self, place: int) -> float:
-        return self.said[place][0]
 
     async def end(self) -> None:
         self._task.cancel()
@@ -157,6 +153,7 @@ async def test_a_model_whose_device_fails_is_away_for_a_moment_and_all_are_told(
     others = asyncio.create_task(others_serve(channel, over))
 
     faults.once("double", ILLEGAL_ACCESS)
+    faults.may_open.clear()
     with pytest.raises(grpc.aio.AioRpcError) as begun:
         await infer(channel, "double")
     assert begun.value.code() is grpc.StatusCode.INTERNAL
@@ -164,14 +161,14 @@ async def test_a_model_whose_device_fails_is_away_for_a_moment_and_all_are_told(
         await infer(channel, "double")
     assert later.value.code() is grpc.StatusCode.UNAVAILABLE
     assert retry_after_seconds(later.value)
+    faults.may_open.set()
 
     away = await health.until(lambda answer: answer.status == NOT_SERVING)
-    back = await health.until(lambda answer: answer.status == SERVING, after=away)
+    await health.until(lambda answer: answer.status == SERVING, after=away)
     failed = await models.until(state("double", models_pb2.MODEL_STATE_FAILED))
-    (told,) = [model for model in models.said[failed][1].models if model.name == "double"]
+    (told,) = [model for model in models.said[failed].models if model.name == "double"]
     assert told.state_reason.startswith("its executor died: CUDA failure 700")
     await models.until(state("double", models_pb2.MODEL_STATE_READY), after=failed)
-    assert health.at(back) - health.at(away) < 5, "the aim: 0.2 s and the time to load"
     assert await infer(channel, "double") == [2, 2, 2, 2]
     over.set()
     assert await others > 0

@@ -138,7 +138,7 @@ async def test_work_in_the_pool_keeps_its_place_until_its_thread_is_done(pool: P
 
     def work() -> None:
         loop.call_soon_threadsafe(began.set)
-        go_on.wait(10)
+        go_on.wait(60)
 
     left = asyncio.create_task(gate.in_pool(call, work))
     await began.wait()

@@ -21,7 +21,7 @@ from tests.serving import graphs
 
 async def until(holds: Callable[[], object]) -> None:
     """Returns once something that follows from a change of the disk is so."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 (what is waited for has no event)
             await asyncio.sleep(0.02)
 

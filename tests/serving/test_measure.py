@@ -72,10 +72,10 @@ def test_larger_items_than_one_that_the_model_refused_are_not_tried() -> None:
 
 def test_one_long_run_is_enough_to_begin_with() -> None:
     """Under a flood from the first moment on there is no idle time to find out more."""
-    measuring = Measuring(lambda feeds: time.sleep(0.05), TEXTS, {"tokens": np.array([[5, 6, 7]])}, 4, LENGTHS)
-    measuring.run(0.01)
+    measuring = Measuring(lambda feeds: time.sleep(0.3), TEXTS, {"tokens": np.array([[5, 6, 7]])}, 4, LENGTHS)
+    measuring.run(0.2)
     assert not measuring.done
-    assert measuring.seconds[1, 8] >= 0.05
+    assert measuring.seconds[1, 8] >= 0.3
 
 
 def test_one_disturbed_batch_does_not_end_a_size() -> None:

@@ -177,7 +177,7 @@ def loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], threadi
 
     def held(card: Card, *rest: Any, **more: Any) -> Any:
         if card.description in gates:
-            gates[card.description].wait(20)
+            gates[card.description].wait(60)
         return load(card, *rest, **more)
 
     monkeypatch.setattr("ortmesh.serving.loader.load", held)

@@ -389,7 +389,7 @@ def test_take_waits_for_work_and_returns_none_once_closed() -> None:
     one = item()
     pile.submit(one)
     pile.close()
-    executor.join(5)
+    executor.join(60)
     assert taken == [[one], None]
 
 

@@ -156,13 +156,19 @@ def test_an_audio_file_without_samples(chunks: bytes) -> None:
         read(Audio(encoded=_wav(samples=np.empty(0, np.float32), after=chunks)))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, -1e10])
 def test_samples_that_are_not_numbers_are_refused(value: float) -> None:
-    """They would silence everything around them without a word."""
+    """They would silence everything around them without a word. So would what is beyond the scale of any sample."""
     samples = tone(16_000)
     samples[100] = value
-    with pytest.raises(BadInput, match="not finite"):
-        read(audio(samples, container="WAV", coding="FLOAT"))
+    for rate in (16_000, 44_100):  # a resampler makes infinities of it
+        with pytest.raises(BadInput, match="not finite"):
+            read(audio(samples, rate, container="WAV", coding="FLOAT"))
+
+
+def test_floats_in_the_scale_of_integers_are_read() -> None:
+    samples = tone(16_000) * np.float32(2**31)
+    assert np.array_equal(read(audio(samples, container="WAV", coding="FLOAT"))[0], samples)
 
 
 def test_more_than_an_hour_is_refused_by_its_header() -> None:

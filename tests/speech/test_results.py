@@ -11,7 +11,7 @@ import pytest
 from ortmesh.errors import Cancelled
 from ortmesh.front.call import Call
 from ortmesh.speech.v1.speech_pb2 import Segment, StreamingRecognizeResponse
-from ortmesh_speech.outgoing import Outgoing
+from ortmesh_speech.outgoing import MOST, Outgoing
 from ortmesh_speech.results import AT_ONCE, Results
 from ortmesh_speech.said import Said
 from ortmesh_speech.windows import Window
@@ -70,7 +70,7 @@ async def test_results_are_told_in_the_order_of_time_and_each_is_told_of_the_one
         assert stream.results.untold == 3
         stream.scribe.will(1).set_result("first")
         assert [(await stream.next()).transcript for _ in range(3)] == ["first", "second", "much later"]
-        stream.results.finish()
+        await stream.results.finish()
     assert stream.results.untold == 0
     assert stream.scribe.before == ["", "first", ""]
 
@@ -83,7 +83,7 @@ async def test_what_was_begun_early_is_the_result_when_nothing_follows(call: Cal
         stream.scribe.will(1).set_result("said")
         await stream.results.end(window(0, 1), shown=True)
         assert (await stream.next()).transcript == "said"
-        stream.results.finish()
+        await stream.results.finish()
     assert len(stream.scribe.calls) == 1
 
 
@@ -100,7 +100,7 @@ async def test_what_was_begun_early_is_dropped_when_the_speaker_goes_on(call: Ca
         stream.scribe.will(2).set_result("all of it")
         await stream.results.end(window(0, 2), shown=True)
         assert (await stream.next()).transcript == "all of it"
-        stream.results.finish()
+        await stream.results.finish()
 
 
 async def test_where_nobody_spoke_only_a_mistaken_interim_result_is_taken_back(call: Call) -> None:
@@ -110,7 +110,7 @@ async def test_where_nobody_spoke_only_a_mistaken_interim_result_is_taken_back(c
             stream.scribe.will(end).set_result("")
             await stream.results.end(window(end - 1, end), shown=end == 3)
         taken_back = await stream.next()
-        stream.results.finish()
+        await stream.results.finish()
     assert (taken_back.transcript, taken_back.start.seconds, taken_back.end.seconds) == ("", 2, 3)
 
 
@@ -128,7 +128,32 @@ async def test_no_more_than_a_few_are_under_way(call: Call) -> None:
             stream.scribe.will(end).set_result("one")
         await more
         assert [(await stream.next()).transcript for _ in range(AT_ONCE + 1)] == [*["one"] * AT_ONCE, "last"]
-        stream.results.finish()
+        await stream.results.finish()
+
+
+async def test_a_caller_who_reads_nothing_holds_back_a_speaker_who_never_pauses(call: Call) -> None:
+    """Cut off in the midst of speech, utterances have no beginning whose telling would wait."""
+    ended = 0
+
+    async def speak_on(results: Results) -> None:
+        nonlocal ended
+        for end in range(1, 2 * (MOST + AT_ONCE) + 2):
+            stream.scribe.will(end).set_result("on and on")
+            await results.end(window(end - 1, end), shown=False)
+            ended += 1
+
+    async with asyncio.TaskGroup() as group:
+        stream = Stream(call, group)
+        speaking = group.create_task(speak_on(stream.results))
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        assert not speaking.done()
+        assert ended <= MOST + 2 * AT_ONCE
+        for _ in range(2 * (MOST + AT_ONCE) + 1):
+            assert (await stream.next()).transcript == "on and on"
+        await speaking
+        await stream.results.finish()
+    assert stream.results.untold == 0
 
 
 async def test_when_the_caller_leaves_its_recognitions_end_too(call: Call) -> None:

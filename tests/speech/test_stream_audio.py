@@ -279,6 +279,14 @@ def test_samples_that_are_no_numbers_are_refused_with_the_byte() -> None:
         list(audio.feed(np.array([0, np.nan], "<f4").tobytes()))
 
 
+def test_a_sample_beyond_any_scale_is_refused_with_the_byte() -> None:
+    """Resampled, it would be infinite, and nothing would be heard any more."""
+    audio = StreamAudio(raw(rate=44_100, format=SAMPLE_FORMAT_F32LE))
+    list(audio.feed(bytes(4000)))
+    with pytest.raises(BadInput, match=r"beyond ±2\^31 .* after byte 4000"):
+        list(audio.feed(np.array([0, -3e38], "<f4").tobytes()))
+
+
 def test_more_than_twelve_hours_are_out_of_range() -> None:
     audio = StreamAudio(raw(rate=1000, format=SAMPLE_FORMAT_MULAW))
     audio._frames = 12 * 3600 * 1000 - 10
@@ -305,6 +313,16 @@ def test_a_stream_that_is_left_leaves_no_thread(cut: int) -> None:
         for chunk in pieces(FILES[name][:cut], [cut // 2]):
             list(audio.feed(chunk))
         audio.close()
+    assert_no_decoder_is_left()
+
+
+@pytest.mark.parametrize("name", ["FLAC", "Ogg Vorbis", "Ogg Opus"])
+def test_a_file_that_is_recognized_while_its_stream_is_left_leaves_no_thread(name: str) -> None:
+    """The first bytes are read in the pool when the call ends."""
+    audio = StreamAudio(CONTAINER)
+    reading = audio.feed(FILES[name][:3000])
+    audio.close()
+    assert list(reading) == []
     assert_no_decoder_is_left()
 
 

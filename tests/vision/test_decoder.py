@@ -32,7 +32,7 @@ LARGE = encoded(Image.new("1", (4001, 4001), 1))
 class Work:
     """Pictures that are prepared in the pool; the large ones, once decoded, stay in their thread until they are let go.
 
-    After 10 s they go of themselves, so that a failing test ends. The pool of `call` has two threads.
+    After a minute they go of themselves, so that a failing test ends. The pool of `call` has two threads.
     """
 
     def __init__(self, call: Call) -> None:
@@ -56,7 +56,7 @@ class Work:
         if size[0] * size[1] > LARGE_PIXELS:
             self.began += 1
             self._loop.call_soon_threadsafe(self.first_began.set)
-            self.go_on.wait(10)
+            self.go_on.wait(60)
         return size
 
 

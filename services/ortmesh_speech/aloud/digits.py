@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ortmesh_speech.aloud.numbers import amount, cardinal, digits, ordinal, year
+from ortmesh_speech.aloud.numbers import amount, cardinal, digits, ordinal, ordinal_of, year
 
 _PHONE = re.compile(
     r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?|1[ .-])?(?:\(\d{2,4}\)[ .-]?)?(?:\d{2,4}[ .-]){1,4}\d{3,5}(?![\w-])(?!\.\d)"
@@ -51,7 +51,7 @@ def read_digits(text: str) -> str:
     text = _TIMES.sub(" times ", text)
     text = _FACTOR.sub(lambda found: f"{amount(found[1])} times", text)
     text = _MINUS.sub("minus ", text)
-    text = _ORDINAL.sub(lambda found: ordinal(int(found[1].replace(",", ""))), text)
+    text = _ORDINAL.sub(lambda found: ordinal_of(found[1]), text)
     text = _CODE.sub(_code, text)
     text = _BETWEEN.sub(" ", text)
     return _NUMBER.sub(lambda found: _plain(found[0]), text)

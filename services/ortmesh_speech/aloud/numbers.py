@@ -44,9 +44,13 @@ def cardinal(number: int) -> str:
 
 def ordinal(number: int) -> str:
     """`21` → "twenty first"."""
-    words = cardinal(number)
-    at = words.rfind(" ") + 1
-    return words[:at] + _ordinal_word(words[at:])
+    return _last_as_ordinal(cardinal(number))
+
+
+def ordinal_of(text: str) -> str:
+    """An ordinal without its ending, as it is written: `"1,000"` → "one thousandth"; very many digits one by one."""
+    number = text.replace(",", "")
+    return ordinal(int(number)) if len(number) <= LONGEST else _last_as_ordinal(digits(number))
 
 
 def year(number: int) -> str:
@@ -92,6 +96,11 @@ def _below_thousand(number: int) -> str:
     elif rest or not hundreds:
         words.append(ONES[rest])
     return " ".join(words)
+
+
+def _last_as_ordinal(words: str) -> str:
+    at = words.rfind(" ") + 1
+    return words[:at] + _ordinal_word(words[at:])
 
 
 def _ordinal_word(word: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ortmesh_speech.aloud.lexicon import Following, Lexicon
 from ortmesh_speech.aloud.normalize import spoken
-from ortmesh_speech.aloud.stress import CONSONANTS, STRONG, VOWELS, weakened, weight
+from ortmesh_speech.aloud.stress import CONSONANTS, STRONG, VOWELS, unstressed, weakened, weight
 from ortmesh_speech.aloud.tagger import Tagger
 from ortmesh_speech.aloud.words import Token, tokens
 
@@ -34,7 +34,7 @@ class Reading:
     def phonemes(self, told: Mapping[str, str]) -> str:
         """The sentence's phonemes with `told` for the unknown words; empty when nothing is left to say."""
         found = self._phonemes(told, {})
-        return found if any(phoneme in VOWELS or phoneme in CONSONANTS for phoneme in found) else ""
+        return found if any(map(str.isalpha, unstressed(found))) else ""
 
     def _phonemes(self, told: Mapping[str, str], missing: dict[str, None]) -> str:
         """From the end to the beginning: how "the" sounds depends on what follows."""

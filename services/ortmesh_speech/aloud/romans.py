@@ -22,12 +22,12 @@ _COUNTED = (
 COUNTED: Final = frozenset(_COUNTED.split())
 """Behind these it is a number, a lone letter too: "Part I"."""
 
-_ROMAN = re.compile(r"\b([A-Za-z][a-z]+)\.? ((?=[IVXL]+\b)(?:XL|L?X{0,3})(?:IX|IV|V?I{0,3}))\b(?![.'’-]\w)")
+_ROMAN = re.compile(r"\b([A-Za-z][a-z]+)\.? ((?=[IVXL]+\b)(?:XL|L?X{0,3})(?:IX|IV|V?I{0,3}))\b(?<=[IVXL])(?![.'’-]\w)")
 _VALUES: Final = {"I": 1, "V": 5, "X": 10, "L": 50}
 
 
 def read_romans(text: str) -> str:
-    """Numerals up to 89 behind a name or a word that is counted."""
+    """Numerals up to 89 behind a name or a word that is counted; what is none ("IIII") stays."""
     return _ROMAN.sub(_roman, text)
 
 

@@ -24,7 +24,7 @@ from ortmesh.serving import oip
 from ortmesh.serving.models import Models
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-ANSWER_SECONDS = 30
+ANSWER_SECONDS = 60
 
 
 @pytest_asyncio.fixture(loop_scope="session", params=["native", "grpcio"])

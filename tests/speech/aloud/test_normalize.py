@@ -36,6 +36,7 @@ ORDINALS = {
     "12th": "twelfth",
     "the 100th": "the one hundredth",
     "1,000th": "one thousandth",
+    "the 1,000,000,000,000,000,000th": f"the one {'zero ' * 17}zeroth",
 }
 YEARS = {
     "in 1984": "in nineteen eighty four",
@@ -226,6 +227,9 @@ ROMANS = {
     "Chapter IV": "Chapter four",
     "Part I": "Part one",
     "so I said": "so I said",
+    "Chapter IIII": "Chapter IIII",
+    "Henry LL": "Henry LL",
+    "Level VX.": "Level VX.",
     "Xi is": "Xi is",
 }
 OTHERS = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ortmesh_speech.aloud.numbers import amount, cardinal, ordinal, year
+from ortmesh_speech.aloud.numbers import amount, cardinal, ordinal, ordinal_of, year
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,12 @@ def test_cardinals(number: int, words: str) -> None:
 )
 def test_ordinals(number: int, words: str) -> None:
     assert ordinal(number) == words
+    assert ordinal_of(f"{number:,}") == words
+
+
+def test_ordinals_of_more_digits_than_have_names_are_read_one_by_one() -> None:
+    assert ordinal_of("999,999,999,999,999,999").endswith("nine hundred ninety ninth")
+    assert ordinal_of("1" + 7 * ",000") == f"one {'zero ' * 20}zeroth"
 
 
 @pytest.mark.parametrize(

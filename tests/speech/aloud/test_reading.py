@@ -71,6 +71,11 @@ def test_unknown_words_are_asked_for_once_and_taken(reader: Reader) -> None:
     assert "zˌɪklˈIk" in reading.phonemes({"zyxgor": "zˈɪk"})
 
 
+@pytest.mark.parametrize("letter", ["a", "A", "I", "a."])
+def test_the_shortest_words_are_something_to_say(reader: Reader, letter: str) -> None:
+    assert reader.read(letter).phonemes({})
+
+
 def test_accents_do_not_hide_a_word(reader: Reader) -> None:
     assert reader.read("a résumé in a café").unknown == []
 

@@ -17,7 +17,8 @@ from ortmesh.errors import BadInput, ExecutorFailed, NotReady, OrtmeshError
 from ortmesh.serving.cards import Card, EngineSettings
 from ortmesh.serving.executor.engine.ask import PROMPT, TextItem
 from ortmesh.serving.executor.engine.graph import CausalGraph
-from ortmesh.serving.executor.engine.slots import LEAST_ROWS
+from ortmesh.serving.executor.engine.reading import Reading
+from ortmesh.serving.executor.engine.slots import LEAST_ROWS, Values
 from ortmesh.serving.executor.engine.text import Text
 from ortmesh.serving.executor.failures import ExecutorBroken, failure_of
 from ortmesh.serving.executor.loop import is_wanted
@@ -29,9 +30,6 @@ from ortmesh.serving.types import Item, Meter, Pile
 
 log = logging.getLogger(__name__)
 
-CHUNK, CHUNK_ALONE = 64, 256
-"""Tokens of a prompt that are computed at once, while others' texts grow and while none does: 64 of SmolLM2's take
-0.1 s on two cores, and 1,000 in such chunks a tenth longer than in one piece."""
 KEPT_SECONDS = 300.0
 """Ended texts are kept so long when nothing comes."""
 PROBE = 8
@@ -55,7 +53,7 @@ class EngineExecutor:
         callers take turns."""
         self._independent = True
         """False when texts would depend on each other: then there is one at a time, and nothing is kept."""
-        self._reading = 0
+        self._reading = Reading(self._slots)
         self._failures = 0
         self._least_rows = LEAST_ROWS
         self._sessions = sessions
@@ -108,6 +106,7 @@ class EngineExecutor:
         """Generates until the pile closes and all texts have ended; ExecutorBroken when it can't go on."""
         open_, why = True, ExecutorFailed("the model's executor broke while it generated this text")
         try:
+            self._tell_held()
             while (open_ or self._texts or self._waiting) and not self._turn.over:
                 self._admit()
                 if open_:
@@ -115,8 +114,16 @@ class EngineExecutor:
                 if self._texts:
                     self._step()
         finally:
-            for item in [*(text.item for text in self._texts), *([self._waiting] if self._waiting else [])]:
-                item.fail(NotReady("the model was unloaded") if self._turn.over else why)
+            self._leave(NotReady("the model was unloaded") if self._turn.over else why)
+
+    def _leave(self, error: OrtmeshError) -> None:
+        """Nothing is generated any more."""
+        for text in self._texts:
+            text.fail(error)
+            self._tell_ended(text)
+        if self._waiting is not None:
+            self._waiting.fail(error)
+        self._meter.texts.held(0, reserved=0, kept=0, budget=self._settings.tokens)
 
     def interrupt(self) -> None:
         """Ends what it computes, and whatever it would compute later."""
@@ -159,13 +166,17 @@ class EngineExecutor:
         if item is None:
             return
         if is_wanted(item):
-            growing = sum(text.item.size for text in self._texts)
+            growing = self._reserved
             if growing + item.size > self._settings.tokens and self._texts:
                 return
             self._make_room(growing + item.size)
             place = len(self._texts)
-            cached = self._slots.begin(place, item.ask.prompt.tolist(), place) if self._independent else 0
+            cached = self._slots.begin(place, item.ask.prompt, place) if self._independent else 0
             self._texts.append(Text(item, self._slots.held[place], cached))
+            self._meter.texts.prompt(cached=cached)
+            self._tell_held()
+        else:
+            self._meter.dropped("expired" if item.late else "cancelled")
         self._waiting = None
 
     def _rest(self) -> None:
@@ -173,11 +184,26 @@ class EngineExecutor:
         if not self._texts:
             self._slots.forget_kept(0)
             self._sessions.shrink()
+            self._tell_held()
+
+    @property
+    def _reserved(self) -> int:
+        """How many tokens the texts in progress may have together."""
+        return sum(text.item.size for text in self._texts)
+
+    @property
+    def _kept(self) -> int:
+        """How many tokens of ended texts are there."""
+        return sum(len(each.tokens) for each in self._slots.held[len(self._texts) :])
+
+    def _tell_held(self) -> None:
+        """Who came or left changes what is held, and nothing else."""
+        budget = self._settings.tokens
+        self._meter.texts.held(len(self._texts), reserved=self._reserved, kept=self._kept, budget=budget)
 
     def _make_room(self, growing: int) -> None:
         """Ended texts are forgotten for those that grow, which may need so many tokens."""
-        kept = sum(len(each.tokens) for each in self._slots.held[len(self._texts) :])
-        over = growing + kept - self._settings.tokens
+        over = growing + self._kept - self._settings.tokens
         if over > 0:
             self._slots.forget_kept(len(self._texts), over)
 
@@ -200,24 +226,22 @@ class EngineExecutor:
 
     def _read(self) -> None:
         """The next chunk of the prompt whose turn it is."""
-        unread = [place for place, text in enumerate(self._texts) if text.unread > 1]
-        if not unread:
+        turn = self._reading.next(self._texts)
+        if turn is None:
             return
-        place = next((place for place in unread if place >= self._reading), unread[0])
-        self._reading = place + 1
+        place, chunk = turn
         text = self._texts[place]
-        most = CHUNK if len(unread) < len(self._texts) else CHUNK_ALONE
-        chunk = text.following(text.unread if text.unread <= most + 1 else most)  # a single one is never left
         try:
             self._graph.run(self._slots, place, np.array([chunk], np.int64), [text.length + len(chunk)])
         except Exception as error:
             if self._turn.over or not is_wanted(text.item):
                 return
             log.error("a prompt of %d tokens failed", len(text.item.ask.prompt), exc_info=error)
-            text.item.fail(_failure(error))  # nobody else's keys and values were touched
+            text.fail(_failure(error))  # nobody else's keys and values were touched
             self._count_failure()
             return
         text.computed(len(chunk))
+        self._meter.texts.prompt(computed=len(chunk), cached=self._reading.give(self._texts, place))
         self._failures = 0
 
     def _grow(self) -> None:
@@ -234,9 +258,19 @@ class EngineExecutor:
         logits = self._graph.run(self._slots, 0, ids, lengths)
         self._failures = 0
         self._meter.batch(growing, 0.0, time.perf_counter() - started)
-        for place, text in enumerate(self._texts[:growing]):
-            text.computed(1)
-            text.grow(logits[place])
+        came = [self._grew(text, logits[place]) for place, text in enumerate(self._texts[:growing])]
+        self._meter.texts.generated(sum(came))
+
+    def _grew(self, text: Text, logits: Values) -> bool:
+        """Its next token has been computed; True when another has come of it."""
+        begins = not text.generated
+        text.computed(1)
+        came = text.grow(logits)
+        if begins:
+            self._meter.texts.prompt(computed=1)
+        if begins and came:
+            self._meter.texts.first(text.first_seconds)
+        return came
 
     def _put_first(self) -> int:
         """Exchanges places until the texts that grow come first; how many they are."""
@@ -252,16 +286,21 @@ class EngineExecutor:
 
     def _end_unwanted(self) -> None:
         for place in reversed(range(len(self._texts))):
-            item = self._texts[place].item
-            if item.done or not is_wanted(item):
+            text = self._texts[place]
+            if text.item.done or not is_wanted(text.item):
+                self._tell_ended(text)
                 self._end(place)
 
     def _end_finished(self) -> None:
-        for place in reversed(range(len(self._texts))):
-            text = self._texts[place]
-            if text.reason is not None:
-                text.finish()
-                self._end(place)
+        ended = [place for place, text in enumerate(self._texts) if text.reason is not None]
+        for place in ended:
+            self._texts[place].finish()
+            self._tell_ended(self._texts[place])
+        for place in reversed(ended):  # which copies keys and values: whoever reads a text needs not wait for it
+            self._end(place)
+
+    def _tell_ended(self, text: Text) -> None:
+        self._meter.texts.ended(text.outcome, text.token_seconds)
 
     def _end(self, place: int) -> None:
         """Its slot is the last one's now."""
@@ -269,6 +308,7 @@ class EngineExecutor:
         last = self._texts.pop()
         if place < len(self._texts):
             self._texts[place] = last
+        self._tell_held()
 
     def _fail(self, error: Exception) -> None:
         """A run that fails leaves no text whole: all in progress end. ExecutorBroken when that happens again and
@@ -278,11 +318,13 @@ class EngineExecutor:
         failure = _failure(error)
         log.error("a step of %d texts failed", len(self._texts), exc_info=error)
         for text in self._texts:
-            text.item.fail(failure)
+            text.fail(failure)
+            self._tell_ended(text)
         while self._texts:
             self._slots.end(len(self._texts) - 1, len(self._texts), keep=False)
             self._texts.pop()
         self._slots.forget_kept(0)
+        self._tell_held()
         self._count_failure()
 
     def _count_failure(self) -> None:

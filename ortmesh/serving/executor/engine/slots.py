@@ -65,25 +65,25 @@ class Slots:
         """The buffers of slots `first` to `last` (exclusive)."""
         return [buffer[first:last] for buffer in self.buffers]
 
-    def begin(self, slot: int, prompt: Sequence[int], active: int) -> int:
-        """Makes a slot ready for a text: how many tokens of its prompt are there already, at most all but three: the
-        last is computed alone, and the others never one at a time.
+    def begin(self, slot: int, prompt: Ids, active: int) -> int:
+        """Makes a slot ready for a text: how many tokens of its prompt are there already (see `usable`).
 
         Those of the slot that shares the longest beginning are copied. `active` slots, from the first on, are in
         progress; what was kept in this slot moves to one that was used less lately.
         """
         self._step += 1
-        source, shared = self._longest(prompt[:-3])
+        source, alike = self._longest(prompt)
+        shared = usable(len(prompt), alike)
         kept = self.held[slot]
         if kept.tokens and source != slot:
             self._move_away(slot, active, source)
-        if shared < LEAST_KEPT:
+        if not shared:
             self.forget(slot)
             return 0
         if source != slot:
-            self._copy(source, slot, shared)
+            self.copy(source, slot, 0, shared)
             self.held[source].used = self._step
-        self.held[slot] = Held(list(prompt[:shared]), shared, self._step)
+        self.held[slot] = Held(prompt[:shared].tolist(), shared, self._step)
         return shared
 
     def end(self, slot: int, active: int, *, keep: bool) -> None:
@@ -104,9 +104,14 @@ class Slots:
         else:
             target = self._least_used(LEAST_ROWS, but=last)
             if target is not None:
-                self._copy(last, target, read)
+                self.copy(last, target, 0, read)
                 self.held[target] = kept
             self.forget(last)
+
+    def copy(self, source: int, target: int, first: int, last: int) -> None:
+        """Keys and values of tokens `first` to `last` (exclusive)."""
+        for buffer in self.buffers:
+            buffer[target, :, first:last] = buffer[source, :, first:last]
 
     def exchange(self, one: int, other: int) -> None:
         """Two texts in progress change places."""
@@ -132,16 +137,16 @@ class Slots:
             freed += len(self.held[slot].tokens)
             self.forget(slot)
 
-    def _longest(self, prompt: Sequence[int]) -> tuple[int, int]:
+    def _longest(self, prompt: Ids) -> tuple[int, int]:
         """(the slot whose tokens begin most like the prompt, how many are alike)."""
-        alike = [_common(each.tokens[: each.read], prompt) for each in self.held]
+        alike = [common(each.tokens[: each.read], prompt) for each in self.held]
         best = max(range(self.count), key=lambda slot: (alike[slot], slot))
         return best, alike[best]
 
     def _move_away(self, slot: int, active: int, needed: int) -> None:
         target = self._least_used(max(active, slot + 1, LEAST_ROWS), but=needed)
         if target is not None and self.held[target].used < self.held[slot].used:
-            self._copy(slot, target, len(self.held[slot].tokens))
+            self.copy(slot, target, 0, len(self.held[slot].tokens))
             self.held[target] = self.held[slot]
         self.held[slot] = Held()
 
@@ -149,10 +154,6 @@ class Slots:
         """Of the slots from `first` on, one that is free or was not used for longest."""
         choice = [slot for slot in range(first, self.count) if slot != but]
         return min(choice, key=lambda slot: (bool(self.held[slot].tokens), self.held[slot].used), default=None)
-
-    def _copy(self, source: int, target: int, tokens: int) -> None:
-        for buffer in self.buffers:
-            buffer[target, :, :tokens] = buffer[source, :, :tokens]
 
     def _buffer(self, shape: tuple[int, ...]) -> Values:
         memory = mmap.mmap(-1, int(np.prod(shape)) * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -171,10 +172,23 @@ class Slots:
                 memory.madvise(mmap.MADV_DONTNEED, begin, length)
 
 
-def _common(held: Sequence[int], prompt: Sequence[int]) -> int:
-    """How many tokens two texts have in common at their beginnings."""
-    most = min(len(held), len(prompt))
-    if not most or held[0] != prompt[0]:
+def usable(prompt: int, there: int, had: int = 0) -> int:
+    """How many more tokens of a prompt of so many than are `had` may be taken over when its first ones are `there`.
+
+    Those that are there were computed several at a time, as is all of a prompt but its last token: so it is all before
+    that one, or it leaves at least two. 0 for so few that they are computed in one step anyway, unless they are all.
+    """
+    whole = prompt - 1
+    if whole < 2:  # a prompt of two is computed one at a time
         return 0
-    differ = np.flatnonzero(np.array(held[:most]) != np.array(prompt[:most]))
+    most = whole if there >= whole else min(there, whole - 2)
+    return max(most - had, 0) if most == whole or most - had >= LEAST_KEPT else 0
+
+
+def common(one: Sequence[int] | Ids, other: Ids) -> int:
+    """How many tokens two texts have in common at their beginnings."""
+    most = min(len(one), len(other))
+    if not most or one[0] != other[0]:
+        return 0
+    differ = np.flatnonzero(np.asarray(one[:most]) != other[:most])
     return int(differ[0]) if len(differ) else most

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import numpy as np
 
 from ortmesh.errors import OrtmeshError
 from ortmesh.serving.executor.engine.ask import CACHED, LOGPROB, REASON, TOKEN, TOP, TOP_LOGPROBS, Reason, TextItem
 from ortmesh.serving.executor.engine.sampler import Sampler
-from ortmesh.serving.executor.engine.slots import Held, Values
+from ortmesh.serving.executor.engine.slots import Held, Ids, Values
 from ortmesh.serving.executor.failures import failure_of
 from ortmesh.serving.types import Array
 
@@ -22,6 +23,7 @@ class Text:
     def __init__(self, item: TextItem, held: Held, cached: int) -> None:
         self.item = item
         self.cached = cached
+        """How many tokens of its prompt were not computed for it."""
         self._ask = item.ask
         self._tokens: list[int] = item.ask.prompt.tolist()
         """The prompt and what was generated."""
@@ -29,6 +31,15 @@ class Text:
         self._sampler = Sampler(item.ask.sampling, item.ask.prompt)
         self.reason: Reason | None = None
         """Why it has ended."""
+        self.failed = False
+        """True when something went wrong with it."""
+        self._first = 0.0
+        """When its first token came."""
+
+    @property
+    def prompt(self) -> Ids:
+        """[n]."""
+        return self._ask.prompt
 
     @property
     def unread(self) -> int:
@@ -40,6 +51,32 @@ class Text:
         """How many of its tokens have been computed."""
         return len(self._held.tokens)
 
+    @property
+    def generated(self) -> int:
+        """How many tokens it has beyond its prompt."""
+        return len(self._tokens) - len(self._ask.prompt)
+
+    @property
+    def first_seconds(self) -> float:
+        """How long after it was asked for its first token came."""
+        return self._first - self.item.arrival
+
+    @property
+    def token_seconds(self) -> float | None:
+        """How long its later tokens took, each; None where it has none, or does not end well."""
+        if self.reason is None or self.generated < 2:
+            return None
+        return (time.monotonic() - self._first) / (self.generated - 1)
+
+    @property
+    def outcome(self) -> str:
+        """Why it has ended, as metrics name it."""
+        if self.reason is not None:
+            return self.reason.name.lower()
+        if self.failed:
+            return "error"
+        return "expired" if self.item.late else "cancelled"
+
     def following(self, count: int) -> list[int]:
         """Its next tokens to compute, at most so many."""
         return self._tokens[self.length : self.length + count]
@@ -50,20 +87,34 @@ class Text:
             self._held.read += count
         self._held.tokens.extend(self.following(count))
 
-    def grow(self, logits: Values) -> None:
-        """Takes the logits [vocabulary] after its last computed token: nothing comes of them within its prompt.
+    def took(self, count: int) -> None:
+        """So many more are in its slot, which were computed for another text, several at a time."""
+        self.cached += count
+        self._held.read += count
+        self._held.tokens.extend(self.following(count))
+
+    def grow(self, logits: Values) -> bool:
+        """Takes the logits [vocabulary] after its last computed token: nothing comes of them within its prompt. True
+        when a token has come.
 
         What goes wrong in here is this text's alone.
         """
+        before = self.generated
         if self.length < len(self._tokens):
-            return
+            return False
         try:
             self._choose(logits)
         except OrtmeshError as error:
-            self.item.fail(error)
+            self.fail(error)
         except Exception as error:
             log.error("a token could not be chosen", exc_info=error)
-            self.item.fail(failure_of(error, on_device=False))
+            self.fail(failure_of(error, on_device=False))
+        return self.generated > before
+
+    def fail(self, error: OrtmeshError) -> None:
+        """Ends its item with what went wrong."""
+        self.failed = True
+        self.item.fail(error)
 
     def _choose(self, logits: Values) -> None:
         ask = self._ask
@@ -73,6 +124,7 @@ class Text:
             self.reason = Reason.STOP
             return
         self._tokens.append(chosen.token)
+        self._first = self._first or time.monotonic()
         piece: dict[str, Array] = {TOKEN: np.array([chosen.token], np.int64)}
         if ask.top:
             logprob = np.array([chosen.logprob], np.float32)
@@ -82,7 +134,7 @@ class Text:
         whole = ask.grammar is not None and ask.grammar.accept(chosen.token)
         if enough or whole:
             self.reason = Reason.STOP
-        elif len(self._tokens) - len(ask.prompt) >= ask.max_tokens:
+        elif self.generated >= ask.max_tokens:
             self.reason = Reason.LENGTH
 
     def finish(self) -> None:
