@@ -1,4 +1,5 @@
-"""Answers of executors to coroutines: all of a batch brought to the loop in one wake-up. Stage: batcher to task."""
+"""Answers of executors to coroutines: all of a batch, or of an engine's step, brought to the loop in one wake-up.
+Stage: batcher to task."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from ortmesh.serving.types import Item, Tensors
 
@@ -13,21 +15,38 @@ TellSpans = Callable[[float, float, float], None]
 """(arrival, taken, done) of an item, in `time.monotonic()` seconds."""
 
 
+class Delivered(Protocol):
+    """What has something for a coroutine."""
+
+    def deliver(self) -> None:
+        """Wakes it; on the loop."""
+
+
 class Outbox:
     """Brings results from the executors' threads to one event loop.
 
-    Appending to a deque is atomic, so a result costs no lock; only the first after a wake-up wakes the loop.
+    Appending to a deque is atomic, so a result costs no lock; only the first after a wake-up wakes the loop. That costs a
+    system call, and the loop's thread then wants the interpreter: whoever has many results in a row leaves them all, and
+    wakes the loop when it has nothing else to do.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._ready: deque[FutureAnswer] = deque()
+        self._ready: deque[Delivered] = deque()
         self._woken = False
 
-    def put(self, answer: FutureAnswer) -> None:
-        """Delivers an answer that has its result; from any thread."""
-        self._ready.append(answer)
-        if not self._woken:
+    def put(self, ready: Delivered) -> None:
+        """Has it delivered; from any thread."""
+        self._ready.append(ready)
+        self.wake()
+
+    def leave(self, ready: Delivered) -> None:
+        """Has it delivered with the next that is put, or at the next `wake`; from any thread."""
+        self._ready.append(ready)
+
+    def wake(self) -> None:
+        """Has delivered what was left, if anything was; from any thread."""
+        if self._ready and not self._woken:
             self._woken = True
             try:
                 self._loop.call_soon_threadsafe(self._deliver)

@@ -80,7 +80,8 @@ class Model:
         """None where items run whole."""
         self._shared: tuple[str, ...] = ()
         """Inputs that must be equal in a batch: part of what items are grouped by."""
-        self._outbox = outbox
+        self.outbox = outbox
+        """Brings answers to the loop on which it is awaited."""
         self._pile: Pile | None = None
         self._threads: list[threading.Thread] = []
         self._executors: Sequence[Executor] = ()
@@ -280,7 +281,7 @@ class Model:
             item.fail(error)
 
     def _future(self) -> FutureAnswer:
-        return FutureAnswer(self._outbox, asyncio.get_running_loop().create_future())
+        return FutureAnswer(self.outbox, asyncio.get_running_loop().create_future())
 
     def _open_pile(self) -> Pile:
         if self._pile is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from ortmesh.common.v1.common_pb2 import ModelVersion
@@ -32,9 +32,11 @@ class Generate:
         model = self.models.choose("generate", request.model, call)
         language, prepared = await call.in_pool(prepare, request, model)
         inbox = Inbox()
-        writings = [Writing(call, inbox, language, request.stop, top=request.top_logprobs) for _ in prepared]
+        writings = [
+            Writing(call, model.outbox, inbox, language, request.stop, top=request.top_logprobs) for _ in prepared
+        ]
         try:
-            items = [item(ask, each, call) for ask, each in zip(prepared, writings, strict=True)]
+            items = [item(ask, each, call, model.outbox.wake) for ask, each in zip(prepared, writings, strict=True)]
             for each in items:
                 model.trace(each, call)
             model.submit_all(items)
@@ -69,7 +71,7 @@ def prepare(request: GenerateRequest, model: Model) -> tuple[Language, list[Ask]
     return language, [replace(ask, grammar=Form(form.deep_copy(), field)) for ask in prepared]
 
 
-def item(ask: Ask, writing: Writing, call: Call) -> TextItem:
+def item(ask: Ask, writing: Writing, call: Call, wake: Callable[[], None]) -> TextItem:
     """One text's work."""
     return TextItem(
         replace(ask, enough=writing.enough),
@@ -78,6 +80,7 @@ def item(ask: Ask, writing: Writing, call: Call) -> TextItem:
         deadline=call.deadline,
         priority=call.priority,
         caller=call.caller,
+        wake=wake,
     )
 
 

@@ -1,8 +1,8 @@
 """Writing: one text of an answer, from tokens to pieces that may be shown; Inbox, where its reader finds them.
 Stage: task.
 
-The engine's thread tells tokens, the reader is a coroutine: what has come meanwhile is taken at once, so that a slow
-reader gets longer pieces and holds nobody up.
+The engine's thread tells tokens, the reader is a coroutine: the tokens that all texts got in a step come to the loop in
+one wake-up, and what has come meanwhile is taken at once, so that a slow reader gets longer pieces and holds nobody up.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tokenizers.decoders import DecodeStream
 
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1 import nlp_pb2
+from ortmesh.serving.answers import Outbox
 from ortmesh.serving.executor.engine.ask import CACHED, LOGPROB, REASON, TOKEN, TOP, TOP_LOGPROBS, Reason
 from ortmesh.serving.types import Tensors
 from ortmesh_nlp.chat import Language
@@ -32,34 +33,30 @@ class Piece:
 
 
 class Inbox:
-    """Wakes one reader on the loop when something has come, from any thread."""
+    """Wakes one reader when something has come. Belongs to the loop."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._come = asyncio.Event()
-        self._woken = False
 
-    def wake(self) -> None:
+    def put(self) -> None:
         """Something has come."""
-        if not self._woken:
-            self._woken = True
-            try:
-                self._loop.call_soon_threadsafe(self._come.set)
-            except RuntimeError:  # the loop is closed: nobody reads any more
-                return
+        self._come.set()
 
     async def wait(self) -> None:
         """Returns when something has come since the last time."""
         await self._come.wait()
         self._come.clear()
-        self._woken = False
 
 
 class Writing:
-    """The answer of one text's item, and its owner. `token` and the answer belong to the engine's thread."""
+    """The answer of one text's item, and its owner. `enough` and the answer belong to the engine's thread."""
 
-    def __init__(self, call: Call, inbox: Inbox, language: Language, stops: Sequence[str], *, top: int) -> None:
+    def __init__(
+        self, call: Call, outbox: Outbox, inbox: Inbox, language: Language, stops: Sequence[str], *, top: int
+    ) -> None:
+        """Its item must wake `outbox`."""
         self._call = call
+        self._outbox = outbox
         self._inbox = inbox
         self._language = language
         self._top = top
@@ -117,15 +114,19 @@ class Writing:
     def fail(self, error: BaseException) -> None:
         """No more comes, and why."""
         self.error = error
-        self._inbox.wake()
+        self._outbox.put(self)
 
     def _hand_over(self) -> None:
         """To a deque, which threads share without a lock: the reader gets what nobody writes to any more."""
         come, self._open = self._open, Piece()
         self._pieces.append(come)
-        self._inbox.wake()
+        self._outbox.leave(self)
 
     # The reader
+
+    def deliver(self) -> None:
+        """Wakes it."""
+        self._inbox.put()
 
     def take(self) -> Piece:
         """All that has come since; an empty one when nothing has."""

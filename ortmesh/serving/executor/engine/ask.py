@@ -40,6 +40,10 @@ def _never(token: int) -> bool:
     return False
 
 
+def _nobody() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One text."""
@@ -60,15 +64,26 @@ class Ask:
 class TextItem(Item):
     """An item that asks for a text.
 
+    `wake` is called once a step in which its answer got something, after all texts got theirs, and once for all that
+    have the same: what it costs to bring tokens to another thread is paid once a step.
+
     Its answer gets a piece a token: `token` int64 [1] and, where likeliest ones were asked for, `logprob` float32 [1],
     `top` int64 [1, n] and `top_logprobs` float32 [1, n], the likeliest first. It finishes with `reason` int64 [1] (a
     `Reason`) and `cached` int64 [1], how many tokens of the prompt had been computed before.
     """
 
-    __slots__ = ("ask",)
+    __slots__ = ("ask", "wake")
 
     def __init__(
-        self, ask: Ask, *, answer: Answer, owner: Owner, deadline: float, priority: int = 0, caller: str = ""
+        self,
+        ask: Ask,
+        *,
+        answer: Answer,
+        owner: Owner,
+        deadline: float,
+        priority: int = 0,
+        caller: str = "",
+        wake: Callable[[], None] = _nobody,
     ) -> None:
         prompt = np.asarray(ask.prompt, np.int64)[None]
         super().__init__(
@@ -81,3 +96,4 @@ class TextItem(Item):
             caller=caller,
         )
         self.ask = ask
+        self.wake = wake

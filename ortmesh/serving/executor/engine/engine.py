@@ -296,6 +296,8 @@ class EngineExecutor:
         for place in ended:
             self._texts[place].finish()
             self._tell_ended(self._texts[place])
+        for wake in {text.item.wake for text in self._texts}:
+            wake()
         for place in reversed(ended):  # which copies keys and values: whoever reads a text needs not wait for it
             self._end(place)
 
