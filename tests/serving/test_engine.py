@@ -331,3 +331,15 @@ def test_two_thousand_texts_left_at_random_leave_nothing(engine: Engine) -> None
 def test_a_graph_of_another_kind_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"it lacks .*attention_mask"):
         CausalGraph(Sessions(Runtime(), 1).open(double(tmp_path)))
+
+
+def test_runs_over_other_slots_write_into_their_own_buffers(model: Path) -> None:
+    """What is bound once for some slots is not used for others."""
+    graph = CausalGraph(Sessions(Runtime(), 1).open(model))
+    one, other = (graph.slots(slots=2, length=16) for _ in range(2))
+    given = [graph.run(slots, 0, prompt(seed, 8)[None], [8]) for slots, seed in ((one, 1), (other, 2), (one, 1))]
+    assert np.array_equal(given[0], given[2])
+    assert not np.array_equal(given[0], given[1])
+    assert one.buffers[0][0, :, :8].any()
+    assert other.buffers[0][0, :, :8].any()
+    assert not np.array_equal(one.buffers[0], other.buffers[0])

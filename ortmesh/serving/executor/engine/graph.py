@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -29,7 +30,8 @@ class CausalGraph:
         """`head_size` is needed where the graph leaves it open. ValueError for a graph of another kind, with what it
         lacks."""
         self._session = session
-        self._bindings: dict[tuple[int, int], Any] = {}
+        self._bindings: WeakKeyDictionary[Slots, dict[tuple[int, int], Any]] = WeakKeyDictionary()
+        """They point into the buffers of slots, and end with them."""
         self.provider = session.get_providers()[0]
         inputs = {info.name: info for info in session.get_inputs()}
         outputs = {info.name: info for info in session.get_outputs()}
@@ -52,7 +54,7 @@ class CausalGraph:
         self.vocabulary = _fixed(outputs["logits"].shape[-1], "the size of the vocabulary")
 
     def slots(self, *, slots: int, length: int) -> Slots:
-        """Buffers for so many texts of so many tokens: those that all its runs are on."""
+        """Buffers for so many texts of so many tokens."""
         return Slots(self.layers, self.heads, self.head_size, slots=slots, length=length)
 
     def run(self, slots: Slots, first: int, ids: Ids, lengths: Sequence[int]) -> Values:
@@ -70,9 +72,10 @@ class CausalGraph:
 
     def _bound(self, slots: Slots, first: int, rows: int) -> Any:
         """A binding of the buffers of so many slots, made once: 120 of them take 0.3 to 1 ms, a tenth of a step."""
-        binding = self._bindings.get((first, rows))
+        bindings = self._bindings.setdefault(slots, {})
+        binding = bindings.get((first, rows))
         if binding is None:
-            binding = self._bindings[first, rows] = self._session.io_binding()
+            binding = bindings[first, rows] = self._session.io_binding()
             binding.bind_output("logits", "cpu")  # the first, since outputs come in the order of binding
             for (past, present), buffer in zip(self._names, slots.rows(first, first + rows), strict=True):
                 place = ("cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
