@@ -152,9 +152,17 @@ def left_of(rest: Rest) -> tuple[Process, ...]:
 
 
 async def trial(
-    target_name: str, kind: Kind, count: int, target: Target, rest: Rest, caller: Caller, before: Latency
+    target_name: str,
+    kind: Kind,
+    count: int,
+    target: Target,
+    rest: Rest,
+    caller: Caller,
+    before: Latency,
+    *,
+    recovery_seconds: float = RECOVERY_SECONDS,
 ) -> Outcome:
-    """Runs one attack."""
+    """Runs one attack; afterwards it asks for so long whether a new caller is answered."""
     pids = list(rest)
     processes.reset_peaks(pids)
     seen = Seen()
@@ -165,7 +173,7 @@ async def trial(
     except TimeoutError:
         seen.answers[f"cut off after {LOAD_SECONDS:g} s"] += 1
     end = time.monotonic()
-    recovered = await _recover(target.door, seen)
+    recovered = await _recover(target.door, seen, recovery_seconds)
     after = await _settle(pids, rest)
     meanwhile = caller.between(begin, end)
     for sample in caller.between(begin, time.monotonic()):
@@ -188,11 +196,11 @@ def _process(rest: Reading, after: Reading | None) -> Process:
     return Process(rest.name, rest, after.peak_bytes if after else rest.peak_bytes, after)
 
 
-async def _recover(door: Door, seen: Seen) -> float | None:
-    """Seconds until a good call on a new channel is answered; each try has a second."""
+async def _recover(door: Door, seen: Seen, seconds: float) -> float | None:
+    """Seconds until a good call on a new channel is answered; each try has a tenth of the seconds."""
     begin = time.monotonic()
-    while time.monotonic() - begin < RECOVERY_SECONDS:
-        sample = await call_once(door.address, door.cheap, door.cheap_request, 1.0)
+    while time.monotonic() - begin < seconds:
+        sample = await call_once(door.address, door.cheap, door.cheap_request, seconds / 10)
         if sample.code == "OK":
             return time.monotonic() - begin
         seen.read(sample.text.encode())
