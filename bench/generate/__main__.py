@@ -32,11 +32,12 @@ RESULT = Path(__file__).parents[1] / "results" / "generate.md"
 THREADS = 2
 HEAD = """# Texts as they are generated
 
-`python -m bench.generate --genai FOLDER --write`: SmolLM2-135M-Instruct in 4 bit, each part one run with all
+`python -m bench.generate --genai FOLDER --write`: SmolLM2-135M-Instruct, each part one run with all
 contestants in turns on the same machine and prompts, two threads each, always the likeliest token: compare within a
 part only. The bare engine is the executor's loop over its pile in a process of its own; the service is the real process
 behind gRPC on a Unix socket with a caller beside it, which share the cores with the model. onnxruntime-genai (PyPI's,
-on the graph that its builder makes) has a Generator that writes one text after another, and an Engine that writes
+on the graph that its builder makes in 4 bits, where our recipe keeps what the weights say by 8: see
+docs/decisions/0022) has a Generator that writes one text after another, and an Engine that writes
 several. llama.cpp (PyPI's llama-cpp-python, on the GGUF of which our recipe makes its graph) gets one token of every
 growing text and up to 512 of prompts in each run, as in its own server. Prompts have less than 16 tokens of their
 beginnings in common, so that nobody is helped by what is kept of them.

@@ -25,9 +25,9 @@ class Delivered(Protocol):
 class Outbox:
     """Brings results from the executors' threads to one event loop.
 
-    Appending to a deque is atomic, so a result costs no lock; only the first after a wake-up wakes the loop. That costs a
-    system call, and the loop's thread then wants the interpreter: whoever has many results in a row leaves them all, and
-    wakes the loop when it has nothing else to do.
+    Appending to a deque is atomic, so a result costs no lock; only the first after a wake-up wakes the loop. That costs
+    a system call, and the loop's thread then wants the interpreter: whoever has many results in a row leaves them all,
+    and wakes the loop once.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

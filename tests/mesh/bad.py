@@ -1,7 +1,8 @@
 """What the tests of bad requests share: how they are refused, who must not notice, what memory they may take.
 
-A bad request costs its sender a quick, precise answer and nobody else anything. The aim is a second; the bound here is
-wider, since the processes of a whole mesh may share two cores with the tests.
+A bad request costs its sender a quick, precise answer and nobody else anything. The aim is a second; the bound here
+only tells an answer from the end of a deadline, since the processes of a whole mesh may share two cores with the
+tests.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from google.rpc import error_details_pb2, status_pb2
 from ortmesh.client import Client, violations
 from tests.mesh.conftest import Door, RunningMesh
 
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 50.0
+"""Less than the 60 s after which any call ends."""
 MEGABYTE = 1_000_000
 MAX_GROWTH_BYTES = 300 * MEGABYTE
 """Over a service at rest: far above a batch of good requests, far below what any bomb decodes to."""
@@ -150,7 +152,7 @@ def client(door: Door, family: str) -> Iterator[Client]:
 def send(to: Client, method: str, request: bytes) -> bytes:
     """The answer's bytes to a request's, which need not be a message; `method` is `package.Service/Method`."""
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = to.channel.unary_unary(f"/{method}")
-    return call(request, timeout=30)
+    return call(request, timeout=60)
 
 
 def errors_of(results: Sequence[Any]) -> dict[int, tuple[int, list[str]]]:

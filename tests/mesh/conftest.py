@@ -24,6 +24,8 @@ from ortmesh.client import Client
 from ortmesh.serving.store import Store
 
 START_SECONDS = 120
+HANG_SECONDS = 100.0
+"""What lasts so long will not come true by itself, however busy the machine is."""
 SHORT_DRAIN = {"ORTMESH_GATEWAY_DRAIN_SECONDS": "0.3"}
 """For a mesh whose end no caller has to notice."""
 
@@ -70,7 +72,7 @@ class RunningMesh:
                 self.lines.append(line.rstrip())
                 self._changed.notify_all()
 
-    def until_line(self, pattern: str, *, seconds: float = 30, after: int = 0) -> str:
+    def until_line(self, pattern: str, *, seconds: float = HANG_SECONDS, after: int = 0) -> str:
         """The first line after the given number of lines that matches; fails with all lines otherwise."""
         until = time.monotonic() + seconds
         with self._changed:
@@ -82,7 +84,7 @@ class RunningMesh:
                 assert left > 0, f"no line matches {pattern!r}:\n" + "\n".join(self.lines)
                 self._changed.wait(left)
 
-    def until(self, holds: Callable[[], bool], *, seconds: float = 30) -> None:
+    def until(self, holds: Callable[[], bool], *, seconds: float = HANG_SECONDS) -> None:
         """Returns once `holds()`; it is asked every 50 ms."""
         until = time.monotonic() + seconds
         while not holds():
@@ -131,7 +133,7 @@ class RunningMesh:
 
     def wait(self) -> int:
         """Waits for its end; its exit code."""
-        code = self.process.wait(60)
+        code = self.process.wait(HANG_SECONDS)
         self._reader.join()
         assert self.process.stdout is not None
         self.process.stdout.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -137,15 +137,21 @@ def _speech() -> Iterator[tuple[list[Ask], int]]:
 
 
 class Flight:
-    """All requests sent at once, over several connections. `with` it: then none is left when it ends."""
+    """All requests sent at once, over several connections. `with` it: then none is left when it ends.
 
-    def __init__(self, address: str, asked: Sequence[Ask]) -> None:
-        self._asked = asked
+    Of the families in `again` each answer is followed by its request once more, so that all are in flight at any
+    moment, until the family lands.
+    """
+
+    def __init__(self, address: str, asked: Sequence[Ask], *, again: Iterable[str] = ()) -> None:
+        self._again = set(again)
         self._answered: Counter[str] = Counter()
         self._changed = threading.Condition()
         options = [*channel_options(), ("grpc.use_local_subchannel_pool", 1)]
         self._channels = [grpc.insecure_channel(address, options) for _ in range(CHANNELS)]
-        self._calls = [self._send(number, ask) for number, ask in enumerate(asked)]
+        self._calls: list[tuple[Ask, Any]] = []
+        for number, ask in enumerate(asked):
+            self._send(number, ask)
 
     def __enter__(self) -> Self:
         return self
@@ -156,43 +162,52 @@ class Flight:
         for channel in self._channels:
             channel.close()
 
-    def _send(self, number: int, ask: Ask) -> Any:
+    def _send(self, number: int, ask: Ask) -> None:
         method: Any = self._channels[number % CHANNELS].unary_unary(
             ask.path,
             request_serializer=type(ask.request).SerializeToString,
             response_deserializer=ask.answer.FromString,
         )
         call = method.future(ask.request, timeout=CALL_SECONDS)
-        call.add_done_callback(lambda _: self._ended(ask.family))
-        return call
-
-    def _ended(self, family: str) -> None:
         with self._changed:
-            self._answered[family] += 1
-            self._changed.notify_all()
+            self._calls.append((ask, call))
+        call.add_done_callback(lambda _: self._ended(number, ask, call))
 
-    def until_answered(self, family: str, count: int) -> int:
-        """Waits for so many of a family's answers; how many of its requests are in flight then."""
+    def _ended(self, number: int, ask: Ask, call: Any) -> None:
+        with self._changed:
+            self._answered[ask.family] += 1
+            self._changed.notify_all()
+            if ask.family in self._again and call.exception() is None:
+                self._send(number, ask)
+
+    def until_answered(self, family: str, count: int) -> None:
+        """Waits for so many of a family's answers."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._answered[family] >= count, CALL_SECONDS)
-            return sum(ask.family == family for ask in self._asked) - self._answered[family]
 
-    def answers(self) -> list[Message]:
-        """The answers, in the order of the requests; fails, naming the methods, when a call failed."""
+    def land(self, family: str) -> None:
+        """From now on no request of the family is sent again."""
+        with self._changed:
+            self._again.discard(family)
+
+    def answers(self) -> list[tuple[Ask, Message]]:
+        """All that was asked and answered, in the order of sending, once all have landed; fails, naming the methods,
+        when a call failed."""
+        assert not self._again
         failed: Counter[str] = Counter()
-        for ask, call in zip(self._asked, self._calls, strict=True):
+        for ask, call in self._calls:
             error: Any = call.exception()
             if error is not None:
                 failed[f"{ask.path}: {error.code().name}: {error.details()}"] += 1
         assert not failed, f"lost {failed.total()} of {len(self._calls)}: {dict(failed)}"
-        return [call.result() for call in self._calls]
+        return [(ask, call.result()) for ask, call in self._calls]
 
 
 def right_answers(address: str, asked: Sequence[Ask]) -> Mapping[Ask, Message]:
     """What an unharmed mesh answers to each different request."""
     different = list(dict.fromkeys(asked))
     with Flight(address, different) as flight:
-        return dict(zip(different, flight.answers(), strict=True))
+        return dict(flight.answers())
 
 
 def same(one: Any, other: Any) -> bool:

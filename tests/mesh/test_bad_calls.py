@@ -48,7 +48,7 @@ def adapter(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def _unharmed(mesh: RunningMesh) -> Iterator[None]:
-    with unharmed(mesh, "nlp", lambda to: to.nlp.Embed(EmbedRequest(texts=["good morning"]), timeout=30)):
+    with unharmed(mesh, "nlp", lambda to: to.nlp.Embed(EmbedRequest(texts=["good morning"]), timeout=60)):
         yield
 
 
@@ -203,4 +203,4 @@ def test_a_caller_that_leaves_in_the_middle_of_its_message_harms_nothing(door: D
             caller.begin(EMBED)
             caller.send(sent, end=False)
     with client(door, "nlp") as to:
-        assert to.nlp.Embed(EmbedRequest(texts=["still there?"]), timeout=30).results
+        assert to.nlp.Embed(EmbedRequest(texts=["still there?"]), timeout=60).results

@@ -147,7 +147,7 @@ def test_a_vast_picture_moves_no_memory(door: Door) -> None:
 def test_odd_pictures_show_what_they_show(door: Door, name: str) -> None:
     made, count = GOOD_PICTURES[name]
     with client(door, "vision") as to:
-        answer = to.vision.Classify(vision_pb2.ClassifyRequest(image=Image(encoded=made())), timeout=10)
+        answer = to.vision.Classify(vision_pb2.ClassifyRequest(image=Image(encoded=made())), timeout=60)
     assert answer.labels[0].name == "espresso"
     assert answer.image == vision_pb2.ImageInfo(width=300, height=200, frames=count)
 
@@ -155,7 +155,7 @@ def test_odd_pictures_show_what_they_show(door: Door, name: str) -> None:
 def test_a_turned_picture_and_an_upright_one_have_one_answer(door: Door) -> None:
     with client(door, "vision") as to:
         answers = [
-            to.vision.Classify(vision_pb2.ClassifyRequest(image=Image(encoded=data)), timeout=10)
+            to.vision.Classify(vision_pb2.ClassifyRequest(image=Image(encoded=data)), timeout=60)
             for data in (turned(), file(cup()))
         ]
     names, scores = [[[getattr(label, key) for label in each.labels] for each in answers] for key in ("name", "score")]
@@ -167,7 +167,7 @@ def test_a_bad_picture_among_good_ones_fails_alone(door: Door) -> None:
     images = [Image(encoded=file(cup()))] * 5
     images[3] = Image(encoded=truncated_jpeg())
     with client(door, "vision") as to:
-        answer = to.vision.Embed(vision_pb2.EmbedRequest(images=images), timeout=10)
+        answer = to.vision.Embed(vision_pb2.EmbedRequest(images=images), timeout=60)
     assert errors_of(answer.results) == {3: (3, ["images[3].encoded"])}
 
 

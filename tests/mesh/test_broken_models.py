@@ -41,7 +41,7 @@ def infer(to: Client, name: str, version: str = "") -> Any:
 
 
 def described(to: Client, name: str) -> Model:
-    return to.models.GetModel(GetModelRequest(model=name), timeout=10)
+    return to.models.GetModel(GetModelRequest(model=name), timeout=60)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +51,7 @@ def _broken(mesh: RunningMesh, tmp_path_factory: pytest.TempPathFactory) -> Iter
     card = add(graphs.double(folder), HALF, "nlp", store)
     until_served(mesh, "nlp", lambda to: infer(to, HALF))
     content = (store.folder(HALF, "1") / card.graph).read_bytes()
-    with unharmed(mesh, "nlp", lambda to: (to.nlp.Embed(EmbedRequest(texts=["x"]), timeout=30), infer(to, HALF))):
+    with unharmed(mesh, "nlp", lambda to: (to.nlp.Embed(EmbedRequest(texts=["x"]), timeout=60), infer(to, HALF))):
         for name, spoil in SPOILT.items():
             _install(store, card.model_copy(update={"name": name}), spoil(content))
         _install(store, card.model_copy(update={"version": "2"}), b"no graph")
@@ -95,7 +95,7 @@ def test_a_broken_model_is_not_serving_and_its_service_is(door: Door, name: str)
     with client(door, "nlp") as to:
         health = health_pb2_grpc.HealthStub(to.channel)
         states = {
-            service: health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status
+            service: health.Check(health_pb2.HealthCheckRequest(service=service), timeout=60).status
             for service in (f"models/{name}", "ortmesh.nlp.v1.NlpService", f"models/{HALF}")
         }
     assert list(states.values()) == [

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ from tests.mesh.slow import COLUMNS, slow
 AT_ONCE = 64
 """Calls in flight when one of them, any, is left."""
 BUSY_ROUNDS = 80_000
-"""Some three seconds: all others must have come and left again by then."""
+"""Some three seconds, by when all others mostly have come and left again; else it is tried with twice as many."""
+TRIES = 4
 MEBIBYTE = 1024 * 1024
 MAX_GROWTH_BYTES = 160 * MEBIBYTE
 """What a process may keep after its first thousand calls: heaps of its threads. Were the large tensors of the calls
@@ -58,7 +59,7 @@ class Place:
 
     def count(self, sample: str, **labels: str) -> int:
         """The sum of a metric's samples with these labels."""
-        with urllib.request.urlopen(self._metrics, timeout=10) as answer:
+        with urllib.request.urlopen(self._metrics, timeout=60) as answer:
             text = answer.read().decode()
         return int(
             sum(
@@ -81,9 +82,10 @@ class Place:
         """Items that nobody waited for any more when their turn came."""
         return self.count("ortmesh_items_dropped_total", model="slow", reason="cancelled")
 
-    def until_in_flight(self, calls: int) -> None:
-        """Returns once so many calls of the test are in flight: one more is the gateway's own watch of the models."""
-        self.running.until(lambda: self.count("ortmesh_calls_in_flight") == calls + 1)
+    def until_in_flight(self, calls: int, enough: Callable[[], bool] = lambda: False) -> None:
+        """Returns once so many calls of the test are in flight, or it is `enough`: one more is the gateway's own watch
+        of the models."""
+        self.running.until(lambda: enough() or self.count("ortmesh_calls_in_flight") == calls + 1)
 
     def resident_bytes(self) -> int:
         """The service's memory now."""
@@ -117,6 +119,8 @@ class Caller:
     """One connection; calls begin at once and are waited for, or left, later."""
 
     def __init__(self, address: str) -> None:
+        self.streams = 0
+        """That were begun."""
         self._channel = grpc.insecure_channel(address, [*channel_options(), ("grpc.use_local_subchannel_pool", 1)])
         self._infer = self._method(INFER, oip("ModelInferResponse"))
         self._detect = self._method(DETECT_LANGUAGE, nlp_pb2.DetectLanguageResponse)
@@ -161,6 +165,7 @@ class Caller:
 
     def watch_models(self) -> Any:
         """A stream that does not end by itself."""
+        self.streams += 1
         return self._watch(models_pb2.WatchModelsRequest(), timeout=60)
 
     def _method(self, path: str, answer: type[Message]) -> Any:
@@ -174,24 +179,41 @@ class Caller:
 def test_what_callers_that_left_had_asked_for_is_never_run(place: Place, address: str) -> None:
     """A model is busy, fifty calls wait for it, forty of them leave: the rows that ran are those of the ten. Of the
     twenty of many rows some parts each were waiting: one more than the model has executors."""
-    ran, dropped, taken = place.ran(), place.dropped(), place.taken()
     with Caller(address) as caller:
-        busy = []
-        for number in range(1, caller.executors() + 1):  # one after the other, as one batch they would keep one busy
-            busy.append(caller.infer(rounds=BUSY_ROUNDS))
-            place.running.until(lambda number=number: place.taken() == taken + number)
-        leaving = [caller.infer(rows=512 if number % 2 else 1) for number in range(40)]
-        staying = [caller.infer() for _ in range(10)]
-        place.until_in_flight(50 + len(busy))
-        for call in leaving:
-            call.cancel()
-        staying.append(caller.infer())  # behind the cancellations, on the same connection
-        assert all(len(call.result().raw_output_contents[0]) == 4 * COLUMNS for call in [*busy, *staying])
-    place.until_in_flight(0)
+        for rounds in (BUSY_ROUNDS * 2**number for number in range(TRIES)):
+            ran, dropped = place.ran(), place.dropped()
+            answered, was_busy = leave_while_it_is_busy(place, caller, rounds)
+            if was_busy:
+                break
+    assert was_busy, "the model was done before all had left"
     parts = place.dropped() - dropped - 20
     assert parts % 20 == 0
     assert parts >= 2 * 20
-    assert place.ran() - ran == len(busy) + len(staying)
+    assert place.ran() - ran == answered
+
+
+def leave_while_it_is_busy(place: Place, caller: Caller, rounds: int) -> tuple[int, bool]:
+    """How many calls stayed and were answered, and whether the model was busy until the service had heard that all
+    others had left."""
+    taken, busy = place.taken(), list[Any]()
+
+    def is_over() -> bool:
+        return any(call.done() for call in busy)
+
+    for number in range(1, caller.executors() + 1):  # one after the other, as one batch they would keep one busy
+        busy.append(caller.infer(rounds=rounds))
+        place.running.until(lambda number=number: place.taken() == taken + number)  # type: ignore[misc]
+    leaving = [caller.infer(rows=512 if number % 2 else 1) for number in range(40)]
+    staying = [caller.infer() for _ in range(10)]
+    place.until_in_flight(50 + len(busy), is_over)
+    for call in leaving:
+        call.cancel()
+    staying.append(caller.infer())  # behind the cancellations, on the same connection
+    place.until_in_flight(len(staying) + len(busy), is_over)
+    was_busy = not is_over()
+    assert all(len(call.result().raw_output_contents[0]) == 4 * COLUMNS for call in [*busy, *staying])
+    place.until_in_flight(0)
+    return len(busy) + len(staying), was_busy
 
 
 def test_ten_thousand_calls_that_are_left_at_random_moments_leave_nothing_behind(place: Place, address: str) -> None:
@@ -201,9 +223,10 @@ def test_ten_thousand_calls_that_are_left_at_random_moments_leave_nothing_behind
     place.until_in_flight(0)
     before = place.resident_bytes()
     with Caller(address) as other, neighbours(lambda: other.infer().result()):
-        codes = sum((storm(address, seed) for seed in range(10)), Counter())
+        storms = [storm(address, seed) for seed in range(10)]
     place.until_in_flight(0)
-    assert codes[grpc.StatusCode.CANCELLED] > 5_000, "most were answered before they were left"
+    codes, streams = sum((codes for codes, _ in storms), Counter()), sum(streams for _, streams in storms)
+    assert codes.total() - codes[grpc.StatusCode.OK] >= streams > 0, "a stream ended by itself"
     place.running.until(lambda: place.running.envoy("http.mesh.downstream_rq_active") == 0)
     place.running.until(lambda: place.running.envoy("cluster.nlp.upstream_rq_active") == 0)
     print(f"{dict(codes)}, memory {before / MEBIBYTE:.0f} -> {place.resident_bytes() / MEBIBYTE:.0f} MiB")
@@ -213,8 +236,9 @@ def test_ten_thousand_calls_that_are_left_at_random_moments_leave_nothing_behind
         assert caller.detect_language().result().results[0].detected.languages[0].code == "de"
 
 
-def storm(address: str, seed: int) -> Counter[grpc.StatusCode]:
-    """A thousand calls of all kinds, each left at a random moment of its life; how they ended.
+def storm(address: str, seed: int) -> tuple[Counter[grpc.StatusCode], int]:
+    """A thousand calls of all kinds, each left at a random moment of its life; how they ended, and how many of them
+    were streams.
 
     On connections of their own: Envoy ends one on which most of 500 calls were left, and a service one on which
     twenty were left before it had heard of them, as they should.
@@ -232,7 +256,7 @@ def storm(address: str, seed: int) -> Counter[grpc.StatusCode]:
         for call in alive:
             call.cancel()
             codes[call.code()] += 1
-    return codes
+    return codes, sum(caller.streams for caller in callers)
 
 
 def test_no_lease_is_left_of_all_those_calls(place: Place) -> None:

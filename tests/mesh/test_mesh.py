@@ -47,7 +47,7 @@ def add(mesh: RunningMesh, file: Path, name: str, family: str = "nlp") -> None:
 
 def until_ready(client: Client, name: str) -> None:
     """Returns when the mesh's directory says that a model is ready; told by its stream, not asked for."""
-    for answer in client.models.WatchModels(WatchModelsRequest(), timeout=30):
+    for answer in client.models.WatchModels(WatchModelsRequest(), timeout=60):
         if any(model.name == name and model.state == ModelState.MODEL_STATE_READY for model in answer.models):
             return
     raise AssertionError(f"{name} never became ready")
@@ -124,7 +124,7 @@ def triton_infer(address: str, model: str, x: np.ndarray) -> np.ndarray:  # type
     with triton.InferenceServerClient(address) as remote:
         given = triton.InferInput("x", list(x.shape), "FP32")
         given.set_data_from_numpy(x)
-        result: np.ndarray = remote.infer(model, [given], client_timeout=30).as_numpy("y")  # type: ignore[type-arg]
+        result: np.ndarray = remote.infer(model, [given], client_timeout=60).as_numpy("y")  # type: ignore[type-arg]
     return result
 
 
@@ -182,11 +182,11 @@ def direct(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     drained = threading.Thread(target=process.stderr.read)
     drained.start()
     with grpc.insecure_channel(address) as channel:
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
         next(answer for answer in watch if answer.status == health_pb2.HealthCheckResponse.SERVING)
     yield address
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     drained.join()
     process.stderr.close()
 
@@ -211,7 +211,7 @@ def test_reflection_lists_every_service_through_the_gateway(mesh: RunningMesh) -
 )
 def test_the_meshs_health_is_answered_by_the_gateway(mesh: RunningMesh, service: str) -> None:
     with grpc.insecure_channel(mesh.address) as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 

@@ -119,7 +119,7 @@ def answers(address: str, model: str, x: Any) -> Any:
             request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=oip("ModelInferResponse").FromString,
         )
-        answer = infer(infer_request(model, x), timeout=20, wait_for_ready=True)
+        answer = infer(infer_request(model, x), timeout=60, wait_for_ready=True)
     return answer.model_version, np.frombuffer(answer.raw_output_contents[0], np.float32)
 
 
@@ -206,7 +206,7 @@ def states(address: str, name: str) -> list[int]:
     """The states of a model's versions; none while nobody answers."""
     with Client(address) as client:
         try:
-            listed = client.models.ListModels(ListModelsRequest(), timeout=10)
+            listed = client.models.ListModels(ListModelsRequest(), timeout=60)
         except grpc.RpcError:
             return []
     return [model.state for model in listed.models if model.name == name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,27 @@ def test_what_is_taken_over_never_leaves_one_token_before_the_last(size: int) ->
             assert 0 <= gain <= max(there - had, 0)
             assert not gain or size - 1 - had - gain != 1
             assert not gain or size > 2
+
+
+def test_what_many_had_in_common_is_kept_once(start: Start) -> None:
+    """Else the choices of one request would drive out what others may come back to."""
+    engine = start(ROOMY)
+    for each in together(engine, [asked(prompt(1, 100), seed) for seed in range(6)]):
+        each.wait()
+    assert at_rest(engine) == [99]
+    longer = np.concatenate([prompt(1, 100), prompt(2, 50)])
+    assert engine.ask(asked(longer, 7)).wait().cached == 99
+    assert at_rest(engine) == [149], "what goes on from it holds it too"
+    assert engine.ask(asked(prompt(1, 100), 8)).wait().cached == 99
+    assert engine.ask(asked(prompt(3, 30), 9)).wait().cached == 0
+    assert at_rest(engine) == [29, 149]
+
+
+def at_rest(engine: Engine) -> list[int]:
+    """How many tokens are kept where any are, once all texts have ended for the engine too: it ends them before it
+    takes the next."""
+    engine.ask(asked(prompt(4, 2), 0, tokens=1)).wait()
+    limit = time.monotonic() + SECONDS
+    while engine.executor._texts and time.monotonic() < limit:
+        time.sleep(0.001)
+    return sorted(len(each.tokens) for each in engine.executor._slots.held if each.tokens)

@@ -64,8 +64,9 @@ class Ask:
 class TextItem(Item):
     """An item that asks for a text.
 
-    `wake` is called once a step in which its answer got something, after all texts got theirs, and once for all that
-    have the same: what it costs to bring tokens to another thread is paid once a step.
+    `wake` is called after each step in which it is in progress, when all texts have what the step gave, and once for
+    all that have the same: what it costs to bring tokens to another thread is paid once a step. An answer that fails
+    must not wait for it.
 
     Its answer gets a piece a token: `token` int64 [1] and, where likeliest ones were asked for, `logprob` float32 [1],
     `top` int64 [1, n] and `top_logprobs` float32 [1, n], the likeliest first. It finishes with `reason` int64 [1] (a

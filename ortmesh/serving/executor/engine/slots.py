@@ -89,7 +89,8 @@ class Slots:
     def end(self, slot: int, active: int, *, keep: bool) -> None:
         """A text in progress has ended; the last of the `active` slots takes its place, so that they stay together.
 
-        With `keep` its tokens stay where there is room behind them.
+        With `keep` its tokens stay where there is room behind them, unless another slot has them too; and those that
+        begin as they do are not needed any more.
         """
         self._step += 1
         last = active - 1
@@ -97,16 +98,20 @@ class Slots:
             self.exchange(slot, last)
         read = self.held[last].read if keep else 0
         kept = Held(self.held[last].tokens[:read], read, self._step)
-        if read < LEAST_KEPT:
+        if read < LEAST_KEPT or self._has_another(last, kept.tokens):
             self.forget(last)
-        elif last >= LEAST_ROWS:
+            return
+        for place in range(active, self.count):
+            if common(kept.tokens, self.held[place].tokens) == len(self.held[place].tokens):
+                self.forget(place)
+        if last >= LEAST_ROWS:
             self.held[last] = kept
-        else:
-            target = self._least_used(LEAST_ROWS, but=last)
-            if target is not None:
-                self.copy(last, target, 0, read)
-                self.held[target] = kept
-            self.forget(last)
+            return
+        target = self._least_used(LEAST_ROWS, but=last)
+        if target is not None:
+            self.copy(last, target, 0, read)
+            self.held[target] = kept
+        self.forget(last)
 
     def copy(self, source: int, target: int, first: int, last: int) -> None:
         """Keys and values of tokens `first` to `last` (exclusive)."""
@@ -142,6 +147,14 @@ class Slots:
         alike = [common(each.tokens[: each.read], prompt) for each in self.held]
         best = max(range(self.count), key=lambda slot: (alike[slot], slot))
         return best, alike[best]
+
+    def _has_another(self, slot: int, tokens: Sequence[int]) -> bool:
+        """True when these are the first tokens of another slot, which was used now, then."""
+        for place, each in enumerate(self.held):
+            if place != slot and common(each.tokens[: each.read], tokens) == len(tokens):
+                each.used = self._step
+                return True
+        return False
 
     def _move_away(self, slot: int, active: int, needed: int) -> None:
         target = self._least_used(max(active, slot + 1, LEAST_ROWS), but=needed)
@@ -185,10 +198,10 @@ def usable(prompt: int, there: int, had: int = 0) -> int:
     return max(most - had, 0) if most == whole or most - had >= LEAST_KEPT else 0
 
 
-def common(one: Sequence[int] | Ids, other: Ids) -> int:
+def common(one: Sequence[int] | Ids, other: Sequence[int] | Ids) -> int:
     """How many tokens two texts have in common at their beginnings."""
     most = min(len(one), len(other))
     if not most or one[0] != other[0]:
         return 0
-    differ = np.flatnonzero(np.asarray(one[:most]) != other[:most])
+    differ = np.flatnonzero(np.asarray(one[:most]) != np.asarray(other[:most]))
     return int(differ[0]) if len(differ) else most
