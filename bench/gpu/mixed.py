@@ -21,7 +21,7 @@ from ortmesh.serving.batcher import ArrivalOrder, CostAware, Pile, Policy
 from ortmesh.serving.batcher.costs import Costs
 from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.loaded import Loaded, load
-from ortmesh.serving.types import Array, Cell, CostTable, Item, Tensors
+from ortmesh.serving.types import Array, Cell, Item, NoMeter, Tensors
 
 SHORTEST, LONGEST = 8, 128
 IN_FLIGHT = (16, 64)
@@ -71,7 +71,7 @@ class Caller:
         self.error = error
 
 
-class Batches:
+class Batches(NoMeter):
     """The meter of the executors: what ran."""
 
     def __init__(self) -> None:
@@ -82,15 +82,6 @@ class Batches:
         """One more."""
         with self._lock:
             self._ran.append((rows, padded_share, compute_seconds))
-
-    def queued(self, seconds: float, reason: str) -> None:
-        """Not counted."""
-
-    def dropped(self, reason: str) -> None:
-        """Not counted."""
-
-    def costs(self, table: CostTable | None) -> None:
-        """Not shown."""
 
     def taken(self) -> list[tuple[int, float, float]]:
         """(rows, share of padding, seconds) of each batch since the last time."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ortmesh.errors import Cancelled, Expired
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Call:
@@ -95,6 +97,16 @@ class Call:
         """Runs a pure function in the pool's threads; drops it if the call expires while it waits there."""
         return await self.pool.run(self, function, *args, **kwargs)  # type: ignore[arg-type]  # `nbytes` is the pool's own
 
+    async def each(self, items: Iterable[T], *, together: int = 1) -> AsyncGenerator[T]:
+        """The items, made in the pool's threads, `together` at a time and only when they are asked for."""
+        following = iter(items)
+        more = True
+        while more:
+            made = await self.in_pool(_next, following, together)
+            more = len(made) == together
+            for item in made:
+                yield item
+
     def split(self, *, admitted: bool = False) -> Call:
         """A call for a part of this one's work, which can be cancelled alone; whoever makes it ends or cancels it.
         With `admitted` its work is refused as little as that of this call."""
@@ -120,3 +132,8 @@ class Call:
         self._cancelled = True
         while self._on_end:
             self._on_end.pop()()
+
+
+def _next(items: Iterator[T], count: int) -> list[T]:
+    """So many items, or fewer where there are no more."""
+    return list(islice(items, count))

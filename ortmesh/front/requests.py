@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ortmesh.errors import Cancelled, Expired, MalformedMessage
+from ortmesh.errors import Cancelled, Expired
 
 if TYPE_CHECKING:
     from ortmesh.front.exchange import Route
@@ -86,13 +86,10 @@ class Requests:
         self._held_bytes = 0
 
 
-async def first_of(requests: AsyncIterator[T], seconds: float) -> T:
-    """The first message of a stream. Expired when it does not come within so many seconds, MalformedMessage when the
-    stream ends without one."""
+async def first_of(requests: AsyncIterator[T], seconds: float) -> T | None:
+    """The first message of a stream, None when it ends without one. Expired when none comes within so many seconds."""
     try:
         async with asyncio.timeout(seconds):
-            return await anext(requests)
+            return await anext(requests, None)
     except TimeoutError:
         raise Expired(f"the first message did not come within {seconds:g} s") from None
-    except StopAsyncIteration:
-        raise MalformedMessage("the stream ended before its first message") from None

@@ -27,9 +27,9 @@ MAX_SECONDS = 3600
 MIN_RATE, MAX_RATE = 1_000, 384_000
 MAX_CHANNELS = 16
 BLOCK_FRAMES = 65_536
-LOUDEST = np.float32(2**31)
-"""Some send floats in the scale of integers, of 32 bits at most. A resampler makes infinities of what is far beyond, and
-brought down to full scale one such sample would silence everything around it."""
+LOUDEST = np.float32(16)
+"""Floats are in [-1, 1]. Up to 24 dB over full scale they are loud, and heard as well; what is beyond is on the scale of
+integers, which can't be told while it comes: its soft beginning would be taken for loud floats."""
 UNKNOWN_FRAMES = 2**62
 """libsndfile says 2^63 - 1 frames where a streaming encoder left the length open."""
 
@@ -40,10 +40,9 @@ CONTAINERS = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU",
 class Recording:
     """Audio whose header was found good, to be read once, from front to back.
 
-    Samples that are not numbers, or absurdly loud, are the caller's error, as they would silence everything around
-    them. What was cut
-    off without a trace (WAV, MP3, Ogg) is read as far as it goes, and `seconds` tells; a decoder's own complaint
-    (a damaged FLAC) is an error.
+    Samples that are not numbers, or far beyond full scale, are the caller's error, as they would silence everything
+    around them. What was cut off without a trace (WAV, MP3, Ogg) is read as far as it goes, and `seconds` tells; a
+    decoder's own complaint (a damaged FLAC) is an error.
     """
 
     def __init__(self, audio: speech_pb2.Audio, field: str = "audio") -> None:
@@ -178,7 +177,9 @@ def mixed(block: Samples, field: str, where: str = "") -> Samples:
     """The mean of all channels of a block [frames, channels]. BadInput for samples that can't be sound."""
     mono: Samples = np.einsum("ij->i", block) / np.float32(block.shape[1])  # `mean` takes nine times as long
     if len(mono) and not (mono.max() <= LOUDEST and mono.min() >= -LOUDEST):  # neither is what is no number
-        raise BadInput(field, f"contains samples beyond ±2^31 or that are not finite numbers{where}")
+        raise BadInput(
+            field, f"contains samples beyond ±{LOUDEST:g} or that are not finite numbers{where}: expected [-1, 1]"
+        )
     return mono
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import soundfile
@@ -17,6 +18,8 @@ from ortmesh_speech.audio import check_shape
 from ortmesh_speech.growing_file import GrowingFile
 from ortmesh_speech.sample_formats import Samples
 
+THREAD = "ortmesh-decoder"
+"""The name of a decoder's thread."""
 MAGICS = (b"fLaC", b"OggS")
 """How the files begin."""
 FORMATS = ("FLAC", "OGG")
@@ -41,7 +44,7 @@ class Decoder:
         """Of what was made and not taken."""
         self._done = False
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._decode, name="ortmesh-decoder", daemon=True)
+        self._thread = threading.Thread(target=self._decode, name=THREAD, daemon=True)
         self._thread.start()
 
     def feed(self, chunk: bytes) -> Iterator[Samples]:
@@ -100,9 +103,9 @@ class Decoder:
     def _opened(self) -> soundfile.SoundFile:
         try:
             opened = _Forward(self._file)
-        except soundfile.LibsndfileError as error:
+        except soundfile.LibsndfileError:
             place = f"has a header that can't be read, up to byte {self._file.position}"
-            raise BadInput(self._field, f"{place}: {error.error_string}") from None
+            raise BadInput(self._field, f"{place}: expected FLAC or Ogg (Vorbis or Opus)") from None
         if opened.format not in FORMATS:
             raise BadInput(self._field, f"is {opened.format_info}: expected FLAC or Ogg (Vorbis or Opus)")
         check_shape(opened.samplerate, opened.channels, self._field, self._field, max_channels=self._max_channels)
@@ -133,6 +136,10 @@ class Decoder:
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # the library has no types
     """A file that is only read forward: soundfile would seek after each read."""
+
+    _sf_error_lock = nullcontext()
+    """soundfile opens one file of the process at a time, lest the text of an error be another file's. To open this one
+    takes as long as its caller likes: no other may wait for that, and nobody is told the text."""
 
     def seekable(self) -> bool:
         return False

@@ -15,7 +15,6 @@ from ortmesh.speech.v1.speech_pb2 import StreamingRecognizeResponse
 from ortmesh_speech.audio import Samples
 from ortmesh_speech.durations import duration
 from ortmesh_speech.interim import Interim
-from ortmesh_speech.levels import audible
 from ortmesh_speech.outgoing import Outgoing
 from ortmesh_speech.recognizer import Recognizer
 from ortmesh_speech.results import Results
@@ -61,8 +60,6 @@ class Dictation:
         self._with_words = with_words
         self._utterances = Utterances(activity.frame, end_silence)
         self._showing: _Showing | None = None
-        self._shown = False
-        """True when an interim result of what is being said was told."""
 
     async def listen(self, incoming: Incoming) -> None:
         """Listens to the end of the audio, and ends `outgoing` when all was told, or with the first error."""
@@ -86,8 +83,7 @@ class Dictation:
 
     async def _hear(self, block: Block, results: Results, group: asyncio.TaskGroup) -> None:
         """Goes on with audio as it comes."""
-        speech = block.speech * audible(block.samples, self._activity.frame)
-        for event in self._utterances.push(block.samples, speech):
+        for event in self._utterances.push(block.samples, block.speech):
             await self._tell(event, results)
         open_ = self._utterances.open
         over = open_ is not None and open_.silence >= self._speculate_after
@@ -102,8 +98,7 @@ class Dictation:
         if self._showing is not None:
             self._showing.call.cancel()  # it would come behind the result
             self._showing = None
-        shown, self._shown = self._shown, False
-        await results.end(event, shown=shown)
+        await results.end(event)
 
     def _show(self, open_: Open, group: asyncio.TaskGroup) -> None:
         """Begins an interim result, unless one is being made or nothing new was heard."""
@@ -125,5 +120,4 @@ class Dictation:
             dropped = call.cancelled
             call.cancel()  # whatever of it still waits is wanted no more
         if result.transcript and not dropped:
-            self._shown = True
             await self.outgoing.put(Response(interim=result))

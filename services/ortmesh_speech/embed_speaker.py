@@ -17,7 +17,6 @@ from ortmesh.serving.types import Array
 from ortmesh.serving.vectors import check_encoding, embedding, unit
 from ortmesh.speech.v1.speech_pb2 import EmbedSpeakerRequest, EmbedSpeakerResponse
 from ortmesh_speech.audio import Samples
-from ortmesh_speech.detect_speech import read_on
 from ortmesh_speech.durations import duration
 from ortmesh_speech.spoken import speech_of
 from ortmesh_speech.voice_mel import FRAMES, MELS, at_level, partials
@@ -66,7 +65,7 @@ async def voice_of(samples: Samples, model: Model, call: Call) -> Array:
     voice = NEEDS.of(model)
     windows = await call.in_pool(prepare, samples, voice)
     parts = []
-    while (several := await call.in_pool(read_on, windows)) is not None:
+    async for several in call.each(windows):
         outputs = await model({"mels": several}, call, outputs=NEEDS.outputs)
         parts.append(outputs["embedding"])
     return unit(np.concatenate(parts).mean(axis=0, dtype=np.float64))

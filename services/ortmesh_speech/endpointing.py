@@ -72,14 +72,6 @@ class Endpointer:
         self._before: float | None = None
         """Where the last stretch that counts ends, in seconds."""
 
-    @property
-    def silence(self) -> float:
-        """Seconds since somebody spoke last; infinite where nobody has."""
-        stretch = self._open or self._ended
-        if stretch is None:
-            return math.inf if self._before is None else self._frames * self._frame_seconds - self._before
-        return (self._frames - stretch.last) * self._frame_seconds
-
     def push(self, probabilities: Samples) -> list[Event]:
         """What is known once these frames, [frames], have followed."""
         return [event for probability in probabilities.tolist() for event in self._next(probability)]

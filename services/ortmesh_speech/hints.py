@@ -15,15 +15,15 @@ from ortmesh_speech.options import Options
 
 NOTHING = -1
 """Fills phrases of fewer tokens up."""
+CONTEXT_TOKENS = (48, 32, 16, 8)
+"""As many of the last tokens that were said before an utterance are told, the most that there are: only windows with
+earlier texts of equal lengths are decoded side by side."""
 
 
 def check_model(options: Options, model: Model, field: str = "options") -> None:
     """BadInput names the option that the model can't do, and what it can."""
-    languages = model.card.languages
-    if options.language and options.language not in languages:
-        known = ", ".join(languages) or "no language, as far as its card says"
-        raise BadInput(f"{field}.language", f"{options.language[:64]!r}: {model.card.key} knows {known}")
-    if options.language and len(languages) > 1:
+    check_language(options.language, model, f"{field}.language")
+    if options.language and len(model.card.languages) > 1:
         _must_take(model, "language", f"{field}.language", "can't be told the language")
     if options.words:
         _must_time_words(model, f"{field}.word_times")
@@ -35,6 +35,14 @@ def check_model(options: Options, model: Model, field: str = "options") -> None:
         _must_take(model, "bias_tokens", f"{field}.phrases", "can't favour phrases")
     if options.prompt:
         _must_take(model, "prompt", f"{field}.initial_prompt", "takes no earlier text")
+
+
+def check_language(language: str, model: Model, field: str) -> None:
+    """BadInput unless the model knows a language, or none was named; `field` named the language or the model."""
+    known = model.card.languages
+    if language and language not in known:
+        knows = ", ".join(known) or "no language, as far as its card says"
+        raise BadInput(field, f"{language[:64]!r}: {model.card.key} knows {knows}")
 
 
 def hints(options: Options, model: Model, literal: Tokenizer, field: str = "options") -> Tensors:
@@ -60,6 +68,16 @@ def hints(options: Options, model: Model, literal: Tokenizer, field: str = "opti
     if times_words(model):  # in any case: they tell what was passed over, for less than a twentieth of the time
         tensors["want_words"] = np.ones(1, np.int64)
     return tensors
+
+
+def with_context(given: Tensors, before: str, model: Model, literal: Tokenizer) -> Tensors:
+    """Hints whose earlier text goes on with the end of what was said before, where the model takes any."""
+    said = tokens_of(before, literal)
+    count = next((count for count in CONTEXT_TOKENS if count <= len(said)), 0)
+    if not count or "prompt" not in model.inputs:
+        return given
+    prompt = given["prompt"][0].tolist() if "prompt" in given else []
+    return {**given, "prompt": np.array([[*prompt, *said[-count:]][-MAX_PROMPT:]], np.int64)}
 
 
 def tokens_of(text: str, literal: Tokenizer) -> list[int]:

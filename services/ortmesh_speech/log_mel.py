@@ -28,7 +28,7 @@ LOGARITHMIC_STEP = np.log(6.4) / 27
 def log_mel(samples: Samples, seconds: int, mels: int = 80) -> Samples:
     """float32 [1, mels, 100 × seconds] of samples at 16 kHz, padded with silence or cut to `seconds`.
 
-    Samples louder than full scale (floats in the scale of integers) are brought down to it.
+    Samples louder than full scale are brought down to it.
     """
     powers = _powers(_fit(samples, seconds * SAMPLE_RATE))
     cells = np.log10(np.maximum(mel_filters(mels) @ powers.T, QUIETEST))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -18,7 +17,7 @@ from ortmesh.serving.needs import Needs, Settings, asset
 from ortmesh.serving.tokenizing import load_literal_tokenizer, load_tokenizer
 from ortmesh.serving.types import Tensors
 from ortmesh_speech.doubts import missed, repeats_its_end, says_too_little
-from ortmesh_speech.hints import check_model, hints
+from ortmesh_speech.hints import check_model, hints, with_context
 from ortmesh_speech.log_mel import log_mel
 from ortmesh_speech.options import Options, check_alternatives
 from ortmesh_speech.pieces import around, halves
@@ -108,10 +107,7 @@ class Recognizer:
     def tensors(self, window: Window, seconds: int, before: str = "") -> Tensors:
         """A window as the model takes it: `mel` float32 [1, mels, frames], `beam_width` int64 [1] and the hints."""
         mel = log_mel(window.samples, seconds, self._mels)
-        given = self._hints
-        if before:
-            options = replace(self._options, prompt=f"{self._options.prompt} {before}")
-            given = hints(options, self._model, self._literal)
+        given = with_context(self._hints, before, self._model, self._literal)
         return {"mel": mel, "beam_width": np.array([self._beams], np.int64), **given}
 
 
@@ -130,7 +126,7 @@ def tokenizer_of(model: Model) -> Tokenizer:
     return asset(model, load_tokenizer, NEEDS.of(model).tokenizer)
 
 
-def check_beams(beams: int) -> None:
+def check_beams(beams: int, field: str = "beam_width") -> None:
     """BadInput unless there are 1 to 8 beams, or 0 for the model's default."""
     if not 0 <= beams <= MAX_BEAMS:
-        raise BadInput("beam_width", f"{beams}: expected 1 to {MAX_BEAMS}, or 0 for the model's default")
+        raise BadInput(field, f"{beams}: expected 1 to {MAX_BEAMS}, or 0 for the model's default")

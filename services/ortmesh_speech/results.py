@@ -42,21 +42,15 @@ class _Heard:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """The recognition of an utterance."""
+    """The recognition of an utterance. Of its samples it keeps none: it may wait for long to be told."""
 
-    window: Window
+    start: float
+    """Seconds at which somebody speaks first."""
+    end: float
+    """Seconds at which somebody speaks last."""
     call: Call
     """Its own, so that it can be dropped."""
     heard: asyncio.Task[_Heard]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """An utterance that has ended."""
-
-    attempt: _Attempt
-    shown: bool
-    """True when an interim result of it was told."""
 
 
 class Results:
@@ -82,30 +76,30 @@ class Results:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._early: _Attempt | None = None
         """The recognition of an utterance that may go on."""
-        self._ended: asyncio.Queue[_Ended | None] = asyncio.Queue(AT_ONCE)
+        self._ended: asyncio.Queue[_Attempt | None] = asyncio.Queue(AT_ONCE)
         self._last: asyncio.Task[_Heard] | None = None
         """The recognition of the utterance that ended last."""
         group.create_task(self._tell_in_order())
 
     async def expect(self, window: Window | None) -> None:
         """The utterance that is being said would be this one if nothing followed; None: it goes on."""
-        if self._early is not None and (window is None or window.end != self._early.window.end):
+        if self._early is not None and (window is None or window.end != self._early.end):
             self._early.call.cancel()
             self._early = None
         if window is not None and self._early is None and not self._room.locked():
             self._early = await self._begin(window)
 
-    async def end(self, window: Window, *, shown: bool) -> None:
-        """An utterance has ended; `shown` when an interim result of it was told. Waits while too many are under way, or
-        wait for the caller: what is cut off a speaker who never pauses has no beginning that would wait."""
+    async def end(self, window: Window) -> None:
+        """An utterance has ended. Waits while too many are under way, or wait for the caller: what is cut off a speaker
+        who never pauses has no beginning that would wait."""
         early, self._early = self._early, None
-        if early is None or early.window.end != window.end:
+        if early is None or early.end != window.end:
             if early is not None:
                 early.call.cancel()
             early = await self._begin(window)
         self.untold += 1
         self._last = early.heard
-        await self._ended.put(_Ended(early, shown))
+        await self._ended.put(early)
 
     async def finish(self) -> None:
         """No utterance follows."""
@@ -114,7 +108,8 @@ class Results:
     async def _begin(self, window: Window) -> _Attempt:
         await self._room.acquire()
         call = self._call.split(admitted=self._call.admitted)
-        return _Attempt(window, call, self._group.create_task(self._recognize(window, call, self._last)))
+        heard = self._group.create_task(self._recognize(window, call, self._last))
+        return _Attempt(window.start, window.end, call, heard)
 
     async def _recognize(self, window: Window, call: Call, last: asyncio.Task[_Heard] | None) -> _Heard:
         before = await _context(window, last)
@@ -133,13 +128,10 @@ class Results:
 
     async def _tell_in_order(self) -> None:
         while (ended := await self._ended.get()) is not None:
-            said, window = (await ended.attempt.heard).said, ended.attempt.window
-            if said is not None:
-                segment = said.segment(with_words=self._with_words)
-                await self._outgoing.put(StreamingRecognizeResponse(result=segment))
-            elif ended.shown:  # else the last interim result would seem to be what was said
-                nothing = Segment(start=duration(window.start), end=duration(window.end))
-                await self._outgoing.put(StreamingRecognizeResponse(result=nothing))
+            said = (await ended.heard).said
+            nothing = Segment(start=duration(ended.start), end=duration(ended.end))
+            segment = said.segment(with_words=self._with_words) if said is not None else nothing
+            await self._outgoing.put(StreamingRecognizeResponse(result=segment))
             self.untold -= 1
 
 

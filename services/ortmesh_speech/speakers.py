@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -71,9 +73,9 @@ class Voices:
     def tell_apart(self, heard: Sequence[Said], bounds: Speakers) -> list[Said]:
         """What was said, in the order of time, by its speakers: "1", "2" … in the order in which they speak first."""
         looks = sorted(self._looks, key=lambda look: look.time)
-        voices = voices_of(looks, bounds)
+        timeline = Timeline(looks, voices_of(looks, bounds))
         names: dict[int, str] = {}
-        parts = [part for said in heard for part in split(said, [voice_at(word, looks, voices) for word in said.words])]
+        parts = [part for said in heard for part in split(said, [timeline.voice(word) for word in said.words])]
         return [replace(said, speaker=names.setdefault(voice, str(len(names) + 1))) for said, voice in parts]
 
 
@@ -122,17 +124,38 @@ def voices_of(looks: Sequence[Look], bounds: Speakers) -> npt.NDArray[np.int64]:
     return nearest
 
 
-def voice_at(word: Spoken, looks: Sequence[Look], voices: npt.NDArray[np.int64]) -> int:
-    """The voice that says a word: of the nearest look, if there is one of the same utterance, at that."""
-    if not looks:
-        return 0
-    middle = (word.start + word.end) / 2
+class Timeline:
+    """Whose voice is heard when: the looks at a recording, found by their times."""
 
-    def distance(place: int) -> tuple[bool, float]:
-        start, end = looks[place].utterance
-        return not start <= middle <= end, abs(looks[place].time - middle)
+    def __init__(self, looks: Sequence[Look], voices: npt.NDArray[np.int64]) -> None:
+        """Looks in the order of time, and the voice that each is at, [looks]."""
+        self._times = [look.time for look in looks]
+        self._voices: list[int] = voices.tolist()
+        self._utterances: list[tuple[float, float]] = []
+        """As far as they were looked at, in the order of time; they do not overlap."""
+        self._firsts: list[int] = []
+        """The first look at each utterance, and behind them how many looks there are."""
+        for utterance, places in groupby(range(len(looks)), key=lambda place: looks[place].utterance):
+            self._utterances.append(utterance)
+            self._firsts.append(next(places))
+        self._firsts.append(len(looks))
 
-    return int(voices[min(range(len(looks)), key=distance)])
+    def voice(self, word: Spoken) -> int:
+        """The voice that says a word: of the nearest look, if there is one of the same utterance, at that."""
+        if not self._times:
+            return 0
+        middle = (word.start + word.end) / 2
+        first, last = self._looks_at(middle)
+        after = bisect_left(self._times, middle, first, last)
+        near = range(max(after - 1, first), min(after + 1, last))
+        return self._voices[min(near, key=lambda place: abs(self._times[place] - middle))]
+
+    def _looks_at(self, time: float) -> tuple[int, int]:
+        """(the first look, the one after the last) at the utterance of a moment; of all, where none was looked at."""
+        place = bisect_right(self._utterances, (time, math.inf)) - 1
+        if place >= 0 and time <= self._utterances[place][1]:
+            return self._firsts[place], self._firsts[place + 1]
+        return 0, len(self._times)
 
 
 def split(said: Said, voices: Sequence[int]) -> list[tuple[Said, int]]:

@@ -7,6 +7,7 @@ speech, as much as was asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,10 +18,10 @@ from ortmesh.front.call import Call
 from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.speech.v1.speech_pb2 import Audio
-from ortmesh_speech import detect_speech
 from ortmesh_speech.audio import SAMPLE_RATE, Recording, Samples
 from ortmesh_speech.intervals import Rule, intervals
 from ortmesh_speech.levels import FRAME, SILENT_DECIBELS, levels
+from ortmesh_speech.voice_activity import VoiceActivity
 
 Stretch: TypeAlias = tuple[float, float]
 """Seconds from the recording's start, to the second, which is no more part of it."""
@@ -60,10 +61,8 @@ async def speech_of(audio: Audio, limit: float, models: Models, call: Call) -> S
     else:
         stretches = await _by_model(recording, detector, limit, call)
     again = await call.in_pool(Recording, audio)
-    pieces, parts = cuts(again, first_of(stretches, limit)), []
-    while (part := await call.in_pool(detect_speech.read_on, pieces)) is not None:
-        parts.append(part)
-    return Speech(np.concatenate(parts) if parts else np.empty(0, np.float32), recording.seconds)
+    parts = [part async for part in call.each(cuts(again, first_of(stretches, limit)))]
+    return Speech(await call.in_pool(joined, parts), recording.seconds)
 
 
 def detector_of(models: Models, call: Call) -> Model | None:
@@ -76,32 +75,32 @@ def detector_of(models: Models, call: Call) -> Model | None:
 
 async def _by_model(recording: Recording, model: Model, limit: float, call: Call) -> list[Stretch]:
     """Stretches of speech, until there are `limit` seconds of them."""
-    frame_seconds = detect_speech.NEEDS.of(model).frame / SAMPLE_RATE
-    found: list[Samples] = []
-    speaking, stretches = 0, list[Stretch]()
-    async for probabilities in detect_speech.judged(recording, model, call):
-        found.append(probabilities)
-        speaking += int(np.count_nonzero(probabilities >= RULE.threshold))
-        if speaking * frame_seconds >= limit:
-            stretches = await call.in_pool(_stretches, found, frame_seconds, recording.seconds)
-            if sum(end - start for start, end in stretches) >= limit:
-                return stretches
-    return await call.in_pool(_stretches, found, frame_seconds, recording.seconds)
+    activity, found, speaking = VoiceActivity(model, call), list[Samples](), 0
+    async with aclosing(activity.blocks(recording)) as blocks:
+        async for block in blocks:
+            found.append(block.speech)
+            speaking += int(np.count_nonzero(block.speech >= RULE.threshold))
+            if speaking * activity.frame_seconds >= limit:
+                stretches = await call.in_pool(_stretches, found, activity.frame_seconds, recording.seconds)
+                if sum(end - start for start, end in stretches) >= limit:
+                    return stretches
+    return await call.in_pool(_stretches, found, activity.frame_seconds, recording.seconds)
 
 
 async def _by_level(recording: Recording, call: Call) -> list[Stretch]:
     """Stretches that are loud, in a recording that is not loud throughout."""
-    blocks = frame_levels(recording)
-    found: list[Samples] = []
-    while (block := await call.in_pool(detect_speech.read_on, blocks)) is not None:
-        found.append(block)
-    loud = [louder(np.concatenate(found))] if found else []
-    return _stretches(loud, FRAME / SAMPLE_RATE, recording.seconds)
+    found = [decibels async for decibels in call.each(frame_levels(recording))]
+    loud = await call.in_pool(lambda: louder(joined(found)))
+    return await call.in_pool(_stretches, [loud], FRAME / SAMPLE_RATE, recording.seconds)
 
 
 def _stretches(found: Sequence[Samples], frame_seconds: float, seconds: float) -> list[Stretch]:
-    probabilities = np.concatenate(found) if found else np.empty(0, np.float32)
-    return [(each.start, each.end) for each in intervals(probabilities, RULE, frame_seconds, seconds)]
+    return [(each.start, each.end) for each in intervals(joined(found), RULE, frame_seconds, seconds)]
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """The parts, one after another; there may be none."""
+    return np.concatenate([np.empty(0, np.float32), *parts])
 
 
 def frame_levels(blocks: Iterable[Samples]) -> Iterator[Samples]:

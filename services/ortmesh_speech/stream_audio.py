@@ -36,8 +36,8 @@ class StreamAudio:
     def feed(self, chunk: bytes) -> Iterator[Samples]:
         """What a chunk gives, in blocks of some seconds at most; the resampler keeps the last samples back.
 
-        BadInput, with the byte, for a file that is damaged, and for samples that are not numbers; OutOfRange beyond
-        12 hours.
+        BadInput, with the byte, for a file that is damaged, and for samples that are not numbers or far beyond full
+        scale; OutOfRange beyond 12 hours.
         """
         begin = self._bytes
         self._bytes += len(chunk)

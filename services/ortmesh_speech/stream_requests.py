@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from itertools import islice
+from collections.abc import AsyncIterator
 from typing import TypeAlias, TypeVar
 
-from ortmesh.errors import BadInput, Expired
+from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
+from ortmesh.front.requests import first_of
 from ortmesh.speech.v1.speech_pb2 import (
     StreamFormat,
     StreamingDetectSpeechRequest,
@@ -23,16 +22,12 @@ R = TypeVar("R", StreamingDetectSpeechRequest, StreamingRecognizeRequest)
 CONFIG_SECONDS = 10.0
 MAX_CHUNK_BYTES = 1 << 20
 TOGETHER = 2
-"""Blocks that are read at a time: a short chunk has one."""
+"""Blocks that are read in one turn of a thread: a short chunk has one, and 50 of them come a second."""
 
 
-async def first(requests: AsyncIterator[R]) -> R:
+async def config_message(requests: AsyncIterator[R]) -> R:
     """The message with the configuration. BadInput when it is another or none, Expired when none comes for 10 s."""
-    try:
-        async with asyncio.timeout(CONFIG_SECONDS):
-            request: R | None = await anext(requests, None)
-    except TimeoutError:
-        raise Expired(f"the configuration did not come within {CONFIG_SECONDS:g} s") from None
+    request: R | None = await first_of(requests, CONFIG_SECONDS)
     if request is None or request.WhichOneof("request") != "config":
         raise BadInput("config", "is missing: the first message must be the configuration")
     return request
@@ -69,21 +64,7 @@ class Incoming:
     async def __aiter__(self) -> AsyncIterator[Samples]:
         """Blocks of some seconds at most, until the caller has sent all. BadInput, OutOfRange."""
         async for chunk in chunks(self._requests):
-            async for block in self._blocks(self._audio.feed(chunk)):
+            async for block in self._call.each(self._audio.feed(chunk), together=TOGETHER):
                 yield block
-        async for block in self._blocks(self._audio.rest()):
+        async for block in self._call.each(self._audio.rest(), together=TOGETHER):
             yield block
-
-    async def _blocks(self, blocks: Iterator[Samples]) -> AsyncIterator[Samples]:
-        """Reads on in the pool, once for a short chunk: 50 of them come a second."""
-        more = True
-        while more:
-            read = await self._call.in_pool(read_some, blocks)
-            more = len(read) == TOGETHER
-            for block in read:
-                yield block
-
-
-def read_some(blocks: Iterator[Samples]) -> list[Samples]:
-    """The next blocks; fewer than two when there are no more."""
-    return list(islice(blocks, TOGETHER))

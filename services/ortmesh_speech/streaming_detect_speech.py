@@ -8,11 +8,11 @@ from ortmesh.common.v1.common_pb2 import ModelVersion
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.speech.v1.speech_pb2 import SpeechInterval, StreamingDetectSpeechRequest, StreamingDetectSpeechResponse
-from ortmesh_speech.detect_speech import NEEDS, rule_of
+from ortmesh_speech.detect_speech import rule_of
 from ortmesh_speech.durations import duration
 from ortmesh_speech.endpointing import Endpointer, Event, Started
-from ortmesh_speech.stream_requests import Incoming, first
-from ortmesh_speech.voice_activity import VoiceActivity
+from ortmesh_speech.stream_requests import Incoming, config_message
+from ortmesh_speech.voice_activity import NEEDS, VoiceActivity
 
 Response = StreamingDetectSpeechResponse
 
@@ -31,7 +31,7 @@ class StreamingDetectSpeech:
 
         BadInput for the configuration and what is not audio, OutOfRange, Expired; errors of the model.
         """
-        config = (await first(requests)).config
+        config = (await config_message(requests)).config
         rule = rule_of(config, "config.")
         model = self.models.choose("detect_speech", config.model, call, field="config.model")
         incoming, activity = Incoming(requests, config.format, call), VoiceActivity(model, call)

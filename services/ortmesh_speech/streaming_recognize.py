@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from ortmesh.common.v1.common_pb2 import ModelVersion
 from ortmesh.errors import BadInput
 from ortmesh.front.call import Call
-from ortmesh.serving.executor.whisper_limits import MAX_BEAMS
 from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.speech.v1.speech_pb2 import (
@@ -19,10 +18,11 @@ from ortmesh.speech.v1.speech_pb2 import (
 )
 from ortmesh_speech.dictation import Dictation
 from ortmesh_speech.durations import seconds_of
+from ortmesh_speech.hints import check_language
 from ortmesh_speech.interim import Interim, vocabulary_of
 from ortmesh_speech.options import Options, options_of
-from ortmesh_speech.recognizer import Recognizer
-from ortmesh_speech.stream_requests import Incoming, first
+from ortmesh_speech.recognizer import Recognizer, check_beams
+from ortmesh_speech.stream_requests import Incoming, config_message
 from ortmesh_speech.voice_activity import VoiceActivity
 
 Response = StreamingRecognizeResponse
@@ -46,7 +46,7 @@ class StreamingRecognize:
 
         BadInput for the configuration and what is not audio, OutOfRange, Expired; errors of the models.
         """
-        config = (await first(requests)).config
+        config = (await config_message(requests)).config
         end_silence, options = check(config)
         detector = self.models.choose("detect_speech", "", call)
         model = self.models.choose("recognize", config.model, call, field="config.model")
@@ -54,7 +54,7 @@ class StreamingRecognize:
         told, interim = StreamingModels(model=_version(model)), None
         if config.interim_results:
             small = self.models.choose("streaming_recognize", config.interim_model, call, field="config.interim_model")
-            check_language(options, small)
+            check_language(options.language, small, "config.interim_model")
             interim = await call.in_pool(Interim, small)
             told.interim_model.CopyFrom(_version(small))
         incoming, activity = Incoming(requests, config.format, call), VoiceActivity(detector, call)
@@ -71,9 +71,7 @@ class StreamingRecognize:
 
 def check(config: StreamingRecognizeConfig) -> tuple[float, Options]:
     """(the seconds of silence that end what was said, the options). BadInput names what is out of range."""
-    if not 0 <= config.beam_width <= MAX_BEAMS:
-        reason = f"{config.beam_width}: expected 1 to {MAX_BEAMS}, or 0 for the model's default"
-        raise BadInput("config.beam_width", reason)
+    check_beams(config.beam_width, "config.beam_width")
     options = options_of(config.options, "config.options")
     if options.speakers is not None:
         raise BadInput("config.options.diarization", "is for recordings: in a stream nobody is told apart")
@@ -83,14 +81,6 @@ def check(config: StreamingRecognizeConfig) -> tuple[float, Options]:
     if end_silence < LEAST_SECONDS:
         raise BadInput("config.end_silence", f"{end_silence:g} s: expected {LEAST_SECONDS:g} to {MOST_SECONDS:g} s")
     return end_silence, options
-
-
-def check_language(options: Options, model: Model) -> None:
-    """BadInput unless the model for interim results knows the language that was named."""
-    known = model.card.languages
-    if options.language and options.language not in known:
-        reason = f"{model.card.key} knows {', '.join(known)}, and config.options.language is {options.language[:64]!r}"
-        raise BadInput("config.interim_model", reason)
 
 
 def _version(model: Model) -> ModelVersion:

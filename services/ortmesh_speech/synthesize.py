@@ -44,8 +44,7 @@ class Synthesize:
         head: ModelVersion | None = ModelVersion(name=model.name, version=model.version)
         async with aclosing(ahead(Speech(model, voice, speller, asked, call).spoken())) as stream:
             async for spoken in stream:
-                made = answers(spoken, encoder)
-                while (answer := await call.in_pool(next, made, None)) is not None:
+                async for answer in call.each(answers(spoken, encoder)):
                     if head is not None:
                         answer.model.CopyFrom(head)
                         answer.sample_rate_hertz, head = SAMPLE_RATE, None

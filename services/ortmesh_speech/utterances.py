@@ -112,6 +112,7 @@ class Utterances:
             elif closed:
                 end, self._told = min(self._chain[-1][1] + self._margin, len(self._speech)), False
             else:
+                self._forget_silence()
                 return
             yield self._window(self._chain, end)
             self._forget(end)
@@ -153,11 +154,18 @@ class Utterances:
         inside = [(first, min(last, end)) for first, last in chain if first < end]
         end = min(end, inside[-1][1] + self._margin)
         return Window(
-            samples=self._samples[begin * self._frame : end * self._frame],
+            samples=self._samples[begin * self._frame : end * self._frame].copy(),  # a view would keep all of it
             offset=self._seconds(begin),
             speech=tuple((self._seconds(first), self._seconds(last)) for first, last in inside),
             judged=True,
         )
+
+    def _forget_silence(self) -> None:
+        """Lets go of the silence before the utterance that is being said, where it came in one block with it."""
+        silent = self._chain[0][0] - self._frames(BEFORE_SECONDS)
+        if silent > 0:
+            self._forget(silent)
+            self._chain = [(first - silent, last - silent) for first, last in self._chain]
 
     def _forget(self, frames: int) -> None:
         if frames > 0:

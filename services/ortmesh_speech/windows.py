@@ -166,7 +166,7 @@ class Cutter:
         inside = [(first, min(last, end)) for first, last in chain if first < end]
         end = min(end, inside[-1][1] + self._margin)
         return Window(
-            samples=self._samples[begin * self._frame : end * self._frame],
+            samples=self._samples[begin * self._frame : end * self._frame].copy(),  # a view would keep all of it
             offset=self._seconds(begin),
             speech=tuple((self._seconds(first), self._seconds(last)) for first, last in inside),
             judged=self._judged,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 from ortmesh.nlp.v1 import nlp_pb2
-from tests.cli.conftest import Mesh, Run
-from tests.cli.test_call import version
+from tests.cli.conftest import Mesh, Run, version
 
 
 def pieces(*texts: str) -> list[nlp_pb2.GenerateResponse]:
@@ -19,8 +20,9 @@ def pieces(*texts: str) -> list[nlp_pb2.GenerateResponse]:
 
 def test_a_text_is_shown_as_it_comes(mesh: Mesh, run: Run) -> None:
     mesh.answers["Generate"] = [pieces("The [bold]", " sea\n", "is wide")]
-    shown = run("call", "nlp", "generate", "What is the sea?", "--system", "Be brief.", "--stop", "!").stdout
-    assert shown.startswith("The [bold] sea\nis wide\n3 tokens after 31, 28 of them known")
+    shown = run("call", "nlp", "generate", "What is the sea?", "--system", "Be brief.", "--stop", "!")
+    assert shown.stdout == "The [bold] sea\nis wide\n"
+    assert shown.stderr == "tokens: 3; of the prompt: 31, 28 of them read before\n"
     (asked,) = mesh.requests
     assert [message.content for message in asked.chat.messages] == ["Be brief.", "What is the sea?"]
     assert asked.sampling.temperature == 0
@@ -36,6 +38,28 @@ def test_a_form_and_a_raw_prompt_are_asked_for(mesh: Mesh, run: Run, tmp_path: P
     assert asked.text == "2 + 5 ="
     assert asked.json_schema == '{"type": "integer"}'
     assert asked.sampling.seed == 3
+
+
+def test_a_text_that_takes_longer_than_allowed_is_an_error(mesh: Mesh, run: Run) -> None:
+    ended = Event()
+
+    def slow() -> Iterator[nlp_pb2.GenerateResponse]:
+        yield nlp_pb2.GenerateResponse(text="The sea")
+        ended.wait(10)
+
+    mesh.answers["Generate"] = [slow()]
+    done = run("call", "nlp", "generate", "What is the sea?", "--timeout", "0.5")
+    ended.set()
+    assert done.exit_code == 1
+    assert done.stdout == "The sea\n"
+    assert done.stderr.startswith("error: DEADLINE_EXCEEDED")
+
+
+def test_a_schema_that_is_not_there_is_named_once(mesh: Mesh, run: Run) -> None:
+    done = run("call", "nlp", "generate", "Invent a person.", "--json-schema", "none.json")
+    assert done.exit_code == 2
+    assert "none.json can't be read: No such file or directory" in done.stderr
+    assert not mesh.requests
 
 
 def test_tokens_are_counted(mesh: Mesh, run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import time
 import wave
 from pathlib import Path
@@ -88,6 +89,28 @@ def test_what_is_said_is_written_line_by_line(mesh: Mesh, run: Run, recording: P
     assert lines == ["whisper-tiny-en@1", "0:01.2  What was [said].", "0:05.0  the end"]
 
 
+def test_whatever_a_recording_may_be_asked_for_a_stream_may_be_too(mesh: Mesh, run: Run, recording: Path) -> None:
+    """But for who speaks."""
+    word = speech_pb2.Word(text="[said].", start=START, end=END, confidence=0.91)
+    other = speech_pb2.Alternative(transcript="What was sad.", confidence=0.5)
+    result = speech_pb2.Segment(transcript="[said].", start=START, end=END, words=[word], alternatives=[other])
+    mesh.answers["StreamingRecognize"] = [[Recognized(result=result)]]
+    arguments = ["--words", "--phrase", "Kowalski", "--phrase", "Gdansk", "--boost", "3", "--prompt", "A meeting."]
+    arguments += ["--alternatives", "2", "--interim-model", "moonshine-tiny-en"]
+    shown = run("call", "speech", "stream-recognize", recording, *arguments)
+    assert shown.exit_code == 0, shown.output
+    config = mesh.requests[0][0].config
+    assert config.interim_model == "moonshine-tiny-en"
+    assert config.options == speech_pb2.RecognitionOptions(
+        word_times=True,
+        max_alternatives=2,
+        phrases=[speech_pb2.Phrase(text=text, boost=3) for text in ("Kowalski", "Gdansk")],
+        initial_prompt="A meeting.",
+    )
+    lines = [line.rstrip() for line in shown.stdout.splitlines() if line.strip()]
+    assert lines == ["0:01.2  [said].", "        or: What was sad.", "0:01.2  0.91  [said]."]
+
+
 def test_raw_samples_from_standard_input(mesh: Mesh, run: Run) -> None:
     recognized(mesh)
     arguments = ("--format", "mulaw", "--rate", "8000", "--channels", "2", "--no-interim")
@@ -127,6 +150,30 @@ def test_what_can_not_be_paced_and_formats_that_are_none_are_told(mesh: Mesh, ru
         result = run("call", "speech", command, tmp_path / "talk.ogg", "--format", "mp3")
         assert result.exit_code == 2
         assert "s16le" in result.output
+
+
+def test_numbers_that_are_none_are_told_and_large_ones_are_the_service_s_to_refuse(
+    mesh: Mesh, run: Run, recording: Path
+) -> None:
+    for command, option in (("stream-recognize", "--end-silence"), ("stream-detect-speech", "--min-speech")):
+        for seconds in ("nan", "inf", "1e30"):
+            result = run("call", "speech", command, recording, option, seconds)
+            assert result.exit_code == 2
+            assert "expected seconds" in result.output
+    recognized(mesh)
+    assert run("call", "speech", "stream-recognize", recording, "--beam", 10**12).exit_code == 0
+    assert mesh.requests[0][0].config.beam_width == 2**31 - 1
+
+
+def test_messages_keep_to_the_limit_whatever_a_header_says(mesh: Mesh, run: Run, tmp_path: Path) -> None:
+    """A tenth of a second is more than that, of eight channels at 384 kHz."""
+    header = b"RIFF" + struct.pack("<I4s4sIHHIIHH", 0, b"WAVE", b"fmt ", 16, 3, 8, 384_000, 12_288_000, 32, 32)
+    (tmp_path / "loud.wav").write_bytes(header + b"data" + struct.pack("<I", 3 << 20) + bytes(3 << 20))
+    detected(mesh)
+    assert run("call", "speech", "stream-detect-speech", tmp_path / "loud.wav").exit_code == 0
+    ((_, *others),) = mesh.requests
+    assert sum(len(other.audio) for other in others) == 44 + (3 << 20)
+    assert max(len(other.audio) for other in others) <= 1 << 20
 
 
 def test_errors_are_told_in_words(mesh: Mesh, run: Run, recording: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import wave
 from pathlib import Path
 
@@ -90,9 +92,15 @@ def test_the_text_may_be_a_file_s_or_standard_input_s(mesh: Mesh, run: Run) -> N
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [([], "either"), (["a", "--file", "-"], "either"), (["--file", "none.txt"], "no file"), (["--file", "x"], "UTF-8")],
+    [
+        ([], "either"),
+        (["a", "--file", "-"], "either"),
+        (["--file", "none.txt"], "no file"),
+        (["--file", "x"], "UTF-8"),
+        (["a", "--seed", 2**63], "64 bits"),
+    ],
 )
-def test_mistakes_of_usage(run: Run, arguments: list[str], told: str) -> None:
+def test_mistakes_of_usage(run: Run, arguments: list[object], told: str) -> None:
     Path("x").write_bytes(b"\xff\xfe")
     result = run("call", "speech", "synthesize", *arguments)
     assert result.exit_code == 2
@@ -112,6 +120,28 @@ def test_a_place_that_can_not_be_written(mesh: Mesh, run: Run) -> None:
     result = run("call", "speech", "synthesize", "Hello.", "--output", "none/a.wav")
     assert result.exit_code == 1
     assert "can't be written" in result.stderr
+
+
+def test_a_pipe_is_written_into_and_stays_one(mesh: Mesh, run: Run) -> None:
+    """So does a device: /dev/null must not become a file."""
+    content, read = wav_header(RATE) + SAMPLES.tobytes(), list[bytes]()
+    speaks(mesh, content)
+    os.mkfifo("pipe")
+    reader = threading.Thread(target=lambda: read.append(Path("pipe").read_bytes()), daemon=True)
+    reader.start()
+    assert run("call", "speech", "synthesize", "Hello.", "-o", "pipe").exit_code == 0
+    assert Path("pipe").is_fifo()
+    reader.join(timeout=20)
+    assert read == [content]
+
+
+def test_a_link_stays_one(mesh: Mesh, run: Run) -> None:
+    speaks(mesh, wav_header(RATE) + SAMPLES.tobytes())
+    Path("real.wav").write_bytes(b"older")
+    Path("link.wav").symlink_to("real.wav")
+    assert run("call", "speech", "synthesize", "Hello.", "-o", "link.wav").exit_code == 0
+    assert Path("link.wav").is_symlink()
+    assert Path("real.wav").stat().st_size == 96_044
 
 
 def test_help_teaches_with_an_example(run: Run) -> None:

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.deploy.manifests import Json, Objects
 
-SECONDS = 40.0
+SECONDS = 100.0
 """How long a state may take to come, on a machine that is busy with other things."""
 Request, Status = health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
 

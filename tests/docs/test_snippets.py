@@ -14,7 +14,7 @@ from tests.docs.conftest import Desk
 from tests.docs.pages import PAGES, Block, blocks
 
 ADDRESS = "127.0.0.1:8080"
-SECONDS = 60
+SECONDS = 200
 RUN = ("python", "sh")
 SHOWN = ("text", "proto", "yaml", "diff")
 """Languages of blocks that nothing runs; those of the pages about cards and tasks have tests of their own."""

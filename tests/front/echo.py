@@ -99,8 +99,9 @@ class Echo:
             self.left.append(how)
 
     async def patient(self, requests: AsyncIterator[StringValue], call: Call) -> AsyncIterator[StringValue]:
-        """Gives up waiting for a message after a millisecond, again and again; echoes each."""
-        yield await first_of(requests, PATIENCE_SECONDS)
+        """Gives up waiting for a message after a millisecond, again and again; echoes each, or says that there was
+        none."""
+        yield await first_of(requests, PATIENCE_SECONDS) or StringValue(value="nothing was said")
         while True:
             try:
                 async with asyncio.timeout(0.001):

@@ -346,7 +346,7 @@ async def test_a_run_without_an_end_does_not_hold_up_the_end_of_the_service(
 async def test_a_graph_without_an_end_fails_its_warm_up_and_the_others_load(
     tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ortmesh.serving.loaded.WARM_UP_SECONDS", 1.0)
+    monkeypatch.setattr("ortmesh.serving.loaded.WARM_UP_SECONDS", 3.0)
     store = Store(tmp_path / "store")
     graphs.counts_down(tmp_path / "loop")
     graphs.double(tmp_path / "double")
@@ -356,7 +356,7 @@ async def test_a_graph_without_an_end_fails_its_warm_up_and_the_others_load(
     async with Models(store, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
         await until(models, lambda: models.find("double").state == "READY")
         await models.until_loaded()
-        assert "its warm-up did not end within 1 s" in models.find("loop-0").state_reason
+        assert "its warm-up did not end within 3 s" in models.find("loop-0").state_reason
         assert await ask(models, "double", call) == [[2, 2, 2, 2]]
 
 

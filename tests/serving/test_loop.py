@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ortmesh.errors import ExecutorFailed
+from ortmesh.errors import ExecutorFailed, Expired
 from ortmesh.serving.batcher import ArrivalOrder, Pile
 from ortmesh.serving.executor.idle import Idle
-from ortmesh.serving.executor.loop import Computed, serve
+from ortmesh.serving.executor.loop import Computed, is_wanted, serve
 from ortmesh.serving.executor.turn import Turn
 from ortmesh.serving.resident import Resident
 from ortmesh.serving.types import Item, Tensors
@@ -91,6 +91,15 @@ def test_what_an_executor_forgot_fails() -> None:
     pile.close()
     run(pile, compute=lambda items: ())
     assert isinstance(answer(one).error, ExecutorFailed)
+
+
+def test_nobody_waits_for_what_has_ended() -> None:
+    ended, late, waiting = item(), item(), item()
+    ended.finish(OUTPUTS)
+    late.deadline = time.monotonic() - 1
+    assert [is_wanted(each) for each in (ended, late, waiting)] == [False, False, True]
+    assert isinstance(answer(late).error, Expired)
+    assert answer(ended).error is None
 
 
 def test_answers_do_not_wait_for_a_fuller_batch() -> None:

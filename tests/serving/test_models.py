@@ -158,8 +158,7 @@ async def test_a_removed_model_is_gone_after_its_last_lease(models: Models, shel
         models.named("double", "1", call)
     assert (await model(ONES, other))["y"].tolist() == [[2, 2, 2, 2]], "a leased model still answers"
     other.end()
-    await until(models, lambda: not models.list())
-    assert not executors()
+    await until(models, lambda: not models.list() and not executors())
     with pytest.raises(NotFound):
         models.named("double", "1", call)
 
@@ -209,7 +208,7 @@ async def test_a_version_that_is_removed_while_it_loads_never_runs(
     await asyncio.sleep(1)
     gate.set()
     await until(models, lambda: [model.name for model in models.list()] == ["double"])
-    assert executors() == ["executor-double@1-0"]
+    await until(models, lambda: executors() == ["executor-double@1-0"])
 
 
 async def test_of_two_quick_replacements_the_last_one_serves(
@@ -234,8 +233,7 @@ async def test_a_version_that_is_removed_while_its_replacement_loads_stays_gone(
     shelf.remove("double", "1")
     await asyncio.sleep(1)
     gate.set()
-    await until(models, lambda: not models.list())
-    assert not executors()
+    await until(models, lambda: not models.list() and not executors())
 
 
 async def test_a_broken_replacement_leaves_what_serves_in_service(

@@ -11,6 +11,12 @@ SCALE = 220 * 2 ** (np.array([0, 2, 4, 5, 7, 9, 11, 12]) / 12)
 """A major, in hertz."""
 
 
+def tone(hertz: float, seconds: float) -> Samples:
+    """A pure one."""
+    time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    return _single(0.2 * np.sin(2 * np.pi * hertz * time))
+
+
 def hum(hertz: float, seconds: float) -> Samples:
     """Of mains: 50 or 60 Hz and some of its harmonics."""
     time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE

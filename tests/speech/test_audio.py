@@ -6,7 +6,6 @@ import contextlib
 import io
 import math
 import struct
-import time
 import wave
 
 import numpy as np
@@ -16,7 +15,7 @@ from ortmesh.errors import BadInput, OutOfRange
 from ortmesh.speech.v1 import speech_pb2
 from ortmesh.speech.v1.speech_pb2 import Audio, RawAudio
 from ortmesh_speech.audio import SAMPLE_RATE, Recording, Samples
-from tests.speech.voices import audio, encode
+from tests.speech.voices import HEADER_BYTES, audio, encode, over_an_hour
 
 SECONDS = 2.0
 S16, F32 = speech_pb2.SAMPLE_FORMAT_S16LE, speech_pb2.SAMPLE_FORMAT_F32LE
@@ -156,9 +155,9 @@ def test_an_audio_file_without_samples(chunks: bytes) -> None:
         read(Audio(encoded=_wav(samples=np.empty(0, np.float32), after=chunks)))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, -1e10])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, -17])
 def test_samples_that_are_not_numbers_are_refused(value: float) -> None:
-    """They would silence everything around them without a word. So would what is beyond the scale of any sample."""
+    """They would silence everything around them without a word. So would what is far beyond full scale."""
     samples = tone(16_000)
     samples[100] = value
     for rate in (16_000, 44_100):  # a resampler makes infinities of it
@@ -166,24 +165,29 @@ def test_samples_that_are_not_numbers_are_refused(value: float) -> None:
             read(audio(samples, rate, container="WAV", coding="FLOAT"))
 
 
-def test_floats_in_the_scale_of_integers_are_read() -> None:
-    samples = tone(16_000) * np.float32(2**31)
+@pytest.mark.parametrize("scale", [2**15, 2**23, 2**31])
+def test_floats_in_the_scale_of_integers_are_refused(scale: int) -> None:
+    samples = tone(16_000) * np.float32(scale)
+    for given in (audio(samples, container="WAV", coding="FLOAT"), _raw(samples.tobytes(), format=F32)):
+        with pytest.raises(BadInput, match=r"beyond ±16 .* expected \[-1, 1\]"):
+            read(given)
+
+
+def test_floats_over_full_scale_are_read() -> None:
+    samples = tone(16_000) / np.abs(tone(16_000)).max() * np.float32(16)
     assert np.array_equal(read(audio(samples, container="WAV", coding="FLOAT"))[0], samples)
 
 
 def test_more_than_an_hour_is_refused_by_its_header() -> None:
-    """61 minutes of silence are 180 kB of FLAC; nothing of them is decoded."""
-    content = _sixty_one_minutes()
-    started = time.perf_counter()
+    """Nothing of them is decoded: they would be found cut off."""
     with pytest.raises(OutOfRange) as caught:
-        Recording(Audio(encoded=content))
-    assert time.perf_counter() - started < 0.5
+        Recording(Audio(encoded=over_an_hour()[:HEADER_BYTES]))
     assert caught.value.violations[0].field == "audio.encoded"
 
 
 def test_a_header_that_hides_the_length_helps_nobody() -> None:
     """Streaming encoders leave FLAC's count of samples open: they are counted while they are read."""
-    content = bytearray(_sixty_one_minutes())
+    content = bytearray(over_an_hour())
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     recording = Recording(Audio(encoded=bytes(content)))
@@ -248,10 +252,6 @@ def test_blocks_join_without_a_seam() -> None:
 
 def _raw(samples: bytes, *, rate: int = SAMPLE_RATE, channels: int = 0, format: int = S16) -> Audio:
     return Audio(raw=RawAudio(sample_rate_hertz=rate, channels=channels, format=format, samples=samples))  # type: ignore[arg-type]
-
-
-def _sixty_one_minutes() -> bytes:
-    return encode(np.zeros(61 * 60 * SAMPLE_RATE, np.int16), container="FLAC", coding="PCM_16")
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

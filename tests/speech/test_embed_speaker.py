@@ -23,12 +23,12 @@ from ortmesh.speech.v1.speech_pb2 import Audio, EmbedSpeakerRequest, EmbedSpeake
 from ortmesh_speech import embed_speaker
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.embed_speaker import EmbedSpeaker, voice_of
+from tests.speech.music import hum
 from tests.speech.throats import THROATS, speak
-from tests.speech.voices import SENTENCES, audio, encode, noise, say, silence
+from tests.speech.voices import HEADER_BYTES, SENTENCES, audio, noise, over_an_hour, say, silence
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-HUM = (0.2 * np.sin(2 * np.pi * 50 * np.arange(9 * SAMPLE_RATE) / SAMPLE_RATE)).astype(np.float32)
 TALK = (SENTENCES[0], SENTENCES[1])
 OTHER_TALK = (SENTENCES[6], SENTENCES[7])
 
@@ -123,7 +123,7 @@ async def test_recordings_as_people_send_them(
 
 @pytest.mark.parametrize(
     "samples",
-    [silence(5), noise(5), noise(5, 0.002), HUM, silence(0.01), silence(1 / SAMPLE_RATE), noise(0.05)],
+    [silence(5), noise(5), noise(5, 0.002), hum(50, 9), silence(0.01), silence(1 / SAMPLE_RATE), noise(0.05)],
     ids=["silence", "noise", "soft noise", "hum", "10 ms", "a sample", "50 ms"],
 )
 async def test_where_nobody_speaks_there_is_no_voice(
@@ -198,9 +198,9 @@ async def test_wrong_requests_name_their_field(
 
 
 async def test_longer_than_an_hour_is_refused_at_once(embed: EmbedSpeaker, call: Call) -> None:
-    content = encode(np.zeros(61 * 60 * SAMPLE_RATE, np.int16), container="FLAC", coding="PCM_16")
+    """By its header: the rest is not there."""
     with pytest.raises(OutOfRange, match=r"audio\.encoded"):
-        await embed(EmbedSpeakerRequest(audio=Audio(encoded=content)), call)
+        await embed(EmbedSpeakerRequest(audio=Audio(encoded=over_an_hour()[:HEADER_BYTES])), call)
 
 
 async def test_an_unknown_model_is_answered_with_near_ones(embed: EmbedSpeaker, call: Call) -> None:

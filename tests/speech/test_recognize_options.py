@@ -29,6 +29,7 @@ from ortmesh.speech.v1.speech_pb2 import (
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.recognize import Recognize
 from tests.speech.voices import SENTENCES, audio, noise, say, say_deeply, silence, word_errors
+from tests.speech.watching import until_at_rest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -240,7 +241,4 @@ async def test_nothing_is_held_afterwards(recognize: Recognize, call: Call) -> N
     with pytest.raises(BadInput, match="not finite"):
         await recognize(asked, call)
     call.cancel()  # as the front does after the answer: what still waits is wanted no more
-    piles = [model._pile for model in recognize.models.list() if model._pile is not None]
-    async with asyncio.timeout(30):
-        while asyncio.all_tasks() - before or call.pool.bytes or any(map(len, piles)):  # noqa: ASYNC110 (no event tells)
-            await asyncio.sleep(0.01)
+    await until_at_rest(recognize.models, call, before)

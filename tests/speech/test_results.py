@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -61,9 +62,9 @@ class Stream:
 async def test_results_are_told_in_the_order_of_time_and_each_is_told_of_the_one_before(call: Call) -> None:
     async with asyncio.TaskGroup() as group:
         stream = Stream(call, group)
-        await stream.results.end(window(0, 1), shown=False)
-        await stream.results.end(window(2, 3), shown=False)
-        await stream.results.end(window(60, 61), shown=False)
+        await stream.results.end(window(0, 1))
+        await stream.results.end(window(2, 3))
+        await stream.results.end(window(60, 61))
         stream.scribe.will(3).set_result("second")
         stream.scribe.will(61).set_result("much later")
         await asyncio.sleep(0)
@@ -81,7 +82,7 @@ async def test_what_was_begun_early_is_the_result_when_nothing_follows(call: Cal
         await stream.results.expect(window(0, 1))
         await stream.results.expect(window(0, 1))
         stream.scribe.will(1).set_result("said")
-        await stream.results.end(window(0, 1), shown=True)
+        await stream.results.end(window(0, 1))
         assert (await stream.next()).transcript == "said"
         await stream.results.finish()
     assert len(stream.scribe.calls) == 1
@@ -98,28 +99,30 @@ async def test_what_was_begun_early_is_dropped_when_the_speaker_goes_on(call: Ca
         assert not call.cancelled
         stream.scribe.will(1).set_result("half of it")
         stream.scribe.will(2).set_result("all of it")
-        await stream.results.end(window(0, 2), shown=True)
+        await stream.results.end(window(0, 2))
         assert (await stream.next()).transcript == "all of it"
         await stream.results.finish()
 
 
-async def test_where_nobody_spoke_only_a_mistaken_interim_result_is_taken_back(call: Call) -> None:
+async def test_an_utterance_in_which_nobody_spoke_ends_with_a_result_without_text(call: Call) -> None:
+    """Its beginning was told, and maybe interim results: whoever shows them must know that it is over."""
     async with asyncio.TaskGroup() as group:
         stream = Stream(call, group)
         for end in (1.0, 3.0):
-            stream.scribe.will(end).set_result("")
-            await stream.results.end(window(end - 1, end), shown=end == 3)
-        taken_back = await stream.next()
+            stream.scribe.will(end).set_result("" if end == 1 else "said")
+            await stream.results.end(window(end - 1, end))
+        nothing, something = await stream.next(), await stream.next()
         await stream.results.finish()
-    assert (taken_back.transcript, taken_back.start.seconds, taken_back.end.seconds) == ("", 2, 3)
+    assert (nothing.transcript, nothing.start.seconds, nothing.end.seconds) == ("", 0, 1)
+    assert (something.transcript, something.start.seconds, something.end.seconds) == ("said", 2, 3)
 
 
 async def test_no_more_than_a_few_are_under_way(call: Call) -> None:
     async with asyncio.TaskGroup() as group:
         stream = Stream(call, group)
         for end in range(1, AT_ONCE + 1):
-            await stream.results.end(window(end - 0.5, end), shown=False)
-        more = asyncio.create_task(stream.results.end(window(9, 10), shown=False))
+            await stream.results.end(window(end - 0.5, end))
+        more = asyncio.create_task(stream.results.end(window(9, 10)))
         for _ in range(10):
             await asyncio.sleep(0)
         assert not more.done()
@@ -139,7 +142,7 @@ async def test_a_caller_who_reads_nothing_holds_back_a_speaker_who_never_pauses(
         nonlocal ended
         for end in range(1, 2 * (MOST + AT_ONCE) + 2):
             stream.scribe.will(end).set_result("on and on")
-            await results.end(window(end - 1, end), shown=False)
+            await results.end(window(end - 1, end))
             ended += 1
 
     async with asyncio.TaskGroup() as group:
@@ -156,11 +159,32 @@ async def test_a_caller_who_reads_nothing_holds_back_a_speaker_who_never_pauses(
     assert stream.results.untold == 0
 
 
+async def test_what_waits_to_be_told_keeps_no_samples(call: Call) -> None:
+    async with asyncio.TaskGroup() as group:
+        stream = Stream(call, group)
+        heard = window(0, 1)
+        left = weakref.ref(heard.samples)
+        await stream.results.end(heard)
+        await stream.results.end(window(2, 3))
+        stream.scribe.will(1).set_result("first")
+        for _ in range(MOST):
+            await stream.outgoing.put(StreamingRecognizeResponse())
+        del heard
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert stream.results.untold == 2
+        assert left() is None
+        stream.scribe.will(3).set_result("second")
+        told = [(await stream.next()).transcript for _ in range(MOST + 2)]
+        assert told[-2:] == ["first", "second"]
+        await stream.results.finish()
+
+
 async def test_when_the_caller_leaves_its_recognitions_end_too(call: Call) -> None:
     async def stream_until_left() -> None:
         async with asyncio.TaskGroup() as group:
             stream.append(Stream(call, group))
-            await stream[0].results.end(window(0, 1), shown=False)
+            await stream[0].results.end(window(0, 1))
             await asyncio.Event().wait()
 
     stream: list[Stream] = []

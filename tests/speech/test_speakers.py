@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ortmesh.serving.types import Array
 from ortmesh_speech.options import Speakers
 from ortmesh_speech.said import Said
-from ortmesh_speech.speakers import MAX_CLUSTERED, Look, prepare, split, voice_at, voices_of
+from ortmesh_speech.speakers import MAX_CLUSTERED, Look, Timeline, prepare, split, voices_of
 from ortmesh_speech.windows import Window
 from ortmesh_speech.words import Spoken
 from tests.speech.test_clusters import around
@@ -31,8 +34,8 @@ def said(text: str, *, spaces: bool = True) -> Said:
     return Said(text, 0.9, 0.0, len(words) / 2, "en", words, (("other", 0.5),))
 
 
-def parts(given: Said, voices: Sequence[int]) -> list[tuple[str, int]]:
-    return [(part.text, voice) for part, voice in split(given, voices)]
+def parts(whole: Said, voices: Sequence[int]) -> list[tuple[str, int]]:
+    return [(part.text, voice) for part, voice in split(whole, voices)]
 
 
 def test_a_window_is_split_where_the_voice_changes() -> None:
@@ -60,14 +63,51 @@ def test_text_without_spaces_is_split_without() -> None:
 def test_a_word_has_the_voice_of_the_nearest_look() -> None:
     seen = looks(around(0, 1, each=4))
     voices = voices_of(seen, ANYBODY)
-    assert voice_at(Spoken("early", 0.0, 0.4, ()), seen, voices) == voices[0]
-    assert voice_at(Spoken("late", 2.1, 2.4, ()), seen, voices) == voices[-1] != voices[0]
+    timeline = Timeline(seen, voices)
+    assert timeline.voice(Spoken("early", 0.0, 0.4, ())) == voices[0]
+    assert timeline.voice(Spoken("late", 2.1, 2.4, ())) == voices[-1] != voices[0]
 
 
 def test_looks_of_the_same_utterance_count_first() -> None:
     one, other = around(0, 1, each=1)
     seen = [Look(1.0, (0.0, 2.0), one), Look(2.4, (2.3, 2.5), other)]
-    assert voice_at(Spoken("last", 1.8, 2.0, ()), seen, np.array([0, 1])) == 0
+    assert Timeline(seen, np.array([0, 1])).voice(Spoken("last", 1.8, 2.0, ())) == 0
+
+
+@given(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), max_size=4), st.integers(0, 100))
+def test_the_nearest_look_is_the_one_that_a_walk_through_all_finds(utterances: list[list[int]], moment: int) -> None:
+    """Times are multiples of a half, so that some are as near as others: then the earlier one counts."""
+    seen: list[Look] = []
+    begin = 1.0
+    for steps in utterances:
+        end = begin + sum(steps) / 2
+        times = begin + np.cumsum(steps[:-1]) / 2 if len(steps) > 1 else [(begin + end) / 2]
+        seen += [Look(float(time), (begin, end), np.zeros(1, np.float32)) for time in times]
+        begin = end + 1
+
+    def distance(place: int) -> tuple[bool, float]:
+        start, end = seen[place].utterance
+        return not start <= moment / 4 <= end, abs(seen[place].time - moment / 4)
+
+    nearest = min(range(len(seen)), key=distance, default=0)
+    assert Timeline(seen, np.arange(len(seen))).voice(Spoken("word", moment / 4, moment / 4, ())) == nearest
+
+
+def test_an_hour_of_words_is_not_compared_with_an_hour_of_looks() -> None:
+    """Each look is read a few times, not once for each of the words."""
+    reads = 0
+
+    class Watched(Look):
+        def __getattribute__(self, name: str) -> Any:
+            nonlocal reads
+            reads += name in ("time", "utterance")
+            return super().__getattribute__(name)
+
+    seen = [Watched(place / 2, (place // 10 * 5, place // 10 * 5 + 4.9), np.zeros(1)) for place in range(7200)]
+    timeline = Timeline(seen, np.arange(len(seen)) // 10)
+    spoken = [timeline.voice(Spoken("word", place / 2, place / 2, ())) for place in range(len(seen))]
+    assert spoken == [place // 10 for place in range(len(seen))]
+    assert reads <= 4 * len(seen)
 
 
 @pytest.mark.parametrize(("least", "most", "expected"), [(1, 8, 3), (1, 2, 2), (4, 8, 4)])
@@ -89,7 +129,7 @@ def test_hours_are_grouped_first() -> None:
 
 
 def test_without_a_look_everybody_is_one() -> None:
-    assert voice_at(Spoken("hm", 0, 0.2, ()), [], voices_of([], ANYBODY)) == 0
+    assert Timeline([], voices_of([], ANYBODY)).voice(Spoken("hm", 0, 0.2, ())) == 0
 
 
 def test_looks_are_half_a_second_apart_and_within_their_utterance() -> None:

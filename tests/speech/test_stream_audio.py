@@ -7,7 +7,8 @@ import io
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +29,7 @@ from ortmesh.speech.v1.speech_pb2 import (
     StreamFormat,
 )
 from ortmesh_speech.audio import Recording
+from ortmesh_speech.decoder import THREAD
 from ortmesh_speech.sample_formats import ALAW, MULAW, RAW, Samples
 from ortmesh_speech.stream_audio import StreamAudio
 from tests.speech.voices import encode
@@ -279,11 +281,11 @@ def test_samples_that_are_no_numbers_are_refused_with_the_byte() -> None:
         list(audio.feed(np.array([0, np.nan], "<f4").tobytes()))
 
 
-def test_a_sample_beyond_any_scale_is_refused_with_the_byte() -> None:
-    """Resampled, it would be infinite, and nothing would be heard any more."""
+def test_a_sample_far_beyond_full_scale_is_refused_with_the_byte() -> None:
+    """Brought down to full scale with what is around it, that would be heard no more."""
     audio = StreamAudio(raw(rate=44_100, format=SAMPLE_FORMAT_F32LE))
     list(audio.feed(bytes(4000)))
-    with pytest.raises(BadInput, match=r"beyond ±2\^31 .* after byte 4000"):
+    with pytest.raises(BadInput, match=r"beyond ±16 .* after byte 4000: expected \[-1, 1\]"):
         list(audio.feed(np.array([0, -3e38], "<f4").tobytes()))
 
 
@@ -317,6 +319,22 @@ def test_a_stream_that_is_left_leaves_no_thread(cut: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["FLAC", "Ogg Vorbis", "Ogg Opus"])
+def test_a_file_whose_header_does_not_come_holds_up_no_other(name: str) -> None:
+    """Its decoder waits in the midst of opening it."""
+    stalled = StreamAudio(CONTAINER)
+    list(stalled.feed(FILES[name][:30]))
+    with ThreadPoolExecutor() as others:
+        try:
+            recording = others.submit(lambda: sum(map(len, Recording(Audio(encoded=FILES[name])))))
+            stream = others.submit(lambda: len(heard(CONTAINER, [FILES[name]])[0]))
+            assert recording.result(timeout=20) > 0
+            assert stream.result(timeout=20) > 0
+        finally:
+            stalled.close()
+    assert_no_decoder_is_left()
+
+
+@pytest.mark.parametrize("name", ["FLAC", "Ogg Vorbis", "Ogg Opus"])
 def test_a_file_that_is_recognized_while_its_stream_is_left_leaves_no_thread(name: str) -> None:
     """The first bytes are read in the pool when the call ends."""
     audio = StreamAudio(CONTAINER)
@@ -338,8 +356,8 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(name: str) -> None:
     assert_no_decoder_is_left()
 
 
-def assert_no_decoder_is_left(names: Sequence[str] = ("ortmesh-decoder",)) -> None:
+def assert_no_decoder_is_left() -> None:
     until = time.monotonic() + 20
-    while left := [thread for thread in threading.enumerate() if thread.name in names]:
+    while left := [thread for thread in threading.enumerate() if thread.name == THREAD]:
         left[0].join(0.1)
         assert time.monotonic() < until, "a decoder's thread waits for ever"

@@ -32,6 +32,7 @@ from ortmesh.speech.v1.speech_pb2 import (
     StreamingDetectSpeechRequest,
 )
 from ortmesh_speech import stream_requests
+from ortmesh_speech.decoder import THREAD
 from ortmesh_speech.service import SERVICE
 from ortmesh_speech.streaming_detect_speech import StreamingDetectSpeech
 from tests.front.conftest import Recorder
@@ -69,7 +70,7 @@ class Door:
 
         def left() -> tuple[int, int, int, int, int]:
             waiting = sum(len(model._pile) for model in self.models.list() if model._pile is not None)
-            decoders = sum(thread.name == "ortmesh-decoder" for thread in threading.enumerate())
+            decoders = sum(thread.name == THREAD for thread in threading.enumerate())
             return admission.streams, admission.bytes, self.front.pool.bytes, waiting, decoders
 
         while any(left()):

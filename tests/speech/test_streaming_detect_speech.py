@@ -17,7 +17,6 @@ from ortmesh.errors import BadInput, Cancelled, Expired, NotFound
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
-from ortmesh.serving.types import NoMeter
 from ortmesh.speech.v1.speech_pb2 import (
     SAMPLE_FORMAT_ALAW,
     DetectSpeechRequest,
@@ -34,24 +33,19 @@ from ortmesh_speech.detect_speech import DetectSpeech
 from ortmesh_speech.streaming_detect_speech import StreamingDetectSpeech
 from tests.speech.streams import S16_16K, all_of, cut, s16, sent, until_left
 from tests.speech.voices import SENTENCES, audio, encode, noise, say, silence
+from tests.speech.watching import Batches
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Request = StreamingDetectSpeechRequest
 Config = StreamingDetectSpeechConfig
 BETWEEN_WORDS = Duration(nanos=400_000_000)
-BATCHES: list[int] = []
-"""The rows of each batch that ran."""
-
-
-class Batches(NoMeter):
-    def batch(self, rows: int, padded_share: float, compute_seconds: float) -> None:
-        BATCHES.append(rows)
+BATCHES = Batches()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def models(store: Store) -> AsyncIterator[Models]:
-    async with Models(store, "speech", threads=cpus(), meter=lambda *_: Batches(), only=["silero-vad"]) as models:
+    async with Models(store, "speech", threads=cpus(), meter=BATCHES, only=["silero-vad"]) as models:
         await models.until_loaded()
         yield models
 
@@ -153,7 +147,7 @@ async def test_streams_at_once_share_batches_and_hear_only_themselves(
     alone = [intervals(await hear(detect, call, messages(cut(s16(samples))))) for samples in several]
     BATCHES.clear()
     together = await asyncio.gather(*(hear(detect, call, messages(cut(s16(samples)))) for samples in several))
-    assert max(BATCHES) > 1
+    assert max(BATCHES.of("silero-vad")) > 1
     assert [times(intervals(answers)) for answers in together] == [times(found) for found in alone]
 
 
@@ -205,7 +199,7 @@ async def test_a_caller_who_never_begins_is_sent_away(
     detect: StreamingDetectSpeech, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_requests, "CONFIG_SECONDS", 0.05)
-    with pytest.raises(Expired, match="configuration"):
+    with pytest.raises(Expired, match="first message"):
         await all_of(detect(until_left([]), call))
 
 

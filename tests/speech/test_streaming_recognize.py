@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,6 @@ from ortmesh.errors import BadInput, NotFound
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
-from ortmesh.serving.types import NoMeter
 from ortmesh.speech.v1.speech_pb2 import (
     Diarization,
     Phrase,
@@ -33,11 +29,15 @@ from ortmesh.speech.v1.speech_pb2 import (
     StreamingRecognizeResponse,
 )
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
-from ortmesh_speech.outgoing import MOST
+from ortmesh_speech.outgoing import MOST, Outgoing
 from ortmesh_speech.recognize import Recognize
+from ortmesh_speech.results import AT_ONCE, Results
 from ortmesh_speech.streaming_recognize import StreamingRecognize
+from tests.front.conftest import until
+from tests.speech.music import band
 from tests.speech.streams import S16_16K, all_of, cut, s16, sent, until_left
-from tests.speech.voices import SENTENCES, audio, encode, noise, say, silence, word_errors
+from tests.speech.voices import SENTENCES, audio, encode, noise, noisy, say, silence, word_errors
+from tests.speech.watching import Batches, until_at_rest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -46,23 +46,13 @@ Config = StreamingRecognizeConfig
 Response = StreamingRecognizeResponse
 
 PAUSES = (0.8, 0.7, 1.5, 0.9)
-BATCHES: dict[str, list[int]] = defaultdict(list)
-"""The rows of each batch that ran, by model."""
-
-
-class Batches(NoMeter):
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def batch(self, rows: int, padded_share: float, compute_seconds: float) -> None:
-        BATCHES[self.name].append(rows)
+BATCHES = Batches()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def models(store: Store) -> AsyncIterator[Models]:
     only = ["silero-vad", "moonshine-tiny-en", "whisper-tiny-en"]
-    meter: Callable[[str, str], Batches] = lambda name, _: Batches(name)  # noqa: E731
-    async with Models(store, "speech", threads=cpus(), meter=meter, only=only) as models:
+    async with Models(store, "speech", threads=cpus(), meter=BATCHES, only=only) as models:
         await models.until_loaded()
         yield models
 
@@ -104,12 +94,6 @@ def kinds(answers: Sequence[Response]) -> list[str]:
 
 def seconds(time_: Duration) -> float:
     return time_.ToMilliseconds() / 1000
-
-
-def noisy(samples: Samples, decibels: float) -> Samples:
-    """With white noise so far below the mean power of what is not silent."""
-    level = math.sqrt(float(np.mean(samples[samples != 0] ** 2)) / 10 ** (decibels / 10))
-    return samples + noise(len(samples) / SAMPLE_RATE + 1, level=level)[: len(samples)]
 
 
 async def test_each_utterance_is_told_with_its_times(
@@ -165,20 +149,9 @@ async def test_a_file_as_it_is_written(recognize: StreamingRecognize, call: Call
     assert word_errors(" ".join(SENTENCES[:3]), text(answers)) <= 4
 
 
-def music(seconds_: float) -> Samples:
-    """Chords of three tones with overtones, one a half second."""
-    at = np.arange(int(seconds_ * SAMPLE_RATE)) / SAMPLE_RATE
-    roots = np.array([220, 262, 196, 247])[(at * 2).astype(int) % 4]
-    tones = [
-        np.sin(2 * np.pi * root * at) / order for order in (1, 2, 3) for root in (roots * order, 1.26 * roots * order)
-    ]
-    played: Samples = (0.1 * np.sum(tones, axis=0) * (1 - (at * 2) % 1 * 0.8)).astype(np.float32)
-    return played
-
-
 @pytest.mark.parametrize(
     "samples",
-    [silence(0), silence(1 / SAMPLE_RATE), silence(0.05), silence(20), noise(10, 0.05), music(10)],
+    [silence(0), silence(1 / SAMPLE_RATE), silence(0.05), silence(20), noise(10, 0.05), band(10)],
     ids=["nothing", "one sample", "50 ms", "silence", "noise", "music"],
 )
 async def test_nobody_speaks(recognize: StreamingRecognize, call: Call, samples: Samples) -> None:
@@ -272,11 +245,9 @@ async def test_streams_at_once_share_batches_and_hear_only_themselves(
     BATCHES.clear()
     together = await asyncio.gather(*(hear(recognize, call, messages(samples, config)) for samples in several))
     assert [text(answers) for answers in together] == alone
-    async with asyncio.timeout(20):
-        while sum(BATCHES["whisper-tiny-en"]) < len(several):  # noqa: ASYNC110 (told after the answers are)
-            await asyncio.sleep(0.01)
-    assert max(BATCHES["whisper-tiny-en"]) > 1
-    assert max(BATCHES["silero-vad"]) > 1
+    await until(lambda: sum(BATCHES.of("whisper-tiny-en")) >= len(several))
+    assert max(BATCHES.of("whisper-tiny-en")) > 1
+    assert max(BATCHES.of("silero-vad")) > 1
 
 
 GOOD = Config(format=S16_16K)
@@ -308,6 +279,7 @@ async def test_wrong_configurations_name_their_field(
 async def test_wrong_streams_are_refused_while_they_run(
     recognize: StreamingRecognize, call: Call, dialogue: Samples
 ) -> None:
+    before = asyncio.all_tasks()
     begun = messages(dialogue[: 3 * SAMPLE_RATE], Config(format=S16_16K, interim_results=True))
     with pytest.raises(BadInput, match="sent again"):
         await hear(recognize, call, [*begun, Request(config=GOOD)])
@@ -315,27 +287,13 @@ async def test_wrong_streams_are_refused_while_they_run(
         await hear(recognize, call, [*begun, Request(audio=bytes((1 << 20) + 1))])
     with pytest.raises(NotFound, match="whisper-tiny-en"):
         await hear(recognize, call, [Request(config=Config(format=S16_16K, model="whisper-tiny"))])
-    await nothing_is_left(recognize.models)
-
-
-async def nothing_is_left(models: Models) -> None:
-    """Waits until no item waits or is computed, and no task of a stream is alive."""
-    until = time.monotonic() + 20
-
-    def left() -> list[Any]:
-        piles = [model._pile for model in models.list() if model._pile is not None and len(model._pile)]
-        tasks = [task for task in asyncio.all_tasks() if "Dictation" in repr(task) or "Results" in repr(task)]
-        return [*piles, *tasks]
-
-    while found := left():
-        await asyncio.sleep(0.01)
-        assert time.monotonic() < until, found
+    await until_at_rest(recognize.models, call, before)
 
 
 async def test_streams_that_are_left_at_any_moment_leave_nothing(
     recognize: StreamingRecognize, call: Call, dialogue: Samples
 ) -> None:
-    random = np.random.default_rng(2)
+    random, before = np.random.default_rng(2), asyncio.all_tasks()
     config = Config(format=S16_16K, interim_results=True)
     for _ in range(12):
         own = Call("/test.Test/Test", pool=call.pool)
@@ -347,17 +305,35 @@ async def test_streams_that_are_left_at_any_moment_leave_nothing(
         reader.cancel()
         await asyncio.wait((reader,))
         own.end()
-    await nothing_is_left(recognize.models)
+    await until_at_rest(recognize.models, call, before)
     heard = text(await hear(recognize, call, messages(dialogue[: int(5.9 * SAMPLE_RATE)])))
     assert word_errors(SENTENCES[0], heard) <= 2
 
 
 async def test_a_caller_who_does_not_read_is_not_listened_to_for_long(
-    recognize: StreamingRecognize, call: Call
+    recognize: StreamingRecognize, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is made for it is bounded, and so is the audio that is taken."""
+    """What is made for it is bounded, and so is the audio that is taken; when it reads on, more is."""
     word = np.concatenate([say("Stop!"), silence(0.6)])
-    taken = 0
+    before, taken = asyncio.all_tasks(), 0
+    waiting: list[Response] = []
+    made: list[Results] = []
+
+    class Watched(Outgoing[Response]):
+        async def put(self, message: Response) -> None:
+            waiting.append(message)
+            await super().put(message)
+            waiting.remove(message)
+
+    class Seen(Results):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            made.append(self)
+
+    def held_back() -> bool:
+        """Before it tells that somebody speaks, or before it adds an utterance to those that wait to be told: one that
+        is being told, as many as may wait, and its own."""
+        return "speech_started" in kinds(waiting) or (bool(waiting) and made[0].untold == AT_ONCE + 2)
 
     async def endless() -> AsyncIterator[Request]:
         nonlocal taken
@@ -366,12 +342,18 @@ async def test_a_caller_who_does_not_read_is_not_listened_to_for_long(
             taken += 1
             yield Request(audio=s16(word))
 
+    monkeypatch.setattr("ortmesh_speech.dictation.Outgoing", Watched)
+    monkeypatch.setattr("ortmesh_speech.dictation.Results", Seen)
     answers = recognize(endless(), call)
-    await anext(answers)
-    before = -1
-    while taken != before:
-        before = taken
-        await asyncio.sleep(1)
-    assert taken <= 2 * MOST
+    read = [await anext(answers) for _ in range(2)]
+    assert kinds(read) == ["models", "speech_started"], "who has read the first only is not listened to"
+    await until(held_back)
+    held = taken
+    assert held <= 2 * MOST
+    await until(lambda: not call.pool.bytes)
+    assert taken == held
+    for _ in range(MOST):
+        await anext(answers)
+    await until(lambda: taken > held)
     await answers.aclose()  # type: ignore[attr-defined]
-    await nothing_is_left(recognize.models)
+    await until_at_rest(recognize.models, call, before)

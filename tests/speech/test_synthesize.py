@@ -29,7 +29,6 @@ from ortmesh.front.methods import bind, generated
 from ortmesh.front.server import Front
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
-from ortmesh.serving.types import NoMeter
 from ortmesh.speech.v1 import speech_pb2
 from ortmesh.speech.v1.speech_pb2 import Audio, RecognizeRequest, SynthesizeRequest, SynthesizeResponse
 from ortmesh.speech.v1.speech_pb2_grpc import SpeechServiceStub
@@ -38,25 +37,21 @@ from ortmesh_speech.recognize import Recognize
 from ortmesh_speech.synthesize import MAX_CHARACTERS, Synthesize
 from tests.front.conftest import Recorder, until
 from tests.speech.voices import word_errors
+from tests.speech.watching import Batches, until_at_rest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RATE = 24_000
 STORY = " ".join(f"This is sentence number {number} of a story that goes on." for number in range(1, 41))
-RUNS: list[int] = []
+RUNS = Batches()
 """Each run of a model."""
-
-
-class Runs(NoMeter):
-    def batch(self, rows: int, padded_share: float, compute_seconds: float) -> None:
-        RUNS.append(rows)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def synthesize(store: Store) -> AsyncIterator[Synthesize]:
     """The task on the real models, loaded once for all tests here."""
     only = ["hibari", "hibari-spelling", "whisper-tiny-en"]
-    models = Models(store, "speech", threads=cpus(), meter=lambda *_: Runs(), only=only)
+    models = Models(store, "speech", threads=cpus(), meter=RUNS, only=only)
     task = Synthesize(models)
     async with models:
         await models.until_loaded()
@@ -226,12 +221,12 @@ async def test_a_word_without_an_end_is_spoken_in_parts(synthesize: Synthesize, 
 
 async def test_a_reader_that_waits_holds_the_work_back(synthesize: Synthesize, call: Call) -> None:
     """Of forty sentences two are said: the one that is read, and the next."""
-    stream = synthesize(SynthesizeRequest(text=STORY), call)
+    stream, before = synthesize(SynthesizeRequest(text=STORY), call), asyncio.all_tasks()
     RUNS.clear()
     async with aclosing(stream):  # type: ignore[type-var]
         await anext(stream)
         await until(lambda: len(RUNS) >= 2)
-        await asyncio.sleep(0.3)
+        await until_at_rest(synthesize.models, call, before)
         assert len(RUNS) <= 3  # one of another test's may have been under way
 
 

@@ -107,3 +107,23 @@ def test_hours_of_silence_hold_a_second() -> None:
         assert utterances.push(np.zeros(128 * FRAME, np.float32), np.zeros(128, np.float32)) == []
     assert len(utterances._samples) <= 1.1 * SAMPLE_RATE
     assert utterances.latest(2 * SAMPLE_RATE).shape == (2 * SAMPLE_RATE,)
+
+
+def test_an_utterance_keeps_nothing_but_its_own_samples() -> None:
+    utterances = Utterances(FRAME, 0.5)
+    speech = frames((0, 1), (1, 2), (0, 1), (1, 1))
+    events = windows(utterances.push(np.zeros(len(speech) * FRAME, np.float32), speech))
+    assert utterances.open is not None
+    assert [window.samples.base for window in (*events, utterances.open.window)] == [None, None]
+
+
+def test_of_the_silence_before_somebody_speaks_a_second_is_held() -> None:
+    """Also where both come in one block, and until the utterance has ended."""
+    utterances = Utterances(FRAME, 0.5)
+    speech = frames((0, 8), (1, 2))
+    (begun,) = utterances.push(np.arange(len(speech) * FRAME, dtype=np.float32), speech)
+    assert isinstance(begun, Begun)
+    assert len(utterances._samples) <= 3.1 * SAMPLE_RATE
+    assert utterances.open is not None
+    assert (utterances.open.window.start, utterances.open.window.end) == (begun.start, len(speech) * SECONDS)
+    assert utterances.open.window.samples[0] == utterances.open.window.offset * SAMPLE_RATE

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
 
 from ortmesh.errors import BadInput, Cancelled, Expired
-from ortmesh.serving.cards import read_card
 from ortmesh.serving.executor import whisper_group
-from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.executor.whisper import WhisperProgram
 from ortmesh.serving.executor.whisper_decoder import Cross, Decoding, Graphs
 from ortmesh.serving.executor.whisper_request import Wish
+from ortmesh.serving.executor.whisper_search import Offer
 from ortmesh.serving.executor.whisper_window import Result, Window
 from ortmesh.serving.store import Store
-from ortmesh.serving.types import Array, Item, Owner, Tensors
+from ortmesh.serving.types import Array, Tensors
 from ortmesh.serving.warmup import Capture, equal
-from ortmesh_speech.audio import Samples
 from ortmesh_speech.log_mel import log_mel
 from tests.speech.voices import SENTENCES, noise, say, silence, word_errors
+from tests.speech.whisper_items import answered, heard, item, load, text
 
 
 @pytest.fixture(scope="module")
 def program(store: Store) -> WhisperProgram:
-    folder = store.folder("whisper-tiny-en", "1")
-    card = read_card(folder / "card.yaml")
-    return WhisperProgram.load(card, folder, Sessions(card.runtime, threads=2))
+    return load(store)
 
 
 class Leaver(Capture):
@@ -45,23 +41,9 @@ class Leaver(Capture):
         return self._patience < 0
 
 
-def item(tensors: Tensors, answer: Capture, *, owner: Owner | None = None, deadline: float = math.inf) -> Item:
-    return Item(tensors, answer=answer, owner=owner or answer, deadline=deadline, rows=len(tensors["mel"]))
-
-
-def run(program: WhisperProgram, many: Sequence[Tensors]) -> list[Capture]:
-    answers = [Capture() for _ in many]
-    program.run([item(tensors, answer) for tensors, answer in zip(many, answers, strict=True)])
-    return answers
-
-
-def heard(samples: Samples, beams: int = 5, seconds: int = 10) -> Tensors:
-    return {"mel": log_mel(samples, seconds), "beam_width": np.array([beams], np.int64)}
-
-
-def text(program: WhisperProgram, answer: Capture, row: int = 0) -> str:
+def said(program: WhisperProgram, answer: Capture, row: int = 0) -> str:
     assert answer.outputs is not None, answer.error
-    return program._tokenizer.decode(answer.outputs["tokens"][row].tolist())
+    return text(program, answer.outputs["tokens"][row])
 
 
 def test_a_result_does_not_depend_on_the_batch(program: WhisperProgram) -> None:
@@ -73,9 +55,9 @@ def test_a_result_does_not_depend_on_the_batch(program: WhisperProgram) -> None:
         heard(say(SENTENCES[3])),
         heard(silence(3)),
     ]
-    alone = [run(program, [tensors])[0].outputs for tensors in many]
-    together = [answer.outputs for answer in run(program, many)]
-    backwards = [answer.outputs for answer in run(program, many[::-1])][::-1]
+    alone = [answered(program, [tensors])[0].outputs for tensors in many]
+    together = [answer.outputs for answer in answered(program, many)]
+    backwards = [answer.outputs for answer in answered(program, many[::-1])][::-1]
     for one, *others in zip(alone, together, backwards, strict=True):
         assert one is not None
         assert all(other is not None and equal(one, other, 1e-3) for other in others)
@@ -84,8 +66,8 @@ def test_a_result_does_not_depend_on_the_batch(program: WhisperProgram) -> None:
 def test_rows_of_one_item_are_windows_of_their_own(program: WhisperProgram) -> None:
     """As a caller of the Open Inference Protocol may send them; the shorter text is filled with ends of text."""
     mel = np.concatenate([log_mel(say(SENTENCES[4]), 10), log_mel(say(SENTENCES[3]), 10)])
-    (answer,) = run(program, [{"mel": mel, "beam_width": np.array([1, 3], np.int64)}])
-    assert [word_errors(SENTENCES[4 - row], text(program, answer, row)) for row in (0, 1)] == [0, 0]
+    (answer,) = answered(program, [{"mel": mel, "beam_width": np.array([1, 3], np.int64)}])
+    assert [word_errors(SENTENCES[4 - row], said(program, answer, row)) for row in (0, 1)] == [0, 0]
     assert answer.outputs is not None
     assert answer.outputs["tokens"].shape[0] == 2
     assert answer.outputs["mean_logprob"].shape == answer.outputs["no_speech"].shape == (2,)
@@ -105,7 +87,7 @@ def test_an_item_of_many_rows_is_decoded_a_few_at_a_time(
     monkeypatch.setattr(whisper_group, "Decoding", Watched)
     rows = 10
     mel = np.random.default_rng(3).uniform(-1.5, 1.5, (rows, 80, 8)).astype(np.float32)
-    (answer,) = run(program, [{"mel": mel, "beam_width": np.full(rows, 8, np.int64)}])
+    (answer,) = answered(program, [{"mel": mel, "beam_width": np.full(rows, 8, np.int64)}])
     assert answer.outputs is not None
     assert answer.outputs["tokens"].shape[0] == rows
     assert max(width for width, _ in widths) == 4, "the card's max_rows"
@@ -118,7 +100,7 @@ def test_who_leaves_between_steps_costs_no_more_and_disturbs_nobody(program: Whi
     tensors = heard(say(SENTENCES[4]))
     program.run([item(tensors, left, owner=Leaver(patience)), item(tensors, stayed)])
     assert isinstance(left.error, Cancelled)
-    assert word_errors(SENTENCES[4], text(program, stayed)) == 0
+    assert word_errors(SENTENCES[4], said(program, stayed)) == 0
 
 
 def test_a_deadline_that_passes_ends_the_item(program: WhisperProgram) -> None:
@@ -126,7 +108,7 @@ def test_a_deadline_that_passes_ends_the_item(program: WhisperProgram) -> None:
     tensors = heard(say(SENTENCES[4]))
     program.run([item(tensors, late, deadline=time.monotonic() - 1), item(tensors, stayed)])
     assert isinstance(late.error, Expired)
-    assert word_errors(SENTENCES[4], text(program, stayed)) == 0
+    assert word_errors(SENTENCES[4], said(program, stayed)) == 0
 
 
 @pytest.mark.parametrize(
@@ -144,10 +126,10 @@ def test_a_deadline_that_passes_ends_the_item(program: WhisperProgram) -> None:
 def test_wrong_tensors_are_their_callers_fault_alone(
     program: WhisperProgram, mel: Array, beams: list[int], field: str
 ) -> None:
-    wrong, right = run(program, [{"mel": mel, "beam_width": np.array(beams)}, heard(say(SENTENCES[4]), beams=1)])
+    wrong, right = answered(program, [{"mel": mel, "beam_width": np.array(beams)}, heard(say(SENTENCES[4]), beams=1)])
     assert isinstance(wrong.error, BadInput)
     assert wrong.error.violations[0].field == field
-    assert word_errors(SENTENCES[4], text(program, right)) == 0
+    assert word_errors(SENTENCES[4], said(program, right)) == 0
 
 
 def test_a_text_that_repeats_itself_is_decoded_again_with_more_silence(
@@ -158,11 +140,11 @@ def test_a_text_that_repeats_itself_is_decoded_again_with_more_silence(
     loud = noise(len(spoken) / 16_000, level=float(np.sqrt(np.mean(spoken**2))), seed=4)
     tight = log_mel(spoken + loud, 6)[:, :, : len(spoken) // 320 * 2]
     tensors: Tensors = {"mel": tight, "beam_width": np.array([1], np.int64)}
-    (answer,) = run(program, [tensors])
-    assert word_errors(SENTENCES[4], text(program, answer)) == 0
+    (answer,) = answered(program, [tensors])
+    assert word_errors(SENTENCES[4], said(program, answer)) == 0
     monkeypatch.setattr(Result, "good", True)
-    (unremedied,) = run(program, [tensors])
-    assert word_errors(SENTENCES[4], text(program, unremedied)) > 15
+    (unremedied,) = answered(program, [tensors])
+    assert word_errors(SENTENCES[4], said(program, unremedied)) > 15
 
 
 def test_silence_is_added_as_if_it_had_followed_the_samples() -> None:
@@ -173,8 +155,16 @@ def test_silence_is_added_as_if_it_had_followed_the_samples() -> None:
         np.testing.assert_allclose(window.padded()[:, :, :998], log_mel(samples, 30)[:, :, :998], atol=1e-6)
 
 
-def test_warm_up_is_quick(program: WhisperProgram) -> None:
-    started = time.perf_counter()
-    answers = run(program, program.samples())
+def test_warm_up_is_short(program: WhisperProgram, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few tokens: a text that does not end has 220, and is tried again six times."""
+    steps: list[int] = []
+
+    class Counted(Decoding):
+        def step(self, tokens: Sequence[int], parents: Sequence[int], probes: Iterable[int] = ()) -> Offer:
+            steps.append(len(tokens))
+            return super().step(tokens, parents, probes)
+
+    monkeypatch.setattr(whisper_group, "Decoding", Counted)
+    answers = answered(program, program.samples())
     assert all(answer.outputs is not None for answer in answers)
-    assert time.perf_counter() - started < 3
+    assert 1 <= len(steps) <= 8

@@ -184,3 +184,10 @@ def test_windows_follow_each_other() -> None:
 
 def test_nothing_gives_no_window() -> None:
     assert not cut([])
+
+
+def test_a_window_keeps_nothing_but_its_own_samples() -> None:
+    """Some wait for a model when the recording has gone on."""
+    windows = cut(talk(1, 30, 5, 2, 5, 30))
+    assert len(windows) >= 4
+    assert all(window.samples.base is None for window in windows)

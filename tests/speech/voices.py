@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from functools import cache
 from typing import Any
@@ -66,6 +67,12 @@ def noise(seconds: float, level: float = 0.05, seed: int = 0) -> Samples:
     return (random.standard_normal(int(seconds * SAMPLE_RATE)) * level).astype(np.float32)
 
 
+def noisy(samples: Samples, decibels: float, seed: int = 0) -> Samples:
+    """With white noise so far below the mean power of what is not silent."""
+    level = math.sqrt(float(np.mean(samples[samples != 0] ** 2)) / 10 ** (decibels / 10))
+    return samples + noise(len(samples) / SAMPLE_RATE + 1, level=level, seed=seed)[: len(samples)]
+
+
 def silence(seconds: float) -> Samples:
     """Nothing at all."""
     return np.zeros(int(seconds * SAMPLE_RATE), np.float32)
@@ -81,6 +88,16 @@ def encode(samples: Any, rate: int = SAMPLE_RATE, container: str = "WAV", coding
 def audio(samples: Any, rate: int = SAMPLE_RATE, container: str = "FLAC", coding: str | None = None) -> Audio:
     """The same in the API's message."""
     return Audio(encoded=encode(samples, rate, container, coding))
+
+
+@cache
+def over_an_hour() -> bytes:
+    """61 minutes of silence in FLAC: 180 kB, whose header says how long they are."""
+    return encode(np.zeros(61 * 60 * SAMPLE_RATE, np.int16), container="FLAC", coding="PCM_16")
+
+
+HEADER_BYTES = 2048
+"""Of a file of FLAC, with its header and hardly any sound: whoever reads on finds it cut off."""
 
 
 def word_errors(spoken: str, heard: str) -> int:

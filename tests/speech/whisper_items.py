@@ -12,7 +12,7 @@ from ortmesh.serving.cards import read_card
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.executor.whisper import WhisperProgram
 from ortmesh.serving.store import Store
-from ortmesh.serving.types import Item, Tensors
+from ortmesh.serving.types import Item, Owner, Tensors
 from ortmesh.serving.warmup import Capture
 from ortmesh_speech.audio import Samples
 from ortmesh_speech.log_mel import log_mel
@@ -31,15 +31,21 @@ def heard(samples: Samples, beams: int = 5, seconds: int = 10, **wishes: Any) ->
     return {"mel": log_mel(samples, seconds), "beam_width": np.array([beams], np.int64), **given}
 
 
+def item(tensors: Tensors, answer: Capture, *, owner: Owner | None = None, deadline: float = math.inf) -> Item:
+    """With as many rows as there are spectrograms."""
+    return Item(tensors, answer=answer, owner=owner or answer, deadline=deadline, rows=len(tensors["mel"]))
+
+
+def answered(program: WhisperProgram, many: Sequence[Tensors]) -> list[Capture]:
+    """What becomes of items that run together."""
+    answers = [Capture() for _ in many]
+    program.run([item(tensors, answer) for tensors, answer in zip(many, answers, strict=True)])
+    return answers
+
+
 def run(program: WhisperProgram, many: Sequence[Tensors]) -> list[Tensors]:
     """What items give that run together."""
-    answers = [Capture() for _ in many]
-    program.run(
-        [
-            Item(tensors, answer=answer, owner=answer, deadline=math.inf, rows=len(tensors["mel"]))
-            for tensors, answer in zip(many, answers, strict=True)
-        ]
-    )
+    answers = answered(program, many)
     for answer in answers:
         if answer.error is not None:
             raise answer.error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from ortmesh.cli.answers import print_json, print_model, table
 from ortmesh.cli.call.speech_embed_speaker import embed_speaker
 from ortmesh.cli.call.speech_identify_language import identify_language
+from ortmesh.cli.call.speech_numbers import duration
 from ortmesh.cli.call.speech_recognize import recognize
 from ortmesh.cli.call.speech_stream_detect import stream_detect_speech
 from ortmesh.cli.call.speech_stream_recognize import stream_recognize
@@ -40,7 +40,9 @@ def speech() -> None:
 @app.command("detect-speech")
 def detect_speech(
     file: InputFile,
-    threshold: Annotated[float, typer.Option(help="Probability that counts as speech, 0 to 1; 0 means 0.5.")] = 0.0,
+    threshold: Annotated[
+        float, typer.Option(help="Probability that counts as speech, up to 1.", show_default="0.5")
+    ] = 0.0,
     min_speech: Annotated[
         float | None, typer.Option(help="Leave out shorter speech, in seconds up to 10. By default 0.25.")
     ] = None,
@@ -62,7 +64,7 @@ def detect_speech(
     request = speech_pb2.DetectSpeechRequest(model=model, audio=audio, threshold=threshold)
     for field, seconds in (("min_speech", min_speech), ("min_silence", min_silence)):
         if seconds is not None:
-            getattr(request, field).FromTimedelta(timedelta(seconds=seconds))
+            getattr(request, field).CopyFrom(duration(seconds, f"--{field.replace('_', '-')}"))
     with call_errors_in_words(address, as_json=as_json), Client(address, timeout_seconds=timeout) as mesh:
         answer = mesh.speech.DetectSpeech(request)
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -10,6 +9,17 @@ import typer
 from rich.markup import escape
 
 from ortmesh.cli.answers import print_json, print_model, table
+from ortmesh.cli.call.speech_numbers import int32
+from ortmesh.cli.call.speech_options import (
+    Alternatives,
+    Beam,
+    Boost,
+    Language,
+    Phrases,
+    Prompt,
+    diarization,
+    recognition_options,
+)
 from ortmesh.cli.clock import clock
 from ortmesh.cli.console import out
 from ortmesh.cli.failures import call_errors_in_words
@@ -20,7 +30,6 @@ from ortmesh.speech.v1 import speech_pb2
 
 SECONDS = 600.0
 """An hour of speech takes minutes."""
-RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 class Format(StrEnum):
@@ -36,25 +45,25 @@ class Format(StrEnum):
 def recognize(
     file: InputFile,
     form: Annotated[
-        Format, typer.Option("--format", help="For a person, as the transcript alone, or as subtitles.")
+        Format, typer.Option("--format", help="For a person, the transcript alone, for machines, or subtitles.")
     ] = Format.TABLE,
     words: Annotated[
         bool | None,
-        typer.Option("--words/--no-words", help="With each word's time. By default for subtitles.", show_default=False),
+        typer.Option(
+            "--words/--no-words",
+            help="With each word's time and confidence. By default for subtitles.",
+            show_default=False,
+        ),
     ] = None,
-    language: Annotated[str, typer.Option(help="The language that is spoken, e.g. en or de.", show_default=False)] = "",
-    phrase: Annotated[
-        list[str] | None, typer.Option(help="A word or name to be expected; again for more.", show_default=False)
-    ] = None,
-    boost: Annotated[float, typer.Option(help="How much phrases are favoured, 0 to 10; 0 means 2.")] = 0.0,
-    prompt: Annotated[
-        str, typer.Option(help="Text that comes before: names and spelling are taken from it.", show_default=False)
-    ] = "",
-    alternatives: Annotated[int, typer.Option(help="Other transcripts of each stretch, 0 to 7.")] = 0,
+    language: Language = "",
+    phrase: Phrases = None,
+    boost: Boost = 0.0,
+    prompt: Prompt = "",
+    alternatives: Alternatives = 0,
     speakers: Annotated[
-        str, typer.Option(help="Say who speaks: so many people, as 2 or 1-8.", show_default=False)
+        str, typer.Option(help="Say who speaks; so many people do, as 2 or 1-8, at most 20.", show_default=False)
     ] = "",
-    beam: Annotated[int, typer.Option(help="Hypotheses side by side, 1 to 8. By default the model's.")] = 0,
+    beam: Beam = 0,
     model: Model = "",
     address: Address = ADDRESS,
     timeout: Timeout = SECONDS,
@@ -63,7 +72,7 @@ def recognize(
     """Write down what is said in a recording: WAV, FLAC, Ogg, MP3, AIFF.
 
     \b
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
       ortmesh call speech recognize talk.wav
       ortmesh call speech recognize talk.wav --format srt > talk.srt
       ortmesh call speech recognize call.wav --speakers 2 --phrase Kowalski
@@ -71,28 +80,21 @@ def recognize(
     if as_json and form not in (Format.TABLE, Format.JSON):
         raise typer.BadParameter(f"--json and --format {form} exclude each other")
     form = Format.JSON if as_json else form
-    options = speech_pb2.RecognitionOptions(
+    options = recognition_options(
         language=language,
-        word_times=form in (Format.SRT, Format.VTT) if words is None else words,
-        max_alternatives=alternatives,
-        phrases=[speech_pb2.Phrase(text=text, boost=boost) for text in phrase or []],
-        initial_prompt=prompt,
-        diarization=diarization(speakers) if speakers else None,
+        words=form in (Format.SRT, Format.VTT) if words is None else words,
+        alternatives=alternatives,
+        phrases=phrase,
+        boost=boost,
+        prompt=prompt,
     )
+    if speakers:
+        options.diarization.CopyFrom(diarization(speakers))
     audio = speech_pb2.Audio(encoded=read(file))
-    request = speech_pb2.RecognizeRequest(model=model, audio=audio, beam_width=beam, options=options)
+    request = speech_pb2.RecognizeRequest(model=model, audio=audio, beam_width=int32(beam), options=options)
     with call_errors_in_words(address, as_json=form is Format.JSON), Client(address, timeout_seconds=timeout) as mesh:
         answer = mesh.speech.Recognize(request)
     show(answer, form)
-
-
-def diarization(speakers: str) -> speech_pb2.Diarization:
-    """How many people speak, of a text like `2` or `1-8`. typer.BadParameter for any other."""
-    found = RANGE.fullmatch(speakers.strip())
-    if found is None:
-        raise typer.BadParameter(f"{speakers!r}: expected a number as 2, or a range as 1-8", param_hint="--speakers")
-    least, most = int(found[1]), int(found[2] or found[1])
-    return speech_pb2.Diarization(min_speakers=min(least, 2**31 - 1), max_speakers=min(most, 2**31 - 1))
 
 
 def show(answer: speech_pb2.RecognizeResponse, form: Format) -> None:

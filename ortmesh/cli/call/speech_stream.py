@@ -10,6 +10,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from ortmesh.cli.call.speech_numbers import int32
 from ortmesh.cli.options import STDIN
 from ortmesh.speech.v1 import speech_pb2
 
@@ -23,6 +24,8 @@ FORMATS = {
 CHUNK_SECONDS = 0.1
 CHUNK_BYTES = 16_384
 """Where it is not known how long a byte lasts."""
+MAX_CHUNK_BYTES = 1 << 20
+"""Of a message's audio."""
 WAV_HEADER = 44
 
 Format = Annotated[
@@ -40,7 +43,7 @@ def stream_format(format: str, rate: int, channels: int) -> speech_pb2.StreamFor
     if format not in FORMATS:
         raise typer.BadParameter(f"{format!r}: expected {', '.join(FORMATS)}", param_hint="--format")
     number, _ = FORMATS[format]
-    raw = speech_pb2.RawFormat(sample_rate_hertz=rate, channels=channels, format=number)
+    raw = speech_pb2.RawFormat(sample_rate_hertz=int32(rate), channels=int32(channels), format=number)
     return speech_pb2.StreamFormat(raw=raw)
 
 
@@ -59,7 +62,7 @@ def chunks(file: Path, format: speech_pb2.StreamFormat, *, pace: bool) -> Iterat
 
 
 def _chunks(source: BinaryIO, head: bytes, a_second: int, *, pace: bool) -> Iterator[bytes]:
-    size = max(int(a_second * CHUNK_SECONDS), 1) if a_second else CHUNK_BYTES
+    size = min(max(int(a_second * CHUNK_SECONDS), 1), MAX_CHUNK_BYTES) if a_second else CHUNK_BYTES
     with source:
         began, sent = time.monotonic(), 0
         chunk = head or _read(source, size)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from ortmesh.cli.answers import print_json, print_model
+from ortmesh.cli.call.speech_numbers import duration
 from ortmesh.cli.call.speech_stream import Channels, Format, Pace, Rate, chunks, stream_format
 from ortmesh.cli.clock import clock
 from ortmesh.cli.console import out
@@ -28,7 +28,9 @@ def stream_detect_speech(
     rate: Rate = 16_000,
     channels: Channels = 1,
     pace: Pace = False,
-    threshold: Annotated[float, typer.Option(help="Probability that counts as speech, 0 to 1; 0 means 0.5.")] = 0.0,
+    threshold: Annotated[
+        float, typer.Option(help="Probability that counts as speech, up to 1.", show_default="0.5")
+    ] = 0.0,
     min_speech: Annotated[
         float | None, typer.Option(help="Leave out shorter speech, in seconds up to 10. By default 0.25.")
     ] = None,
@@ -43,7 +45,7 @@ def stream_detect_speech(
     """Say when somebody speaks, while it is spoken: a WAV, FLAC or Ogg file, raw samples, or either from a pipe.
 
     \b
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
       ortmesh call speech stream-detect-speech talk.wav --pace
       arecord -f S16_LE -r 16000 | ortmesh call speech stream-detect-speech -
     """
@@ -52,7 +54,7 @@ def stream_detect_speech(
     )
     for field, seconds in (("min_speech", min_speech), ("min_silence", min_silence)):
         if seconds is not None:
-            getattr(config, field).FromTimedelta(timedelta(seconds=seconds))
+            getattr(config, field).CopyFrom(duration(seconds, f"--{field.replace('_', '-')}"))
 
     audio = chunks(file, config.format, pace=pace)
 

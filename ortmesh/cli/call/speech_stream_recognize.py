@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -11,6 +10,8 @@ from rich.live import Live
 from rich.text import Text
 
 from ortmesh.cli.answers import print_json, print_model
+from ortmesh.cli.call.speech_numbers import duration, int32
+from ortmesh.cli.call.speech_options import Alternatives, Beam, Boost, Language, Phrases, Prompt, recognition_options
 from ortmesh.cli.call.speech_stream import Channels, Format, Pace, Rate, chunks, stream_format
 from ortmesh.cli.clock import clock
 from ortmesh.cli.console import out
@@ -32,14 +33,20 @@ def stream_recognize(
     channels: Channels = 1,
     pace: Pace = False,
     interim: Annotated[bool, typer.Option(help="Show what is said before it has ended.")] = True,
-    beam: Annotated[int, typer.Option(help="Hypotheses side by side, 1 to 8. By default the model's.")] = 0,
+    words: Annotated[bool, typer.Option("--words", help="With each word's time and confidence.")] = False,
+    language: Language = "",
+    phrase: Phrases = None,
+    boost: Boost = 0.0,
+    prompt: Prompt = "",
+    alternatives: Alternatives = 0,
+    beam: Beam = 0,
     end_silence: Annotated[
-        float | None, typer.Option(help="So long a silence ends what was said, 0.1 to 5 s. By default 0.5.")
+        float | None, typer.Option(help="So long a silence ends what was said, in seconds, 0.1 to 5. By default 0.5.")
     ] = None,
-    language: Annotated[
-        str, typer.Option(help="The language that is spoken, e.g. en. By default the model hears.")
-    ] = "",
     model: Model = "",
+    interim_model: Annotated[
+        str, typer.Option(help="NAME or NAME@VERSION, for what is said so far.", show_default="the task's")
+    ] = "",
     address: Address = ADDRESS,
     timeout: Timeout = SECONDS,
     as_json: Json = False,
@@ -47,19 +54,22 @@ def stream_recognize(
     """Write down what is said, while it is said: a WAV, FLAC or Ogg file, raw samples, or either from a pipe.
 
     \b
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
       ortmesh call speech stream-recognize talk.wav --pace
       arecord -f S16_LE -r 16000 | ortmesh call speech stream-recognize -
     """
     config = speech_pb2.StreamingRecognizeConfig(
         model=model,
         format=stream_format(format, rate, channels),
-        beam_width=beam,
+        beam_width=int32(beam),
         interim_results=interim,
-        options=speech_pb2.RecognitionOptions(language=language),
+        options=recognition_options(
+            language=language, words=words, alternatives=alternatives, phrases=phrase, boost=boost, prompt=prompt
+        ),
+        interim_model=interim_model,
     )
     if end_silence is not None:
-        config.end_silence.FromTimedelta(timedelta(seconds=end_silence))
+        config.end_silence.CopyFrom(duration(end_silence, "--end-silence"))
 
     audio = chunks(file, config.format, pace=pace)
 
@@ -99,5 +109,12 @@ def _so_far(interim: speech_pb2.InterimResult) -> Text:
 
 
 def _print(result: speech_pb2.Segment) -> None:
-    if result.transcript:
-        out.print(Text(f"{clock(result.start.ToTimedelta())}  {result.transcript}"), soft_wrap=True)
+    """A line; below it, faint, other transcripts and the words, as far as they were asked for."""
+    if not result.transcript:
+        return
+    start = clock(result.start.ToTimedelta())
+    out.print(Text(f"{start}  {result.transcript}"), soft_wrap=True)
+    for other in result.alternatives:
+        out.print(Text(f"{' ' * len(start)}  or: {other.transcript}", "dim"), soft_wrap=True)
+    for word in result.words:
+        out.print(Text(f"{clock(word.start.ToTimedelta())}  {word.confidence:.2f}  {word.text}", "dim"), soft_wrap=True)

@@ -14,6 +14,7 @@ from typing import Annotated, BinaryIO, Final
 import typer
 from rich.markup import escape
 
+from ortmesh.cli.call.speech_numbers import int64
 from ortmesh.cli.console import err, fail, out
 from ortmesh.cli.failures import call_errors_in_words
 from ortmesh.cli.options import ADDRESS, STDIN, Address, Json, Model, Timeout, read
@@ -79,12 +80,17 @@ def synthesize(
     chosen = form or (ENDINGS.get(output.suffix.lower()) if output else None) or Format.WAV
     place = output or Path(f"speech.{chosen}")
     request = speech_pb2.SynthesizeRequest(
-        model=model, text=_text(text, file), speed=speed, seed=seed, voice=voice, format=FORMATS[chosen]
+        model=model,
+        text=_text(text, file),
+        speed=speed,
+        seed=int64(seed, "--seed"),
+        voice=voice,
+        format=FORMATS[chosen],
     )
     written = _Written(chosen)
     with call_errors_in_words(address, as_json=as_json), Client(address) as mesh, _opened(place) as sink:
         written.take(mesh.speech.Synthesize(request, timeout=timeout), sink)
-        if chosen is Format.WAV and place != STDOUT:
+        if chosen is Format.WAV and _is_file(place):
             written.complete(sink)
     _tell(written, place, as_json=as_json)
 
@@ -144,13 +150,25 @@ def _opened(place: Path) -> Iterator[BinaryIO]:
     if place == STDOUT:
         yield sys.stdout.buffer
         return
+    try:
+        with _file(place.resolve()) if _is_file(place) else place.open("wb") as sink:
+            yield sink
+    except OSError as error:
+        fail(f"{place} can't be written: {error.strerror}")
+
+
+def _is_file(place: Path) -> bool:
+    """False for a device or a pipe, which must not be replaced by a file, and of which nothing can be written again."""
+    return place != STDOUT and (place.is_file() or not place.exists())
+
+
+@contextmanager
+def _file(place: Path) -> Iterator[BinaryIO]:
     part = place.with_name(f"{place.name}.part")
     try:
         with part.open("wb") as sink:
             yield sink
         part.replace(place)
-    except OSError as error:
-        fail(f"{place} can't be written: {error.strerror}")
     finally:
         part.unlink(missing_ok=True)
 

@@ -91,5 +91,4 @@ def is_wanted(item: Item) -> bool:
         item.check()
     except OrtmeshError as unwanted:
         item.fail(unwanted)
-        return False
-    return True
+    return not item.done

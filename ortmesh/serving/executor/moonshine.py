@@ -5,7 +5,6 @@ The graphs are written by `ortmesh.catalogue.recipes.moonshine_tiny_en`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime
 
-from ortmesh.errors import BadInput, Cancelled, Expired
+from ortmesh.errors import BadInput
 from ortmesh.serving.cards import Card
+from ortmesh.serving.executor.loop import is_wanted
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.signature import Signature, TensorInfo
 from ortmesh.serving.tensors import dtype_of
@@ -100,11 +100,7 @@ class _Row:
     @property
     def wanted(self) -> bool:
         """False when nobody waits for it any more; then its item has ended."""
-        if self.item.cancelled:
-            self.item.fail(Cancelled("the caller left"))
-        elif time.monotonic() > self.item.deadline:
-            self.item.fail(Expired("the deadline passed while the audio was decoded"))
-        return not self.item.done
+        return is_wanted(self.item)
 
     def take(self, token: int) -> bool:
         """Appends the token that was found, or the prefix's; False at the end of the text, which may end the item."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from typing import NamedTuple
 
 import numpy as np
 
-from ortmesh.errors import BadInput, Cancelled, Expired
+from ortmesh.errors import BadInput
+from ortmesh.serving.executor.loop import is_wanted
 from ortmesh.serving.executor.whisper_facts import Facts
 from ortmesh.serving.executor.whisper_limits import HIGHEST_COMPRESSION, LOWEST_MEAN_LOGPROB, SURE_OF_SILENCE
 from ortmesh.serving.executor.whisper_request import FREE, Wish
@@ -60,7 +60,7 @@ class Window:
         self.languages: Array = np.zeros(0, np.float32)
         """Log-probabilities of all languages."""
         self.result: Result | None = None
-        """The best so far; None where only the language is asked for."""
+        """The best so far, without text where only the language is asked for; None before the first attempt."""
         self.token_frames: Array = np.zeros((0, 2), np.int64)
         """When the result's tokens are said."""
         self.settled = False
@@ -71,11 +71,7 @@ class Window:
     @property
     def wanted(self) -> bool:
         """False when nobody waits for it any more; then its item has ended."""
-        if self.item.cancelled:
-            self.item.fail(Cancelled("the caller left"))
-        elif time.monotonic() > self.item.deadline:
-            self.item.fail(Expired("the deadline passed while the audio was decoded"))
-        return not self.item.done
+        return is_wanted(self.item)
 
     def hear(self, languages: Array) -> None:
         """Log-probabilities of the model's languages; none where it knows one only."""

@@ -17,6 +17,7 @@ from ortmesh.errors import BadInput, ExecutorFailed, NotReady, OrtmeshError
 from ortmesh.serving.cards import Card, EngineSettings
 from ortmesh.serving.executor.engine.ask import PROMPT, TextItem
 from ortmesh.serving.executor.engine.graph import CausalGraph
+from ortmesh.serving.executor.engine.probe import DEPENDENT, probe
 from ortmesh.serving.executor.engine.reading import Reading
 from ortmesh.serving.executor.engine.slots import LEAST_ROWS, Values
 from ortmesh.serving.executor.engine.text import Text
@@ -32,8 +33,6 @@ log = logging.getLogger(__name__)
 
 KEPT_SECONDS = 300.0
 """Ended texts are kept so long when nothing comes."""
-PROBE = 8
-"""Tokens of the prompts that are tried at load."""
 FAILURES = 3
 """So many steps in a row that fail, and the executor is made anew."""
 
@@ -80,22 +79,9 @@ class EngineExecutor:
     def warm_up(self) -> str:
         """Computes a few tokens: what fails here would fail for every text. Finds out whether a text alone needs an
         idle row beside it, and whether texts depend on each other: why, or nothing when they do not."""
-        run, slots = self._graph.run, self._slots
-        prompts = np.arange(3 * PROBE, dtype=np.int64).reshape(3, PROBE) % self._graph.vocabulary
-        for row, prompt in enumerate(prompts[: slots.count]):
-            run(slots, row, prompt[None], [PROBE])
-        following = np.arange(3, dtype=np.int64)[:, None] % self._graph.vocabulary
-        alone = run(slots, 0, following[:1], [PROBE + 1])[0]
-        beside = [run(slots, 0, following[:rows], [PROBE + 1] * rows)[0] for rows in range(2, min(slots.count, 3) + 1)]
-        self._least_rows = 1 if np.array_equal(alone, beside[0]) else LEAST_ROWS
-        run(slots, 1, prompts[2:], [PROBE])  # the second row's neighbour is another now
-        other = run(slots, 0, following[[0, 2]], [PROBE + 1] * 2)[0]
-        whole = run(slots, 0, prompts[:1], [PROBE])[0]
-        run(slots, 0, prompts[:1, : PROBE // 2], [PROBE // 2])
-        parts = run(slots, 0, prompts[:1, PROBE // 2 :], [PROBE])[0]
-        equal = [np.array_equal(beside[0], each) for each in (*beside[1:], other)] + [np.array_equal(whole, parts)]
-        self._independent = all(equal)
-        return "" if self._independent else "texts depended on the rest of the batch, or on how a prompt was cut"
+        found = probe(self._graph, self._slots)
+        self._least_rows, self._independent = found.least_rows, found.independent
+        return "" if found.independent else DEPENDENT
 
     @property
     def _slots_used(self) -> int:

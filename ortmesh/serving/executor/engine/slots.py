@@ -94,24 +94,20 @@ class Slots:
         """
         self._step += 1
         last = active - 1
+        kept = self.held[slot] = self._worth_keeping(slot) if keep else Held()  # first: less is to be moved
         if slot != last:
             self.exchange(slot, last)
-        read = self.held[last].read if keep else 0
-        kept = Held(self.held[last].tokens[:read], read, self._step)
-        if read < LEAST_KEPT or self._has_another(last, kept.tokens):
-            self.forget(last)
-            return
-        for place in range(active, self.count):
+        for place in range(active, self.count) if kept.tokens else ():
             if common(kept.tokens, self.held[place].tokens) == len(self.held[place].tokens):
                 self.forget(place)
-        if last >= LEAST_ROWS:
-            self.held[last] = kept
+        if last >= LEAST_ROWS and kept.tokens:
             return
-        target = self._least_used(LEAST_ROWS, but=last)
+        target = self._least_used(LEAST_ROWS, but=last) if kept.tokens else None
         if target is not None:
-            self.copy(last, target, 0, read)
+            self.copy(last, target, 0, kept.read)
             self.held[target] = kept
-        self.forget(last)
+        self.held[last] = Held()
+        self._give_back(last)
 
     def copy(self, source: int, target: int, first: int, last: int) -> None:
         """Keys and values of tokens `first` to `last` (exclusive)."""
@@ -120,11 +116,11 @@ class Slots:
 
     def exchange(self, one: int, other: int) -> None:
         """Two texts in progress change places."""
-        tokens = max(len(self.held[one].tokens), len(self.held[other].tokens))
+        here, there = len(self.held[one].tokens), len(self.held[other].tokens)
         for buffer in self.buffers:
-            kept = buffer[one, :, :tokens].copy()
-            buffer[one, :, :tokens] = buffer[other, :, :tokens]
-            buffer[other, :, :tokens] = kept
+            kept = buffer[one, :, :here].copy()
+            buffer[one, :, :there] = buffer[other, :, :there]
+            buffer[other, :, :here] = kept
         self.held[one], self.held[other] = self.held[other], self.held[one]
 
     def forget(self, slot: int) -> None:
@@ -147,6 +143,12 @@ class Slots:
         alike = [common(each.tokens[: each.read], prompt) for each in self.held]
         best = max(range(self.count), key=lambda slot: (alike[slot], slot))
         return best, alike[best]
+
+    def _worth_keeping(self, slot: int) -> Held:
+        """What of a text that ended other texts may have."""
+        held = self.held[slot]
+        kept = Held(held.tokens[: held.read], held.read, self._step)
+        return Held() if held.read < LEAST_KEPT or self._has_another(slot, kept.tokens) else kept
 
     def _has_another(self, slot: int, tokens: Sequence[int]) -> bool:
         """True when these are the first tokens of another slot, which was used now, then."""
