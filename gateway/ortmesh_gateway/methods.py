@@ -42,6 +42,9 @@ class MethodRoute:
     max_request_bytes: int
     default_seconds: float
     """The deadline where the caller set none."""
+    timed_by_service: bool
+    """True where answers are a stream: in the middle of it Envoy could only break it off when the deadline passes, which
+    callers see as INTERNAL; the service ends it with DEADLINE_EXCEEDED."""
     idle_seconds: float
     """How long it may be silent."""
     retried: bool
@@ -81,6 +84,7 @@ def _route(method: MethodDescriptor) -> MethodRoute:
         buffered=not method.client_streaming,
         max_request_bytes=MESH_MESSAGE_BYTES if of_mesh else max_request_bytes,
         default_seconds=default_seconds,
+        timed_by_service=method.server_streaming and not of_mesh,
         idle_seconds=_idle_seconds(method, default_seconds),
         retried=not method.client_streaming and (of_mesh or not descriptors.has_side_effects(method)),
     )

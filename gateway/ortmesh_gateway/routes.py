@@ -130,16 +130,14 @@ def _route(method: MethodRoute, match: Json, cluster: str) -> Json:
 
 def _action(method: MethodRoute, cluster: str) -> Json:
     """The caller's `grpc-timeout` counts, uncapped and passed on as it came, also to the second replica that is asked;
-    where there is none Envoy sends the method's default deadline along."""
+    where there is none Envoy sends the method's default deadline along, or the service takes it by itself."""
+    ours = {"max_stream_duration": seconds(method.default_seconds), "grpc_timeout_header_max": "0s"}
     action: Json = {
         "cluster": cluster,
         "timeout": "0s",
         "idle_timeout": seconds(method.idle_seconds + IDLE_GRACE_SECONDS),
         "flush_timeout": seconds(FLUSH_SECONDS),
-        "max_stream_duration": {
-            "max_stream_duration": seconds(method.default_seconds),
-            "grpc_timeout_header_max": "0s",
-        },
+        "max_stream_duration": {"max_stream_duration": "0s"} if method.timed_by_service else ours,
     }
     return action | {"retry_policy": _retries()} if method.retried else action
 

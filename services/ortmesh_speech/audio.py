@@ -28,8 +28,8 @@ MIN_RATE, MAX_RATE = 1_000, 384_000
 MAX_CHANNELS = 16
 BLOCK_FRAMES = 65_536
 LOUDEST = np.float32(16)
-"""Floats are in [-1, 1]. Up to 24 dB over full scale they are loud, and heard as well; what is beyond is on the scale of
-integers, which can't be told while it comes: its soft beginning would be taken for loud floats."""
+"""Floats are in [-1, 1]. Up to 24 dB over full scale they are heard as well; those beyond are in the scale of integers,
+and to guess which one while they come would be wrong at first: a soft beginning passes for loud floats."""
 UNKNOWN_FRAMES = 2**62
 """libsndfile says 2^63 - 1 frames where a streaming encoder left the length open."""
 

@@ -53,6 +53,35 @@ async def test_results_and_errors_come_back(pool: Pool) -> None:
         await call.in_pool(divmod, 7, 0)
 
 
+@pytest.mark.parametrize("together", [1, 2, 3, 7])
+async def test_items_are_made_in_the_pool_and_none_before_it_is_asked_for(pool: Pool, together: int) -> None:
+    made: list[str] = []
+    items = (made.append(threading.current_thread().name) or number for number in range(6))  # type: ignore[func-returns-value]
+    taken = []
+    async for item in Call(PATH, pool=pool).each(items, together=together):
+        taken.append(item)
+        assert len(made) <= item + together
+    assert taken == list(range(6))
+    assert {name.startswith("ortmesh-pool") for name in made} == {True}
+
+
+async def test_an_item_that_fails_ends_those_behind_it(pool: Pool) -> None:
+    items = Call(PATH, pool=pool).each(6 // number for number in (3, 2, 0, 1))
+    assert [await anext(items), await anext(items)] == [2, 3]
+    with pytest.raises(ZeroDivisionError):
+        await anext(items)
+    assert await anext(items, None) is None
+
+
+async def test_who_left_is_made_no_more_items(pool: Pool) -> None:
+    call = Call(PATH, pool=pool)
+    items = call.each([4, 5])
+    assert await anext(items) == 4
+    call.cancel()
+    with pytest.raises(Cancelled):
+        await anext(items)
+
+
 async def test_what_would_stop_a_loop_becomes_a_plain_error(pool: Pool) -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
         await Call(PATH, pool=pool).in_pool(next, iter(()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from ortmesh.client import AsyncClient, Client
 from ortmesh.errors import BadInput, NotReady
 from ortmesh.front.call import Call
 from ortmesh.front.methods import private
-from ortmesh.speech.v1.speech_pb2 import StreamingDetectSpeechRequest
+from ortmesh.speech.v1.speech_pb2 import StreamingDetectSpeechRequest, SynthesizeRequest, SynthesizeResponse
 from ortmesh_gateway.methods import method_routes
 from ortmesh_gateway.routes import routes_of
 from tests.gateway.backend import Backend
@@ -198,19 +200,25 @@ async def test_a_stream_of_tensors_goes_where_the_model_is_that_its_metadata_nam
 
     async with mesh(nlp, vision) as caller:
 
-        def infer(*metadata: tuple[str, str]) -> Any:
+        async def nothing() -> AsyncIterator[Any]:
+            """A refusal needs no message; one that is written after it is INTERNAL by gRPC's own client."""
+            await asyncio.Event().wait()
+            yield request
+
+        def infer(messages: Any, *metadata: tuple[str, str]) -> Any:
             stream = caller.channel.stream_stream(
                 f"/{descriptors.OIP_SERVICE}/ModelStreamInfer",
                 request_serializer=descriptors.oip("ModelInferRequest").SerializeToString,
                 response_deserializer=descriptors.oip("ModelStreamInferResponse").FromString,
             )
-            return stream(iter([request, request]), metadata=metadata)
+            return stream(messages, metadata=metadata)
 
-        answers = [answer.infer_response async for answer in infer(("ortmesh-model", "efficientnet"))]
+        stream = infer(iter([request, request]), ("ortmesh-model", "efficientnet"))
+        answers = [answer.infer_response async for answer in stream]
         assert [(answer.model_name, answer.model_version) for answer in answers] == [("efficientnet", "vision")] * 2
-        error = await _refused(infer())
+        error = await _refused(infer(nothing()))
         assert (error.code(), "ortmesh-model" in str(error.details())) == (grpc.StatusCode.INVALID_ARGUMENT, True)
-        error = await _refused(infer(("ortmesh-model", "eficientnet")))
+        error = await _refused(infer(nothing(), ("ortmesh-model", "eficientnet")))
         assert (error.code(), "efficientnet" in str(error.details())) == (grpc.StatusCode.NOT_FOUND, True)
 
 
@@ -220,3 +228,25 @@ def test_a_stream_passes_unbuffered_and_is_not_retried(method: Any) -> None:
         assert "envoy.filters.http.buffer" not in route["typed_per_filter_config"]
         assert "envoy.filters.http.lua" not in route["typed_per_filter_config"]
         assert "retry_policy" not in route["route"]
+
+
+async def _talking(request: Any, call: Call) -> AsyncIterator[Any]:
+    """Whatever it is asked, until it is ended."""
+    for number in itertools.count():
+        yield SynthesizeResponse(audio=str(number).encode())
+        await asyncio.sleep(0.003)
+
+
+async def test_a_deadline_that_passes_in_the_middle_of_a_stream_is_told_as_such(mesh: Mesh, speech: Backend) -> None:
+    """A stream that the gateway broke off would be INTERNAL to its caller."""
+    speech.streams["Synthesize"] = _talking
+
+    async def listen(caller: Any, seconds: float) -> Any:
+        call = caller.speech.Synthesize(SynthesizeRequest(text="a"), timeout=seconds)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await _read_all(call)
+        return await call.code()
+
+    async with mesh(speech) as caller:
+        codes = await asyncio.gather(*(listen(caller, 0.1 + number / 100) for number in range(60)))
+    assert set(codes) == {grpc.StatusCode.DEADLINE_EXCEEDED}

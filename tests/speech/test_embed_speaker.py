@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 
@@ -20,9 +21,10 @@ from ortmesh.serving.store import Store
 from ortmesh.serving.types import Array, NoMeter
 from ortmesh.serving.warmup import Mode
 from ortmesh.speech.v1.speech_pb2 import Audio, EmbedSpeakerRequest, EmbedSpeakerResponse
-from ortmesh_speech import embed_speaker
+from ortmesh_speech import embed_speaker, spoken
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.embed_speaker import EmbedSpeaker, voice_of
+from ortmesh_speech.spoken import louder
 from tests.speech.music import hum
 from tests.speech.throats import THROATS, speak
 from tests.speech.voices import HEADER_BYTES, SENTENCES, audio, noise, over_an_hour, say, silence
@@ -147,6 +149,21 @@ async def test_a_mesh_without_a_model_of_speech_listens_by_level(
     one, other = await hear(embed, call, spoken), await hear(by_level, call, spoken)
     assert np.dot(one.embedding.values, other.embedding.values) > 0.97
     assert seconds(other)[0] == pytest.approx(seconds(one)[0], abs=1.5)
+
+
+async def test_what_is_loud_is_found_in_the_pool(
+    by_level: EmbedSpeaker, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour has 180,000 levels: meanwhile the loop would answer nobody."""
+    threads: list[str] = []
+
+    def watched(decibels: Samples) -> Samples:
+        threads.append(threading.current_thread().name)
+        return louder(decibels)
+
+    monkeypatch.setattr(spoken, "louder", watched)
+    await hear(by_level, call, speak("own", *TALK))
+    assert [name.startswith("ortmesh-pool") for name in threads] == [True]
 
 
 async def test_no_more_is_read_than_a_voice_needs(

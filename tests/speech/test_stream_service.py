@@ -181,3 +181,15 @@ async def test_many_streams_of_a_file_at_once(door: Door) -> None:
     found = await asyncio.gather(*(hear() for _ in range(20)))
     assert found == [["model", "started", "interval", "duration"]] * 20
     await door.is_at_rest()
+
+
+async def test_a_header_that_does_not_come_holds_up_nobody(door: Door) -> None:
+    """A decoder waits for it in the midst of opening the file."""
+    content = encode(np.concatenate([silence(0.5), say(SENTENCES[4]), silence(1)]), container="FLAC")
+    stalled = door.detect(until_left([FILE, Request(audio=content[:20])]))
+    assert (await anext(aiter(stalled))).WhichOneof("response") == "model"
+    async with asyncio.timeout(30):
+        answers = await all_of(door.detect(sent([FILE, *(Request(audio=chunk) for chunk in cut(content, 3000))])))
+    assert [answer.WhichOneof("response") for answer in answers] == ["model", "started", "interval", "duration"]
+    stalled.cancel()
+    await door.is_at_rest()

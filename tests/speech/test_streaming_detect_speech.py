@@ -19,6 +19,7 @@ from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.speech.v1.speech_pb2 import (
     SAMPLE_FORMAT_ALAW,
+    SAMPLE_FORMAT_F32LE,
     DetectSpeechRequest,
     RawFormat,
     SpeechInterval,
@@ -93,6 +94,23 @@ async def test_a_stream_is_heard_as_the_whole(
     assert len(whole.intervals) == 3
     assert times(intervals(answers)) == times(whole.intervals)
     for one, other in zip(intervals(answers), whole.intervals, strict=True):
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [641, 65_536])
+async def test_loud_floats_are_heard_alike_however_they_are_cut(
+    detect: StreamingDetectSpeech, call: Call, talk: Samples, size: int
+) -> None:
+    """Twelve decibels over full scale, as in the whole, and as where they are not so loud."""
+    loud = (talk * np.float32(4 / np.abs(talk).max())).astype("<f4")
+    raw = RawFormat(sample_rate_hertz=SAMPLE_RATE, format=SAMPLE_FORMAT_F32LE)
+    config = Config(format=StreamFormat(raw=raw), min_silence=BETWEEN_WORDS)
+    found = intervals(await hear(detect, call, messages(cut(loud.tobytes(), size), config)))
+    recording = audio(loud, container="WAV", coding="FLOAT")
+    whole = await DetectSpeech(detect.models)(DetectSpeechRequest(audio=recording, min_silence=BETWEEN_WORDS), call)
+    assert len(whole.intervals) == 3
+    assert times(found) == times(whole.intervals)
+    for one, other in zip(found, whole.intervals, strict=True):
         assert one.confidence == pytest.approx(other.confidence, abs=1e-3)
 
 

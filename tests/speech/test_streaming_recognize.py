@@ -128,6 +128,13 @@ async def test_a_stream_is_heard_as_well_as_the_whole(
         assert word_errors(spoken, heard) <= word_errors(spoken, whole.transcript) + 2
 
 
+async def test_quiet_speech_is_heard(recognize: StreamingRecognize, call: Call) -> None:
+    """At 57 dB below full scale, where half of a word is as good as silent."""
+    quiet = np.concatenate([say(SENTENCES[3]) * np.float32(10**-1.5), silence(1)])
+    (result,) = results(await hear(recognize, call, messages(quiet)))
+    assert word_errors(SENTENCES[3], result.transcript) <= 1
+
+
 @pytest.mark.parametrize("size", [641, 100_000])
 async def test_where_chunks_are_cut_is_not_heard(
     recognize: StreamingRecognize, call: Call, dialogue: Samples, size: int

@@ -72,4 +72,4 @@ async def until_at_rest(models: Models, call: Call, before: Collection[asyncio.T
 
     with contextlib.suppress(TimeoutError):
         await until(lambda: not left())
-    assert left() == []
+    assert not left(), left()
