@@ -43,8 +43,8 @@ class MethodRoute:
     default_seconds: float
     """The deadline where the caller set none."""
     timed_by_service: bool
-    """True where answers are a stream: in the middle of it Envoy could only break it off when the deadline passes, which
-    callers see as INTERNAL; the service ends it with DEADLINE_EXCEEDED."""
+    """True where answers are a stream: when the deadline passes in the middle of it, Envoy could only break it off,
+    which callers see as INTERNAL; the service ends it with DEADLINE_EXCEEDED."""
     idle_seconds: float
     """How long it may be silent."""
     retried: bool
