@@ -33,6 +33,7 @@ def test_the_client_imports_neither_the_server_nor_numpy() -> None:
 def test_default_deadlines_are_the_methods_own() -> None:
     assert _default_timeout("/ortmesh.nlp.v1.NlpService/Embed") == 60
     assert _default_timeout("/ortmesh.speech.v1.SpeechService/Recognize") == 600
+    assert _default_timeout("/ortmesh.speech.v1.SpeechService/Synthesize") == 43_200
     assert _default_timeout("/ortmesh.models.v1.ModelService/GetModel") == 10
 
 

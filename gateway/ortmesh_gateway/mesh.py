@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ortmesh.errors import NotFound
 from ortmesh.models.v1 import models_pb2
+from ortmesh.near import near_in_words
 from ortmesh_gateway.addresses import Address
 
 Model = models_pb2.Model
@@ -17,9 +17,6 @@ UNROUTED = "its route is not live yet"
 NOT_EVERYWHERE = "a replica of its service does not know it yet"
 MAX_NAME, MAX_VERSION = 128, 64
 """The longest that a card may have. A caller's may be megabytes: no more of it is compared or told."""
-NEAR_NAMES = 3
-NEARNESS = 0.5
-"""difflib's ratio from which a name counts as near."""
 RANKS = {
     models_pb2.MODEL_STATE_READY: 3,
     models_pb2.MODEL_STATE_LOADING: 2,
@@ -111,7 +108,7 @@ class Mesh:
         versions = [model for model in self.models if model.name == name]
         if not versions:
             name = name[:MAX_NAME]
-            raise NotFound(f"the mesh has no model {name!r}{near(name, self.names())}", resource=("model", name))
+            raise NotFound(f"the mesh has no model {name!r}; {near_in_words(name, self.names())}", resource=("model", name))
         if not version:
             return max(versions, key=lambda model: (model.default_version, RANKS.get(model.state, 0)))
         for model in versions:
@@ -189,11 +186,3 @@ def merge(reports: Mapping[Replica, Report]) -> tuple[Model, ...]:
             if key not in best or RANKS.get(model.state, 0) > RANKS.get(best[key].state, 0):
                 best[key] = model
     return tuple(best[key] for key in sorted(best))
-
-
-def near(name: str, names: list[str]) -> str:
-    """`; near names: …`, or what there is when no name is near."""
-    found = difflib.get_close_matches(name.lower(), names, n=NEAR_NAMES, cutoff=NEARNESS)
-    if found:
-        return f"; near names: {', '.join(found)}"
-    return "" if names else "; it has no model yet"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from pathlib import Path
 
 from ortmesh.errors import NotFound
+from ortmesh.near import near
 from ortmesh.serving.cards import Card, read_card
 
 CARDS = Path(__file__).with_name("cards")
@@ -27,8 +27,7 @@ def card(name: str) -> Card:
     """The card of a model; NotFound with the names that are close to it."""
     found = _by_name().get(name)
     if found is None:
-        near = difflib.get_close_matches(name, _by_name(), cutoff=0.4) or list(_by_name())
-        raise NotFound(
-            f"the catalogue has no model {name!r}; did you mean {', '.join(near)}?", resource=("model", name)
-        )
+        close = near(name, _by_name())
+        told = f"did you mean {', '.join(close)}?" if close else f"it has {', '.join(_by_name())}"
+        raise NotFound(f"the catalogue has no model {name!r}; {told}", resource=("model", name))
     return found

@@ -27,6 +27,14 @@ def print_json(answer: Message) -> None:
     out.print(_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text), soft_wrap=True, markup=False)
 
 
+def print_json_line(answer: Message) -> None:
+    """One of several answers, as `print_json` writes it, on a line of its own (https://jsonlines.org)."""
+    text = json_format.MessageToJson(
+        answer, always_print_fields_with_no_presence=True, ensure_ascii=False, indent=None
+    )
+    out.print(text, soft_wrap=True, markup=False)
+
+
 def print_model(model: ModelVersion) -> None:
     """The model that answered, faint."""
     out.print(f"{model.name}@{model.version}", style="dim")

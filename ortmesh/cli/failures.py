@@ -9,6 +9,7 @@ from typing import TypeVar
 import grpc
 import typer
 from google.protobuf import json_format
+from google.rpc import error_details_pb2
 from rich.text import Text
 
 from ortmesh.cli.console import err, fail
@@ -87,10 +88,25 @@ def _says(message: str, field: str, description: str) -> bool:
     return all(part.removesuffix("…") in message for part in (field, description))
 
 
+def _who_does(error: grpc.RpcError) -> str | None:
+    """The catalogue's model for a task that none of the mesh's does; None where that is not what is wrong."""
+    missing = error_details_pb2.ResourceInfo()
+    if not any(detail.Unpack(missing) for detail in status_of(error).details) or missing.resource_type != "task":
+        return None
+    from ortmesh import catalogue
+
+    family, _, task = missing.resource_name.partition(".")
+    able = [card for card in catalogue.cards() if card.family == family and task in card.tasks]
+    able.sort(key=lambda card: (task not in card.default_for, card.optional))
+    return able[0].name if able else None
+
+
 def _advice(error: grpc.RpcError, code: str) -> str:
     wait = retry_after_seconds(error)
     if wait is not None:
         return f"Try again in {wait:g} s."
+    if (bringing := _who_does(error)) is not None:
+        return f"`ortmesh pull {bringing}` brings one."
     return {
         "UNAVAILABLE": "The service is loading or shutting down: try again in a moment.",
         "DEADLINE_EXCEEDED": "It took longer than allowed: give more time with --timeout.",

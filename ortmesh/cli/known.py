@@ -13,6 +13,7 @@ from ortmesh.cli.failures import call_errors_in_words, errors_in_words, not_reac
 from ortmesh.client import Client
 from ortmesh.config import StoreSettings
 from ortmesh.models.v1 import models_pb2
+from ortmesh.near import near
 
 if TYPE_CHECKING:
     from ortmesh.serving.cards import Card
@@ -76,12 +77,14 @@ def from_store(store: Store) -> list[models_pb2.Model]:
 def one_from_store(store: Store, name: str) -> models_pb2.Model:
     """One model of the store; ends the command when there is none of the name."""
     wanted, _, version = name.partition("@")
-    found = [model for model in from_store(store) if model.name == wanted]
+    every = from_store(store)
+    found = [model for model in every if model.name == wanted]
     for model in found:
         if model.version == version or (not version and model.default_version):
             return model
-    there = ", ".join(f"{model.name}@{model.version}" for model in found or from_store(store)) or "nothing"
-    fail(f"the store {store.root} has no {name}; it has {there}")
+    close = near(wanted, {model.name for model in every})
+    there = ", ".join(f"{model.name}@{model.version}" for model in every if not close or model.name in close)
+    fail(f"the store {store.root} has no {name}; {'near names:' if close and not found else 'it has'} {there or 'nothing'}")
 
 
 def _as_model(card: Card, store: Store) -> models_pb2.Model:

@@ -9,11 +9,11 @@ import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from ortmesh.errors import BadInput, NotFound, NotReady
 from ortmesh.front.call import Call
+from ortmesh.near import near_in_words
 from ortmesh.serving.answers import Outbox
 from ortmesh.serving.cards import Card
 from ortmesh.serving.loader import Loader
@@ -60,6 +60,8 @@ class Models:
         self.lost = asyncio.Event()
         """Set when a device is lost for this process and no model serves any more: only a new process can help."""
         self._desired: dict[str, str | None] = {}
+        self._elsewhere: dict[str, str] = {}
+        """The families of the store's other models."""
         self._place: tuple[int, int] | None = None
         """The store's folder, as it was when it last held what it should: (device, inode)."""
         self._told: dict[Path, str] = {}
@@ -170,7 +172,8 @@ class Models:
         able = [model for model in self._defaults.values() if task in model.card.tasks]
         able.sort(key=lambda model: (task not in model.card.default_for, model.state != "READY", model.name))
         if not able:
-            raise NotFound(f"no model of this service does {task.replace('_', ' ')}", resource=("model", ""))
+            missing = f"no model of this service does {task.replace('_', ' ')}"
+            raise NotFound(missing, resource=("task", f"{self.family}.{task}"))
         return able[0]
 
     def _unknown(self, name: str, version: str) -> NotFound:
@@ -178,11 +181,9 @@ class Models:
         if versions:
             message = f"model {name!r} has no version {version[:64]!r}; it has {', '.join(versions)}"
         else:
-            names = sorted(self._defaults)
-            near = get_close_matches(name[:128], names, n=3, cutoff=0.5) or names[:10]
-            message = f"there is no model {name[:128]!r}" + (
-                f"; near it: {', '.join(near)}" if near else "; no model is served"
-            )
+            elsewhere = self._elsewhere.get(name)
+            told = f"it is one of {elsewhere}" if elsewhere else near_in_words(name, self._defaults)
+            message = f"there is no model {name[:128]!r} in the family {self.family}; {told}"
         return NotFound(message, resource=("model", f"{name[:128]}@{version[:64]}" if version else name[:128]))
 
     def _which_do(self, task: str) -> str:
@@ -214,7 +215,7 @@ class Models:
     async def _reconcile(self) -> None:
         """Brings what is loaded to what the store holds."""
         async with self._reconciling:
-            wanted, self._desired = await asyncio.to_thread(self._look)
+            wanted, self._desired, self._elsewhere = await asyncio.to_thread(self._look)
             problems = self._store.problems
             for path, reason in problems.items():
                 if self._told.get(path) != reason:  # not again whenever another model changes
@@ -230,17 +231,20 @@ class Models:
             self.looked.set()
             self._changed()
 
-    def _look(self) -> tuple[dict[Key, Wanted], dict[str, str | None]]:
-        """(the versions to serve, the version that each name means), as the store says now."""
+    def _look(self) -> tuple[dict[Key, Wanted], dict[str, str | None], dict[str, str]]:
+        """(the versions to serve, the version that each name means, the families of the others), as the store says."""
+        installed = self._installed()
         wanted = {
             (found.card.name, found.card.version): Wanted(found.card, found.folder, found.identity)
-            for found in self._installed()
+            for found in installed
             if found.card.family == self.family and (not self._only or found.card.name in self._only)
         }
         chosen = self._store.defaults()
         kept = [key for key, slot in list(self._slots.items()) if self._why_unusable(slot) is not None]
         keys = {*wanted, *kept}
-        return wanted, {name: pick_default(_versions(keys, name), chosen.get(name)) for name, _ in keys}
+        desired = {name: pick_default(_versions(keys, name), chosen.get(name)) for name, _ in keys}
+        others = {found.card.name: found.card.family for found in installed if found.card.family != self.family}
+        return wanted, desired, others
 
     def _installed(self) -> Sequence[Installed]:
         """What the store holds. OSError when its folder is another one than before, and empty: a disk that is away

@@ -35,6 +35,7 @@ ROLES = {
     nlp_pb2.CHAT_ROLE_USER: "user",
     nlp_pb2.CHAT_ROLE_ASSISTANT: "assistant",
 }
+EMPTY = "expected a text that is not empty"
 SEAMS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 """Unicode's noncharacters, which no text should hold: one that none does keeps a caller's marks apart."""
 
@@ -102,7 +103,7 @@ class Language:
         if kind is None:
             raise BadInput("prompt", "chat or text is required")
         if kind == "text":
-            _check_length(request.text, "text")
+            _check_length(len(request.text), "text")
             # `encode_batch` releases the interpreter's lock, which `encode` holds
             (encoded,) = self.tokenizer.encode_batch([request.text], add_special_tokens=False)
             return list(encoded.ids)
@@ -194,14 +195,16 @@ def _check(messages: Sequence[nlp_pb2.ChatMessage]) -> None:
             raise BadInput(f"{field}.role", "expected CHAT_ROLE_SYSTEM, CHAT_ROLE_USER or CHAT_ROLE_ASSISTANT")
         if message.role == nlp_pb2.CHAT_ROLE_SYSTEM and place:
             raise BadInput(f"{field}.role", "only the first message may be the system's")
-    _check_length("".join(message.content for message in messages), "chat.messages")
+        if message.role != nlp_pb2.CHAT_ROLE_ASSISTANT and not message.content.strip():
+            raise BadInput(f"{field}.content", EMPTY)
+    _check_length(sum(len(message.content) for message in messages), "chat.messages")
 
 
-def _check_length(text: str, field: str) -> None:
-    if not text:
-        raise BadInput(field, "expected a text that is not empty")
-    if len(text) > MAX_CHARACTERS:
-        raise BadInput(field, f"{len(text)} characters: expected at most {MAX_CHARACTERS}")
+def _check_length(characters: int, field: str) -> None:
+    if not characters:
+        raise BadInput(field, EMPTY)
+    if characters > MAX_CHARACTERS:
+        raise BadInput(field, f"{characters} characters: expected at most {MAX_CHARACTERS}")
 
 
 def _seam(messages: Sequence[nlp_pb2.ChatMessage]) -> str:

@@ -7,6 +7,7 @@ expressions and Lark grammars, with bounds on what a grammar may cost.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -35,6 +36,11 @@ LIMITS = LLParserLimits(
 """A fifth to a half of the library's own: a step of one text holds up all others, and these keep it below 0.1 s."""
 MAX_BYTES = {"json_schema": 65_536, "regex": 4_096, "grammar": 65_536}
 SILENT = 0
+MOST_TOLD = 300
+"""Characters of a reason, or of what is before it: either may hold the caller's text."""
+REASON = "error: "
+PLACE = re.compile(r"^(?:at )?\d+\(\d+\): ")
+"""As the library writes them: line(column)."""
 _STARTING = threading.Lock()
 """The size of a stack is a setting of the process."""
 COMPACT: JsonCompileOptions = {"whitespace_flexible": False}
@@ -136,7 +142,7 @@ def _grammar(kind: str, written: str) -> str:
         _must_be_a_schema(written)
         return str(LLMatcher.grammar_from_json_schema(written, defaults=COMPACT))
     except ValueError as error:
-        raise BadInput(kind, f"can't be used: {_first_line(str(error))}") from None
+        raise BadInput(kind, f"can't be used: {_reason(str(error), kind)}") from None
 
 
 def _must_be_a_schema(written: str) -> None:
@@ -150,9 +156,19 @@ def _must_be_a_schema(written: str) -> None:
 
 def _check(matcher: LLMatcher, field: str) -> None:
     if matcher.is_error():
-        reason = _first_line(matcher.get_error())
+        reason = _reason(matcher.get_error(), field)
         raise BadInput(field, "nothing satisfies it" if "NoExtension" in reason else f"can't be used: {reason}")
 
 
-def _first_line(text: str) -> str:
-    return text.strip().split("\n", 1)[0][:300]
+def _reason(told: str, kind: str) -> str:
+    """The library's first line, with the reason that the parser of regular expressions tells in a later one. Places are
+    told for grammars only: of another form they are places in the grammar that was made of it."""
+    first, *others = told.strip().split("\n")
+    reasons = [line.removeprefix(REASON) for line in others if line.startswith(REASON)]
+    if reasons and kind == "regex":
+        return reasons[-1][:MOST_TOLD]
+    if reasons:
+        first = (first.removesuffix("regex parse error:")[:MOST_TOLD] or "a pattern: ") + reasons[-1]
+    if kind != "grammar":
+        first = PLACE.sub("", first)
+    return first[: 2 * MOST_TOLD]

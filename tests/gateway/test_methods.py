@@ -38,6 +38,7 @@ def test_size_limits_and_deadlines_are_those_of_the_protos() -> None:
         ("/ortmesh.vision.v1.VisionService/Classify", "vision", 32 * MIB, 60),
         ("/ortmesh.speech.v1.SpeechService/Recognize", "speech", 32 * MIB, 600),
         ("/ortmesh.speech.v1.SpeechService/DetectSpeech", "speech", 32 * MIB, 300),
+        ("/ortmesh.speech.v1.SpeechService/Synthesize", "speech", MIB, 43_200),
         ("/ortmesh.models.v1.ModelService/ListModels", DIRECTORY, 65536, 10),
         (f"{OIP}/ModelInfer", DIRECTORY, 32 * MIB, 60),
         ("/grpc.health.v1.Health/Check", DIRECTORY, 65536, 60),

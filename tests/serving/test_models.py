@@ -83,7 +83,7 @@ async def test_tensors_that_must_not_be_padded_are_of_a_group_that_says_so(
 
 
 async def test_an_unknown_model_is_not_found_and_near_names_are_listed(models: Models, call: Call) -> None:
-    with pytest.raises(NotFound, match="near it: double"):
+    with pytest.raises(NotFound, match="near names: double"):
         models.choose("embed", "dubble", call)
 
 

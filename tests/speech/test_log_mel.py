@@ -38,8 +38,8 @@ def test_ten_times_the_amplitude_is_two_powers_of_ten() -> None:
     assert loud.max() - soft.max() == pytest.approx(2 / 4, abs=1e-4)
 
 
-def test_samples_in_the_scale_of_integers_are_brought_to_full_scale() -> None:
-    assert np.allclose(log_mel(tone(1000, height=32_768), 2), log_mel(tone(1000, height=1.0), 2), atol=1e-3)
+def test_what_is_louder_is_brought_down_to_full_scale() -> None:
+    assert np.allclose(log_mel(tone(1000, height=16), 2), log_mel(tone(1000, height=1.0), 2), atol=1e-3)
 
 
 def test_what_is_longer_is_cut() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -18,6 +19,7 @@ from ortmesh.serving.types import NoMeter
 from ortmesh.speech.v1.speech_pb2 import Audio, RecognizeRequest, RecognizeResponse
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.recognize import Recognize
+from ortmesh_speech.windows import Cutter, Window
 from tests.speech.music import band, chords, drums, hum, lead, melody, mixed
 from tests.speech.voices import HEADER_BYTES, SENTENCES, audio, encode, noise, over_an_hour, say, silence, word_errors
 from tests.speech.watching import handed_to
@@ -222,6 +224,21 @@ async def test_a_full_queue_refuses_the_beginning_but_not_the_rest(
     assert word_errors(text, answer.transcript) <= 1
     with pytest.raises(Overloaded):
         await hear(recognize, Call("/test.Test/Other", pool=call.pool), say(SENTENCES[4]))
+
+
+async def test_the_last_windows_are_cut_in_the_pool_too(
+    recognize: Recognize, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    rest = Cutter.rest
+
+    def watched(cutter: Cutter, seconds: float) -> list[Window]:
+        threads.append(threading.current_thread().name)
+        return rest(cutter, seconds)
+
+    monkeypatch.setattr(Cutter, "rest", watched)
+    assert (await hear(recognize, call, silence(1))).transcript == ""
+    assert [name.startswith("ortmesh-pool") for name in threads] == [True]
 
 
 async def test_without_a_model_that_detects_speech_what_is_not_silent_is_heard(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ortmesh.front.call import Call
+from ortmesh.serving import watch
 from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.types import Item, NoMeter
@@ -64,12 +65,19 @@ def handed_to(model: Model, monkeypatch: pytest.MonkeyPatch, then: Callable[[], 
 
 
 async def until_at_rest(models: Models, call: Call, before: Collection[asyncio.Task[Any]]) -> None:
-    """Waits until no task is alive that was not `before`, no item waits, and the call has nothing in the pool."""
+    """Waits until no task of a call is alive that was not `before`, no item waits, and the pool holds nothing."""
 
     def left() -> list[Any]:
         piles = [model.name for model in models.list() if model._pile is not None and len(model._pile)]
-        return [*piles, *(asyncio.all_tasks() - set(before)), *([call.pool.bytes] if call.pool.bytes else [])]
+        tasks = [task for task in asyncio.all_tasks() - set(before) if not _follows_the_store(task)]
+        return [*piles, *tasks, *([call.pool.bytes] if call.pool.bytes else [])]
 
     with contextlib.suppress(TimeoutError):
         await until(lambda: not left())
     assert not left(), left()
+
+
+def _follows_the_store(task: asyncio.Task[Any]) -> bool:
+    """True for tasks that come and go whatever is called."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename == watch.__file__

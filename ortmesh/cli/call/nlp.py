@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ortmesh.cli.answers import bar, print_beginning, print_json, print_model, table
 from ortmesh.cli.call.nlp_generate import count_tokens, generate
+from ortmesh.cli.call.numbers import int32
 from ortmesh.cli.console import out
 from ortmesh.cli.cosines import cosine_table
 from ortmesh.cli.failures import call_errors_in_words
@@ -77,7 +78,7 @@ def detect_language(
       ortmesh call nlp detect-language "Guten Morgen, wie geht es dir?" "今日は天気がいいですね。"
       ortmesh call nlp detect-language "God morgen, alle sammen" --max 3
     """
-    request = nlp_pb2.DetectLanguageRequest(model=model, texts=texts, max_results=max_results)
+    request = nlp_pb2.DetectLanguageRequest(model=model, texts=texts, max_results=int32(max_results))
     with call_errors_in_words(address, as_json=as_json), Client(address, timeout_seconds=timeout) as mesh:
         answer = mesh.nlp.DetectLanguage(request)
     if as_json:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
-import grpc
 import typer
-from rich.markup import escape
 
-from ortmesh.cli.answers import print_json, print_model
-from ortmesh.cli.console import err, out
+from ortmesh.cli.answers import print_json, print_json_line, print_model
+from ortmesh.cli.call.nlp_written import show_many, show_one
+from ortmesh.cli.call.numbers import int32, int64
+from ortmesh.cli.console import out
 from ortmesh.cli.failures import call_errors_in_words
 from ortmesh.cli.options import ADDRESS, TIMEOUT, Address, Json, Model, Timeout
 from ortmesh.client import Client
@@ -42,6 +41,9 @@ def generate(
         float, typer.Option(help="Only of the likeliest tokens with this probability together, up to 1: of all.")
     ] = 1.0,
     top_k: Annotated[int, typer.Option(help="Only of so many likeliest tokens; 0: of all.")] = 0,
+    min_p: Annotated[
+        float, typer.Option(help="Only of tokens at least so likely in relation to the likeliest, 0 to 1; 0: of all.")
+    ] = 0.0,
     repetition_penalty: Annotated[
         float,
         typer.Option(help="Above 1, up to 10: what was said is less likely; under 1, down to 0.1: likelier."),
@@ -49,6 +51,9 @@ def generate(
     seed: Annotated[
         int | None, typer.Option(help="The same seed gives the same text. By default another one each time.")
     ] = None,
+    choices: Annotated[
+        int, typer.Option(help="How many texts, 1 to 8: all alike at a temperature of 0, so give one too.")
+    ] = 1,
     stop: Annotated[
         list[str] | None, typer.Option(help="A text that ends it, and is left out; again for more.")
     ] = None,
@@ -56,41 +61,50 @@ def generate(
         Path | None, typer.Option(help="A file with a JSON schema that the text must satisfy.")
     ] = None,
     regex: Annotated[str, typer.Option(help="A regular expression that the whole text must match.")] = "",
+    grammar: Annotated[
+        Path | None, typer.Option(help="A file with a grammar in Lark's notation that the text must follow.")
+    ] = None,
     model: Model = "",
     address: Address = ADDRESS,
     timeout: Timeout = GENERATE_SECONDS,
     as_json: Json = False,
 ) -> None:
-    """Have a model write a text, shown as it comes; on standard error, how many tokens that took.
+    """Have a model write a text, shown as it comes, or several, each whole; on standard error, how many tokens it took.
+
+    With --json, its pieces as they come, each on a line.
 
     \b
     [bold]Examples[/bold]
       ortmesh call nlp generate "What is the capital of France?"
       ortmesh call nlp generate "Invent a person." --json-schema person.json > person.txt
       ortmesh call nlp generate "Once upon a time" --raw --max-tokens 60 --temperature 0.8 --seed 1
+      ortmesh call nlp generate "Name a colour." --choices 3 --temperature 1
     """
     request = nlp_pb2.GenerateRequest(
         model=model,
-        max_tokens=max_tokens,
+        max_tokens=int32(max_tokens),
         stop=stop or [],
         sampling=nlp_pb2.Sampling(
-            temperature=temperature, top_p=top_p, top_k=top_k, repetition_penalty=repetition_penalty, seed=seed
+            temperature=temperature,
+            top_p=top_p,
+            top_k=int32(top_k),
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=None if seed is None else int64(seed, "--seed"),
         ),
+        choices=int32(choices),
     )
     _set_prompt(request, prompt, system, raw=raw)
-    if json_schema is not None and regex:
-        raise typer.BadParameter("--json-schema and --regex: a text has one form")
-    if json_schema is not None:
-        request.json_schema = _read(json_schema)
-    elif regex:
-        request.regex = regex
+    _set_form(request, json_schema, regex, grammar)
     with call_errors_in_words(address, as_json=as_json), Client(address) as mesh:
         answers = mesh.nlp.Generate(request, timeout=timeout)
         if as_json:
             for answer in answers:
-                print_json(answer)
+                print_json_line(answer)
+        elif choices > 1:
+            show_many(answers)
         else:
-            _show(answers)
+            show_one(answers)
 
 
 def count_tokens(
@@ -134,46 +148,22 @@ def _set_prompt(
     request.chat.messages.add(role=nlp_pb2.CHAT_ROLE_USER, content=said)
 
 
-def _read(path: Path) -> str:
+def _set_form(request: nlp_pb2.GenerateRequest, json_schema: Path | None, regex: str, grammar: Path | None) -> None:
+    if sum(map(bool, (json_schema, regex, grammar))) > 1:
+        raise typer.BadParameter("of --json-schema, --regex and --grammar one: a text has one form")
+    if json_schema is not None:
+        request.json_schema = _read(json_schema, "--json-schema")
+    elif grammar is not None:
+        request.grammar = _read(grammar, "--grammar")
+    elif regex:
+        request.regex = regex
+
+
+def _read(path: Path, option: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise typer.BadParameter(f"{path} can't be read: {error.strerror}", param_hint="--json-schema") from None
+        raise typer.BadParameter(f"{path} can't be read: {error.strerror}", param_hint=option) from None
     except UnicodeDecodeError as error:
         reason = f"{path} is no text in UTF-8: {error.reason} at byte {error.start}"
-        raise typer.BadParameter(reason, param_hint="--json-schema") from None
-
-
-def _show(answers: Iterable[nlp_pb2.GenerateResponse]) -> None:
-    """The text as it comes. Where it breaks off its line ends, so that the error has one of its own."""
-    begun = False
-    try:
-        for answer in answers:
-            sys.stdout.write(_shown(answer.text))
-            sys.stdout.flush()
-            begun = begun or bool(answer.text)
-            if answer.finish_reason:
-                _print_end(answer)
-    except grpc.RpcError:
-        if begun:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
-        raise
-
-
-def _shown(text: str) -> str:
-    """On a terminal without what would steer it."""
-    if not sys.stdout.isatty():
-        return text
-    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
-
-
-def _print_end(answer: nlp_pb2.GenerateResponse) -> None:
-    """What was counted; on standard error, since standard output has the text alone."""
-    sys.stdout.write("\n")
-    sys.stdout.flush()
-    counted = answer.usage
-    cut = " (cut: --max-tokens, or the context is full)" if answer.finish_reason == nlp_pb2.FINISH_REASON_LENGTH else ""
-    known = f", {counted.cached_tokens} of them read before" if counted.cached_tokens else ""
-    told = f"tokens: {counted.generated_tokens}{cut}; of the prompt: {counted.prompt_tokens}{known}"
-    err.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
+        raise typer.BadParameter(reason, param_hint=option) from None

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from ortmesh.cli.answers import print_json, print_model, table
+from ortmesh.cli.call.numbers import duration
 from ortmesh.cli.call.speech_embed_speaker import embed_speaker
 from ortmesh.cli.call.speech_identify_language import identify_language
-from ortmesh.cli.call.speech_numbers import duration
 from ortmesh.cli.call.speech_recognize import recognize
 from ortmesh.cli.call.speech_stream_detect import stream_detect_speech
 from ortmesh.cli.call.speech_stream_recognize import stream_recognize

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 from rich.markup import escape
 
-from ortmesh.cli.answers import print_beginning, print_json, print_model, table
+from ortmesh.cli.answers import print_beginning, print_json_line, print_model, table
 from ortmesh.cli.console import err, out
 from ortmesh.cli.cosines import cosine_table, short
 from ortmesh.cli.failures import call_errors_in_words
@@ -30,7 +30,7 @@ def embed_speaker(
 ) -> None:
     """Turn voices into vectors and show how alike they are, as cosines: WAV, FLAC, Ogg, MP3, AIFF.
 
-    Of one voice they are above 0.8, mostly. With --json, the answers one after another.
+    Of one voice they are above 0.8, mostly. With --json, the answers one after another, each on a line.
 
     \b
     [bold]Examples[/bold]
@@ -41,7 +41,7 @@ def embed_speaker(
         answers = list(_ask(mesh, files, model))
     if as_json:
         for answer in answers:
-            print_json(answer)
+            print_json_line(answer)
         return
     print_model(answers[0].model)
     listing = table("FILE", "SPEECH", right=["SPEECH"])

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from ortmesh.cli.answers import bar, print_json, print_model, table
-from ortmesh.cli.call.speech_numbers import int32
+from ortmesh.cli.call.numbers import int32
 from ortmesh.cli.console import out
 from ortmesh.cli.failures import call_errors_in_words
 from ortmesh.cli.options import ADDRESS, Address, InputFile, Json, Model, Timeout, read

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ortmesh.cli.call.speech_numbers import int32
+from ortmesh.cli.call.numbers import int32
 from ortmesh.speech.v1 import speech_pb2
 
 RANGE = re.compile(r"(\d+)(?:-(\d+))?")

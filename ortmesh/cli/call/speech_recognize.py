@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from ortmesh.cli.answers import print_json, print_model, table
-from ortmesh.cli.call.speech_numbers import int32
+from ortmesh.cli.call.numbers import int32
 from ortmesh.cli.call.speech_options import (
     Alternatives,
     Beam,

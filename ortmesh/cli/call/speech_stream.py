@@ -10,7 +10,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from ortmesh.cli.call.speech_numbers import int32
+from ortmesh.cli.call.numbers import int32
 from ortmesh.cli.options import STDIN
 from ortmesh.speech.v1 import speech_pb2
 

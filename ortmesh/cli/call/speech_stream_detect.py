@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ortmesh.cli.answers import print_json, print_model
-from ortmesh.cli.call.speech_numbers import duration
+from ortmesh.cli.answers import print_json_line, print_model
+from ortmesh.cli.call.numbers import duration
 from ortmesh.cli.call.speech_stream import Channels, Format, Pace, Rate, chunks, stream_format
 from ortmesh.cli.clock import clock
 from ortmesh.cli.console import out
@@ -64,7 +64,7 @@ def stream_detect_speech(
 
     with call_errors_in_words(address, as_json=as_json), Client(address) as mesh:
         for answer in mesh.speech.StreamingDetectSpeech(requests(), timeout=timeout):
-            print_json(answer) if as_json else _print(answer)
+            print_json_line(answer) if as_json else _print(answer)
 
 
 def _print(answer: speech_pb2.StreamingDetectSpeechResponse) -> None:

@@ -9,8 +9,8 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from ortmesh.cli.answers import print_json, print_model
-from ortmesh.cli.call.speech_numbers import duration, int32
+from ortmesh.cli.answers import print_json_line, print_model
+from ortmesh.cli.call.numbers import duration, int32
 from ortmesh.cli.call.speech_options import Alternatives, Beam, Boost, Language, Phrases, Prompt, recognition_options
 from ortmesh.cli.call.speech_stream import Channels, Format, Pace, Rate, chunks, stream_format
 from ortmesh.cli.clock import clock
@@ -81,7 +81,7 @@ def stream_recognize(
         answers = mesh.speech.StreamingRecognize(requests(), timeout=timeout)
         if as_json:
             for answer in answers:
-                print_json(answer)
+                print_json_line(answer)
         else:
             _show(answers)
 

@@ -14,7 +14,7 @@ from typing import Annotated, BinaryIO, Final
 import typer
 from rich.markup import escape
 
-from ortmesh.cli.call.speech_numbers import int64
+from ortmesh.cli.call.numbers import int64
 from ortmesh.cli.console import err, fail, out
 from ortmesh.cli.failures import call_errors_in_words
 from ortmesh.cli.options import ADDRESS, STDIN, Address, Json, Model, Timeout, read
@@ -22,7 +22,8 @@ from ortmesh.client import Client
 from ortmesh.common.v1.common_pb2 import ModelVersion
 from ortmesh.speech.v1 import speech_pb2
 
-SECONDS = 600.0
+SECONDS = 43_200.0
+"""A long text is spoken for hours where the output is played as it comes."""
 STDOUT = Path("-")
 SAMPLE_BYTES = 2
 WAV_HEADER_BYTES = 44

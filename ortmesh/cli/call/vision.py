@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from ortmesh.cli.answers import bar, print_beginning, print_json, print_model, table
+from ortmesh.cli.call.numbers import int32
 from ortmesh.cli.console import fail, out
 from ortmesh.cli.cosines import cosine_table
 from ortmesh.cli.failures import call_errors_in_words
@@ -38,7 +39,7 @@ def classify(
     [bold]Example[/bold]
       ortmesh call vision classify cup.jpg --max 3
     """
-    request = vision_pb2.ClassifyRequest(model=model, image=_image(file), max_results=max_results)
+    request = vision_pb2.ClassifyRequest(model=model, image=_image(file), max_results=int32(max_results))
     with call_errors_in_words(address, as_json=as_json), Client(address, timeout_seconds=timeout) as mesh:
         answer = mesh.vision.Classify(request)
     if as_json:
@@ -102,7 +103,9 @@ def detect(
     """
     content = read(file)
     image = vision_pb2.Image(encoded=content)
-    request = vision_pb2.DetectRequest(model=model, image=image, max_results=max_results, min_score=min_score)
+    request = vision_pb2.DetectRequest(
+        model=model, image=image, max_results=int32(max_results), min_score=min_score
+    )
     with call_errors_in_words(address, as_json=as_json), Client(address, timeout_seconds=timeout) as mesh:
         answer = mesh.vision.Detect(request)
     if save is not None:
