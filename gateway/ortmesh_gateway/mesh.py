@@ -108,7 +108,8 @@ class Mesh:
         versions = [model for model in self.models if model.name == name]
         if not versions:
             name = name[:MAX_NAME]
-            raise NotFound(f"the mesh has no model {name!r}; {near_in_words(name, self.names())}", resource=("model", name))
+            told = near_in_words(name, self.names())
+            raise NotFound(f"the mesh has no model {name!r}; {told}", resource=("model", name))
         if not version:
             return max(versions, key=lambda model: (model.default_version, RANKS.get(model.state, 0)))
         for model in versions:

@@ -29,9 +29,7 @@ def print_json(answer: Message) -> None:
 
 def print_json_line(answer: Message) -> None:
     """One of several answers, as `print_json` writes it, on a line of its own (https://jsonlines.org)."""
-    text = json_format.MessageToJson(
-        answer, always_print_fields_with_no_presence=True, ensure_ascii=False, indent=None
-    )
+    text = json_format.MessageToJson(answer, always_print_fields_with_no_presence=True, ensure_ascii=False, indent=None)
     out.print(text, soft_wrap=True, markup=False)
 
 
@@ -44,6 +42,11 @@ def print_beginning(embedding: Embedding) -> None:
     """How long a vector is, and its first numbers."""
     numbers = ", ".join(f"{value:.4f}" for value in embedding.values[:FIRST_NUMBERS])
     out.print(f"{embedding.dimension} numbers: {numbers}, …")
+
+
+def counted(number: int, what: str) -> str:
+    """`1 row`, `2,048 rows`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def table(*columns: str, right: Sequence[str] = ()) -> Table:

@@ -40,8 +40,14 @@ async def _until_serving(stub: health_pb2_grpc.HealthStub, service: str) -> None
         await asyncio.sleep(RETRY_SECONDS)
 
 
+async def until_ready(address: str) -> None:
+    """Returns once the server at the address serves, and no model of its is being loaded any more."""
+    await until_serving(address, [""])
+    await until_loaded(address)
+
+
 async def until_loaded(address: str) -> None:
-    """Returns once no model of the mesh is being loaded any more: each is ready, or has failed.
+    """Returns once no model of the mesh, or of the service there, is being loaded any more: each is ready, or failed.
 
     A service serves from its first model on; whoever is told that the mesh is ready may want another.
     """

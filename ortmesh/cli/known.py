@@ -84,7 +84,8 @@ def one_from_store(store: Store, name: str) -> models_pb2.Model:
             return model
     close = near(wanted, {model.name for model in every})
     there = ", ".join(f"{model.name}@{model.version}" for model in every if not close or model.name in close)
-    fail(f"the store {store.root} has no {name}; {'near names:' if close and not found else 'it has'} {there or 'nothing'}")
+    told = f"near names: {there}" if close and not found else f"it has {there or 'nothing'}"
+    fail(f"the store {store.root} has no {name}; {told}")
 
 
 def _as_model(card: Card, store: Store) -> models_pb2.Model:

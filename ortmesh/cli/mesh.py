@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ortmesh.cli.console import PartLines, out
 from ortmesh.cli.failures import settings
-from ortmesh.cli.health import until_loaded, until_serving
+from ortmesh.cli.health import until_loaded, until_ready, until_serving
 from ortmesh.cli.hints import print_hints, reachable
 from ortmesh.cli.plan import SERVICES, Plan, ServicePart
 from ortmesh.cli.supervisor import Supervisor
@@ -93,15 +93,15 @@ class Mesh:
         """Every replica by itself, then the mesh as a caller sees it."""
         async with asyncio.TaskGroup() as group:
             for service in self._plan.services:
-                group.create_task(self._until_serving(service))
+                group.create_task(self._until_service_ready(service))
         address, families = reachable(self._plan.address), self._plan.families
         await until_serving(address, ["", *(SERVICES[family] for family in families)])
         await until_loaded(address)
         for part in self._front:
             self._is_ready(part.name)
 
-    async def _until_serving(self, service: ServicePart) -> None:
-        await until_serving(service.address, [""])
+    async def _until_service_ready(self, service: ServicePart) -> None:
+        await until_ready(service.address)
         self._is_ready(service.part.name)
 
     def _is_ready(self, name: str) -> None:

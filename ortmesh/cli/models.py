@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ortmesh.cli.answers import print_json, table
+from ortmesh.cli.answers import counted, print_json, table
 from ortmesh.cli.console import fail, out
 from ortmesh.cli.costs import print_batching
 from ortmesh.cli.failures import errors_in_words
@@ -84,7 +84,10 @@ def show(
     if as_json:
         print_json(model)
         return
-    out.print(_details(model))
+    card: dict[str, Any] = json.loads(model.card_json or "{}")
+    out.print(_details(model, card))
+    if _engine(card) is not None:  # its tensors and batches are the engine's own: it is called by its tasks
+        return
     for kind, tensors in (("takes", model.inputs), ("gives", model.outputs)):
         for tensor in tensors:
             shape = ", ".join("any" if size < 0 else str(size) for size in tensor.shape)
@@ -208,7 +211,7 @@ def _state(model: models_pb2.Model) -> str:
     return f"[{style}]{name}[/{style}]" if style else name
 
 
-def _details(model: models_pb2.Model) -> Table:
+def _details(model: models_pb2.Model, card: dict[str, Any]) -> Table:
     made = Table.grid(padding=(0, 2))
     made.add_column()
     made.add_column(overflow="fold")  # an address that is cut can't be opened
@@ -220,15 +223,36 @@ def _details(model: models_pb2.Model) -> Table:
         "state": _state(model),
         "": model.state_reason,
         "runs on": model.provider,
-        "batch": f"up to {model.max_batch_size} rows",
+        **_side_by_side(model, card),
         "licence": model.license,
         "attribution": model.attribution,
-        **_from_card(json.loads(model.card_json or "{}")),
+        **_from_card(card),
     }
     for key, value in rows.items():
         if value:
             made.add_row(f"[dim]{key}[/dim]", value if key == "state" else escape(value))
     return made
+
+
+def _engine(card: dict[str, Any]) -> dict[str, Any] | None:
+    """The card's `runtime.engine`; None for a model that no engine runs."""
+    engine: dict[str, Any] | None = (card.get("runtime") or {}).get("engine")
+    return engine
+
+
+def _side_by_side(model: models_pb2.Model, card: dict[str, Any]) -> dict[str, str]:
+    """How much is computed together: rows of a batch, or texts."""
+    engine = _engine(card)
+    if engine is None:
+        return {"batch": f"up to {counted(model.max_batch_size, 'row')}"}
+    from ortmesh.serving.cards import EngineSettings
+
+    given = EngineSettings.model_validate(engine)
+    return {
+        "context": f"{counted(given.context, 'token')} a text, its prompt included",
+        "slots": f"up to {counted(given.slots, 'text')} side by side",
+        "memory": f"for {counted(given.tokens, 'token')} of all texts together",
+    }
 
 
 def _from_card(card: dict[str, Any]) -> dict[str, str]:

@@ -243,7 +243,9 @@ class Models:
         kept = [key for key, slot in list(self._slots.items()) if self._why_unusable(slot) is not None]
         keys = {*wanted, *kept}
         desired = {name: pick_default(_versions(keys, name), chosen.get(name)) for name, _ in keys}
-        others = {found.card.name: found.card.family for found in installed if found.card.family != self.family}
+        others: dict[str, str] = {
+            found.card.name: found.card.family for found in installed if found.card.family != self.family
+        }
         return wanted, desired, others
 
     def _installed(self) -> Sequence[Installed]:

@@ -170,7 +170,7 @@ class Slot:
         self._loaded_from = wanted
         model.start(loaded, self._died, self._learnt)
         self._ready_since = time.monotonic()
-        log.info("%s is ready on %s %s", model.card.key, model.provider, model.state_reason)
+        log.info("%s is ready on %s", model.card.key, ", ".join(filter(None, (model.provider, model.state_reason))))
         self._death = None
         if before is not model:
             self._leave(before)

@@ -56,7 +56,8 @@ def asks(request: nlp_pb2.GenerateRequest, language: Language) -> list[Ask]:
     if room < 1:
         raise BadInput(str(field), f"has {len(prompt)} tokens: expected at most {language.context - 1}")
     if request.max_tokens > room:
-        reason = f"{request.max_tokens}: expected at most {room}, since the prompt has {len(prompt)} tokens"
+        has = f"the prompt has {len(prompt)} token{'' if len(prompt) == 1 else 's'}"
+        reason = f"{request.max_tokens}: expected at most {room}, since {has}"
         raise BadInput("max_tokens", f"{reason} and both together at most {language.context}")
     vocabulary = language.facts.vocabulary
     if (

@@ -25,7 +25,7 @@ CONTEXT_CHARACTERS = 300
 CONTEXT_SECONDS = 30.0
 CONTEXT_CONFIDENCE = 0.5
 """What was said shortly before, and was heard well, tells how the next utterance is spelt: of 256 words of clear speech
-in a poor voice 23 were wrong instead of 32, in noise 66 instead of 72."""
+in a robot's voice 24 were wrong instead of 33; in noise at 10 dB 57 either way."""
 
 
 @dataclass(frozen=True, slots=True)

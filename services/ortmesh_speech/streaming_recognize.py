@@ -77,10 +77,7 @@ def check(config: StreamingRecognizeConfig) -> tuple[float, Options]:
         raise BadInput("config.options.diarization", "is for recordings: in a stream nobody is told apart")
     if not config.HasField("end_silence"):
         return END_SILENCE_SECONDS, options
-    end_silence = seconds_of(config.end_silence, "config.end_silence", MOST_SECONDS)
-    if end_silence < LEAST_SECONDS:
-        raise BadInput("config.end_silence", f"{end_silence:g} s: expected {LEAST_SECONDS:g} to {MOST_SECONDS:g} s")
-    return end_silence, options
+    return seconds_of(config.end_silence, "config.end_silence", MOST_SECONDS, LEAST_SECONDS), options
 
 
 def _version(model: Model) -> ModelVersion:

@@ -13,6 +13,8 @@ import pytest
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, status_pb2
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 from typer.testing import CliRunner, Result
 
 from ortmesh.cli.app import app
@@ -57,6 +59,7 @@ class Mesh(
         vision_pb2_grpc.add_VisionServiceServicer_to_server(_Vision(self), self._server)
         speech_pb2_grpc.add_SpeechServiceServicer_to_server(self, self._server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), self._server)  # it is SERVING at once
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from google.rpc.error_details_pb2 import ResourceInfo
 from PIL import Image
 
 from ortmesh.cli.answers import bar
@@ -359,6 +360,34 @@ def test_errors_are_json_for_machines(mesh: Mesh, run: Run) -> None:
     error = json.loads(result.stderr)
     assert error["code"] == 5
     assert error["details"][0]["reason"] == "MODEL_NOT_FOUND"
+
+
+@pytest.mark.parametrize("arguments", [("nlp", "detect-language"), ("vision", "classify"), ("vision", "detect")])
+def test_the_service_says_which_numbers_are_out_of_range(
+    arguments: tuple[str, ...], mesh: Mesh, run: Run, picture: Path
+) -> None:
+    for method in ("DetectLanguage", "Classify", "Detect"):
+        mesh.answers[method] = status("INVALID_ARGUMENT", "max_results: out of range")
+    result = run("call", *arguments, picture, "--max", 99999999999)
+    assert "error: INVALID_ARGUMENT: max_results: out of range" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "advice"),
+    [
+        ("speech.identify_language", "`ortmesh pull whisper-base` brings one."),
+        ("nlp.embed", "`ortmesh pull all-minilm-l6-v2` brings one."),
+        ("nlp.classify", None),
+    ],
+)
+def test_a_task_that_no_model_does_is_told_with_the_catalogues_model(
+    task: str, advice: str | None, mesh: Mesh, run: Run
+) -> None:
+    missing = ResourceInfo(resource_type="task", resource_name=task)
+    mesh.answers["IdentifyLanguage"] = status("NOT_FOUND", "no model of this service does it", missing)
+    result = run("call", "speech", "identify-language", "-", stdin=b"RIFF")
+    told = ["error: NOT_FOUND: no model of this service does it", *([advice] if advice else [])]
+    assert result.stderr.splitlines() == told
 
 
 def test_a_file_that_is_not_there_is_a_mistake_of_usage(run: Run) -> None:

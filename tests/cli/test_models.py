@@ -76,6 +76,26 @@ def test_one_model_is_shown_with_its_tensors(mesh: Mesh, run: Run) -> None:
     assert "up to 64 rows" in out
 
 
+def test_of_a_model_with_an_engine_its_texts_are_told(mesh: Mesh, run: Run) -> None:
+    shown = model("smollm2")
+    shown.card_json = json.dumps({"runtime": {"engine": {"slots": 8, "context": 4096}}})
+    shown.inputs.add(name="prompt", datatype="INT64", shape=[-1, -1], batch_axis=0)
+    shown.max_batch_size, shown.batching.policy = 32, "in order of arrival"
+    mesh.answers["GetModel"] = shown
+    out = run("models", "show", "smollm2").stdout
+    assert "4,096 tokens a text" in out
+    assert "up to 8 texts side by side" in out
+    assert "16,384 tokens of all texts together" in out
+    assert not any(word in out for word in ("rows", "takes", "batches"))
+
+
+def test_one_row_is_one(mesh: Mesh, run: Run) -> None:
+    shown = model("minilm")
+    shown.max_batch_size = 1
+    mesh.answers["GetModel"] = shown
+    assert "up to 1 row " in run("models", "show", "minilm").stdout
+
+
 def test_a_model_that_the_mesh_does_not_have_is_an_error(mesh: Mesh, run: Run) -> None:
     mesh.answers["GetModel"] = status("NOT_FOUND", "no model 'x'; near names: y", info("MODEL_NOT_FOUND"))
     result = run("models", "show", "x")
@@ -166,6 +186,13 @@ def test_a_name_that_the_store_does_not_have_lists_what_it_has(run: Run, store: 
     result = run("models", "show", "triple", default_map=NOT_NAMED)
     assert result.exit_code == 1
     assert "has no triple; it has double@1" in result.stderr
+
+
+def test_a_name_near_one_of_the_stores_tells_that_one(run: Run, store: Store, onnx_file: Path) -> None:
+    for name in ("double", "sum"):
+        run("models", "add", onnx_file, "--name", name, "--family", "nlp")
+    result = run("models", "show", "dou", default_map=NOT_NAMED)
+    assert "has no dou; near names: double@1\n" in result.stderr
 
 
 def test_an_empty_store_says_how_to_fill_it(run: Run, store: Store) -> None:

@@ -201,6 +201,9 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
         "chat.messages[1].role",
         {"chat": Chat(messages=[ChatMessage(role=USER, content="a"), ChatMessage(role=SYSTEM, content="b")])},
     ),
+    "an empty message": ("chat.messages[0].content", {"chat": chat("")}),
+    "an empty message in the middle": ("chat.messages[2].content", {"chat": chat("a", "b", " \n", "c", "d")}),
+    "an empty system": ("chat.messages[0].content", {"chat": Chat(messages=[ChatMessage(role=SYSTEM)])}),
     "an empty text": ("text", {"chat": None, "text": ""}),
     "too long a prompt": ("text", {"chat": None, "text": "word " * 300}),
     "too long a chat": ("chat", {"chat": chat("word " * 300)}),
@@ -248,6 +251,33 @@ async def test_what_is_wrong_is_named(generate: Generate, calling: Calling, wron
     with pytest.raises(BadInput) as caught:
         await answers(generate, request(**more), calling())
     assert [each.field for each in caught.value.violations] == [field]
+
+
+async def test_what_the_model_said_and_a_text_may_be_white_space(generate: Generate, calling: Calling) -> None:
+    for prompt in ({"chat": chat("a", "", "b")}, {"text": " \n"}):
+        assert await answers(generate, GenerateRequest(max_tokens=1, **prompt), calling())
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        ({"regex": "[0-9]+("}, "regex: can't be used: unclosed group"),
+        (
+            {"json_schema": '{"type": "string", "pattern": "("}'},
+            "json_schema: can't be used: a pattern: unclosed group",
+        ),
+        (
+            {"grammar": "start: A\nA: /(/"},
+            'grammar: can\'t be used: at 2(4): invalid regex "(" (in regex): unclosed group',
+        ),
+    ],
+)
+async def test_why_a_form_cannot_be_used_is_told(
+    generate: Generate, calling: Calling, form: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(BadInput) as caught:
+        await answers(generate, request(**form), calling())
+    assert str(caught.value) == reason
 
 
 async def test_a_grammar_of_a_long_chain_is_compiled_on_a_large_stack(generate: Generate, calling: Calling) -> None:

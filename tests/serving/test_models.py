@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import threading
@@ -87,6 +88,12 @@ async def test_an_unknown_model_is_not_found_and_near_names_are_listed(models: M
         models.choose("embed", "dubble", call)
 
 
+async def test_the_family_of_a_model_of_another_service_is_told(shelf: Store, call: Call) -> None:
+    async with Models(shelf, "vision", threads=1, meter=lambda *_: NoMeter()) as models:
+        with pytest.raises(NotFound, match="no model 'double' in the family vision; it is one of nlp"):
+            models.choose("embed", "double", call)
+
+
 async def test_an_unknown_version_is_not_found_and_the_versions_are_listed(models: Models, call: Call) -> None:
     with pytest.raises(NotFound, match="it has 1"):
         models.choose("embed", "double@7", call)
@@ -98,8 +105,9 @@ async def test_a_model_of_another_task_is_the_callers_mistake(models: Models, ca
 
 
 async def test_a_task_without_a_model_is_not_found(models: Models, call: Call) -> None:
-    with pytest.raises(NotFound, match="no model of this service does rerank"):
+    with pytest.raises(NotFound, match="no model of this service does rerank") as caught:
         models.choose("rerank", "", call)
+    assert caught.value.resource == ("task", "nlp.rerank")
 
 
 async def test_a_model_added_to_the_store_is_served_without_a_restart(
@@ -290,6 +298,19 @@ async def test_a_service_can_be_told_to_serve_some_models_only(shelf: Store, tmp
 async def test_models_of_other_families_are_left_to_their_services(shelf: Store) -> None:
     async with Models(shelf, "vision", threads=1, meter=lambda *_: NoMeter()) as models:
         assert models.list() == []
+
+
+async def test_the_log_says_on_what_a_model_is_ready_and_how_it_is_served(
+    shelf: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    graphs.batch_mean(tmp_path / "mean")
+    install(shelf, tmp_path / "mean", name="mean")
+    with caplog.at_level(logging.INFO):
+        async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+            await models.until_loaded()
+    assert "double@1 is ready on CPUExecutionProvider" in caplog.messages
+    (mean,) = (line for line in caplog.messages if line.startswith("mean@1 is ready"))
+    assert mean.startswith("mean@1 is ready on CPUExecutionProvider, served one at a time: ")
 
 
 async def test_the_batch_mean_graph_answers_right_under_load(shelf: Store, tmp_path: Path, call: Call) -> None:

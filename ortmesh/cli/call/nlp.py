@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from ortmesh.cli.answers import bar, print_beginning, print_json, print_model, table
+from ortmesh.cli.answers import bar, counted, print_beginning, print_json, print_model, table
 from ortmesh.cli.call.nlp_generate import count_tokens, generate
 from ortmesh.cli.call.numbers import int32
 from ortmesh.cli.console import out
@@ -54,7 +54,7 @@ def embed(
         if result.HasField("error"):
             out.print(f"[red]no vector[/red] for {escape(repr(text[:40]))}: {escape(result.error.message)}")
         elif result.truncated:
-            out.print(f"[yellow]cut[/yellow] after {result.tokens} tokens: {escape(repr(text[:40]))}")
+            out.print(f"[yellow]cut[/yellow] after {counted(result.tokens, 'token')}: {escape(repr(text[:40]))}")
     vectors = [result.embedding.values if result.HasField("embedding") else None for result in answer.results]
     if len(texts) > 1:
         out.print(cosine_table(texts, vectors))

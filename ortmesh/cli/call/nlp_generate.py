@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ortmesh.cli.answers import print_json, print_json_line, print_model
+from ortmesh.cli.answers import counted, print_json, print_json_line, print_model
 from ortmesh.cli.call.nlp_written import show_many, show_one
 from ortmesh.cli.call.numbers import int32, int64
 from ortmesh.cli.console import out
@@ -130,7 +130,7 @@ def count_tokens(
         print_json(answer)
         return
     print_model(answer.model)
-    out.print(f"{answer.tokens} tokens of {answer.context}")
+    out.print(f"{counted(answer.tokens, 'token')} of {answer.context:,}")
 
 
 def _set_prompt(

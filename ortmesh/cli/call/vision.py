@@ -103,9 +103,7 @@ def detect(
     """
     content = read(file)
     image = vision_pb2.Image(encoded=content)
-    request = vision_pb2.DetectRequest(
-        model=model, image=image, max_results=int32(max_results), min_score=min_score
-    )
+    request = vision_pb2.DetectRequest(model=model, image=image, max_results=int32(max_results), min_score=min_score)
     with call_errors_in_words(address, as_json=as_json), Client(address, timeout_seconds=timeout) as mesh:
         answer = mesh.vision.Detect(request)
     if save is not None:
