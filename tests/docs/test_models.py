@@ -13,7 +13,7 @@ from ortmesh import catalogue
 from ortmesh.serving.cards import Batching, Card, License, Quality, Runtime, Source, TensorSpec
 from ortmesh.serving.needs import Needs
 from ortmesh_nlp import chat, detect_language, embed, find_entities
-from ortmesh_speech import detect_speech, embed_speaker, identify_language, interim, recognizer, speaking
+from ortmesh_speech import embed_speaker, identify_language, interim, recognizer, speaking, voice_activity
 from ortmesh_vision import classify, detect, read_text
 from tests.docs.pages import DOCS, ROOT, blocks, table_rows
 
@@ -44,7 +44,7 @@ def test_the_example_is_a_card() -> None:
         ("its recognizer", read_text.RECOGNIZER),
         ("its orienter", read_text.ORIENTER),
         ("recognize", recognizer.NEEDS),
-        ("detect_speech", detect_speech.NEEDS),
+        ("detect_speech", voice_activity.NEEDS),
         ("streaming_recognize", interim.NEEDS),
         ("embed_speaker", embed_speaker.NEEDS),
         ("identify_language", identify_language.NEEDS),
