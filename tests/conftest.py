@@ -19,7 +19,7 @@ from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.serving.types import NoMeter
 
-FamilyModels = Callable[[str], AbstractAsyncContextManager[Models]]
+FamilyModels = Callable[..., AbstractAsyncContextManager[Models]]
 
 hypothesis.settings.register_profile("ortmesh", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("ortmesh")
@@ -35,13 +35,13 @@ def store() -> Store:
     return shared
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def family_models(store: Store) -> FamilyModels:
-    """A family's models, loaded: `async with family_models("vision") as models`."""
+    """A family's models, loaded, or those of these names: `async with family_models("vision") as models`."""
 
     @asynccontextmanager
-    async def loaded(family: str) -> AsyncIterator[Models]:
-        async with Models(store, family, threads=cpus(), meter=lambda *_: NoMeter()) as models:
+    async def loaded(family: str, *names: str) -> AsyncIterator[Models]:
+        async with Models(store, family, threads=cpus(), meter=lambda *_: NoMeter(), only=names) as models:
             await models.until_loaded()
             assert all(model.state == "READY" for model in models.list()), [m.state_reason for m in models.list()]
             yield models

@@ -7,17 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import pytest_asyncio
 
-from ortmesh.config import cpus
 from ortmesh.front.call import Call
 from ortmesh.serving.executor import whisper_group
 from ortmesh.serving.executor.whisper_decoder import Cross, Decoding, Graphs
 from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
-from ortmesh.serving.types import NoMeter
 from ortmesh_speech.options import Options
 from ortmesh_speech.recognizer import Recognizer
 from ortmesh_speech.windows import Window
+from tests.conftest import FamilyModels
 from tests.speech.voices import SENTENCES, say
 from tests.speech.whisper_items import load, run, text
 
@@ -25,10 +24,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def models(store: Store) -> AsyncIterator[Models]:
-    only = ["whisper-tiny-en"]
-    async with Models(store, "speech", threads=cpus(), meter=lambda *_: NoMeter(), only=only) as models:
-        await models.until_loaded()
+async def models(family_models: FamilyModels) -> AsyncIterator[Models]:
+    async with family_models("speech", "whisper-tiny-en") as models:
         yield models
 
 

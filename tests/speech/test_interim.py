@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from ortmesh.config import cpus
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
-from ortmesh.serving.store import Store
-from ortmesh.serving.types import NoMeter
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.interim import BEHIND_SECONDS, LEAST_SECONDS, STEP_SECONDS, Interim
 from ortmesh_speech.utterances import Utterances
+from tests.conftest import FamilyModels
 from tests.speech.voices import SENTENCES, say, word_errors
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,10 +24,8 @@ BEHIND = round(BEHIND_SECONDS * SAMPLE_RATE)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def models(store: Store) -> AsyncIterator[Models]:
-    only = ["moonshine-tiny-en"]
-    async with Models(store, "speech", threads=cpus(), meter=lambda *_: NoMeter(), only=only) as models:
-        await models.until_loaded()
+async def models(family_models: FamilyModels) -> AsyncIterator[Models]:
+    async with family_models("speech", "moonshine-tiny-en") as models:
         yield models
 
 

@@ -9,28 +9,23 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from ortmesh.config import cpus
 from ortmesh.errors import BadInput, Cancelled
 from ortmesh.front.call import Call
 from ortmesh.serving.model import Model
-from ortmesh.serving.models import Models
-from ortmesh.serving.store import Store
-from ortmesh.serving.types import Array, NoMeter
+from ortmesh.serving.types import Array
 from ortmesh.serving.warmup import Mode
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.interim import vocabulary_of
+from tests.conftest import FamilyModels
 from tests.speech.voices import SENTENCES, noise, say, word_errors
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def model(store: Store) -> AsyncIterator[Model]:
-    only = ["moonshine-tiny-en"]
-    async with Models(store, "speech", threads=cpus(), meter=lambda *_: NoMeter(), only=only) as models:
-        await models.until_loaded()
+async def model(family_models: FamilyModels) -> AsyncIterator[Model]:
+    async with family_models("speech", "moonshine-tiny-en") as models:
         (model,) = models.list()
-        assert model.state == "READY", model.state_reason
         yield model
 
 
