@@ -1,4 +1,4 @@
-"""`python -m bench.generate`: generated texts beside onnxruntime-genai and llama.cpp; half an hour in all."""
+"""`python -m bench.generate`: generated texts beside onnxruntime-genai and llama.cpp; an hour and a half in all."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from bench.generate import contest
 from bench.generate.equal import equal
+from bench.generate.hour import hour
 from bench.generate.jobs import Drawn
 from bench.generate.memory import memory
 from bench.generate.peers import MODEL, genai, llama, versions
@@ -53,6 +54,9 @@ PARTS = {
     "keeps of the turns before, and without.",
     "equal": "How many texts are, token for token, what they are alone, by how many are written at once.",
     "memory": "The service's resident memory, with all slots as full as the card's budget allows.",
+    "hour": "The service's resident memory while four callers ask for something else each time: conversations that go "
+    "on, sampled texts, long prompts, several choices, forms that never repeat, texts that are left in their midst or "
+    "whose deadline passes there, what is refused, and counts; with a rest after each sixth.",
     "rest": "Shares of the wall time. Bare steps: as many steps as were run, each as long as one alone takes in a "
     "session with nothing around it, at the texts' mean length; steps in the engine: what the graph's runs took there "
     "(a short last batch costs less, a busy machine more). Binding: of the buffers to the graph, with its mask and the "
@@ -134,6 +138,9 @@ def measured(part: str, table: Table, plan: Plan) -> str:
         case "memory":
             with running(table.model, THREADS) as fresh:
                 return memory(fresh, drawn, plan)
+        case "hour":
+            with running(table.model, THREADS) as fresh:
+                return hour(fresh, table.tokenizer, plan)
         case "rest":
             return rest(table.engine, table.service, drawn, plan)
     ways = {"streams": contest.streams, "arriving": contest.arriving, "prompt": contest.prompt}

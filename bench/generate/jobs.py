@@ -58,9 +58,9 @@ class Drawn:
         """What is said up to each turn's answer: of each side so many words a turn."""
         said, prompts = "", []
         for _ in range(turns):
-            said += f"{USER}{self._words(words)}{END}{ASSISTANT}"
+            said += f"{USER}{self.words(words)}{END}{ASSISTANT}"
             prompts.append(said)
-            said += f"{self._words(words)}{END}"
+            said += f"{self.words(words)}{END}"
         return prompts
 
     def job(self, prompt: str, max_tokens: int) -> Job:
@@ -76,7 +76,8 @@ class Drawn:
             f"that happened in that year.{END}{ASSISTANT}"
         )
 
-    def _words(self, count: int) -> str:
+    def words(self, count: int) -> str:
+        """So many, drawn one by one."""
         return " ".join(self._word() for _ in range(count))
 
     def _word(self) -> str:

@@ -37,6 +37,7 @@ class Plan:
     """Of each of them: as many as the card's budget has for each slot."""
     rest_seconds: float = 320.0
     """Longer than the engine keeps ended texts when nothing comes."""
+    mixed_minutes: float = 60.0
 
 
 FULL = Plan(rounds=3)
@@ -55,4 +56,5 @@ QUICK = Plan(
     compared_tokens=24,
     full_tokens=128,
     rest_seconds=3.0,
+    mixed_minutes=1.0,
 )

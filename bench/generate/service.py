@@ -39,6 +39,7 @@ class Service:
     name = "service"
 
     def __init__(self, address: str, pid: int, times: Path, runner: asyncio.Runner) -> None:
+        self.address = address
         self.pid = pid
         self._times = times
         self._runner = runner

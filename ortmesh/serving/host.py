@@ -25,6 +25,7 @@ from ortmesh.serving.executor.sessions import has_device
 from ortmesh.serving.faults import StoreError
 from ortmesh.serving.free_memory import bound_memory
 from ortmesh.serving.models import Models
+from ortmesh.serving.products import compute_in_one_thread
 from ortmesh.serving.resident import settle_heaps
 from ortmesh.serving.store import Store
 from ortmesh.serving.suspects import Suspects
@@ -139,6 +140,7 @@ def main(family: Family, service: str, tasks: Tasks) -> None:
     configure_logging(json=telemetry.log_json, level=telemetry.log_level, service=f"ortmesh-{family}")
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     settle_heaps()
+    compute_in_one_thread()
     if not has_device():  # what its driver reserves is no memory of this process
         bound_memory()
     try:

@@ -13,6 +13,7 @@ from ortmesh.errors import Cancelled
 from ortmesh.front.call import Call
 from ortmesh.speech.v1.speech_pb2 import StreamingRecognizeResponse
 from ortmesh_speech.audio import Samples
+from ortmesh_speech.cutter import Block
 from ortmesh_speech.durations import duration
 from ortmesh_speech.interim import Interim
 from ortmesh_speech.outgoing import Outgoing
@@ -21,7 +22,6 @@ from ortmesh_speech.results import Results
 from ortmesh_speech.stream_requests import Incoming
 from ortmesh_speech.utterances import Begun, Event, Open, Utterances
 from ortmesh_speech.voice_activity import VoiceActivity
-from ortmesh_speech.windows import Block
 
 Response = StreamingRecognizeResponse
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ortmesh_speech.words import UNSPACED, Spoken, Stretch, utterances
+from ortmesh_speech.words import UNSPACED, Stretch, TimedWord, utterances
 
 FEWEST_CHARACTERS = 6.0
 """A second of speech, pauses left out. Slow readers say 10, usual are 14 to 18."""
@@ -49,7 +49,7 @@ def repeats_its_end(text: str) -> bool:
     return any(words[-count:] == words[-2 * count : -count] for count in range(FEWEST_REPEATED, len(words) // 2 + 1))
 
 
-def missed(words: Sequence[Spoken], speech: Sequence[Stretch]) -> list[Stretch]:
+def missed(words: Sequence[TimedWord], speech: Sequence[Stretch]) -> list[Stretch]:
     """The utterances in which somebody speaks and hardly a word was heard; at least one stretch is speech."""
     return [
         (start, end)
@@ -58,10 +58,10 @@ def missed(words: Sequence[Spoken], speech: Sequence[Stretch]) -> list[Stretch]:
     ]
 
 
-def _covered(words: Sequence[Spoken], start: float, end: float) -> float:
+def _covered(words: Sequence[TimedWord], start: float, end: float) -> float:
     """Seconds of a stretch that are taken by words."""
     return sum(max(0.0, min(word.end, end, word.start + _longest(word)) - max(word.start, start)) for word in words)
 
 
-def _longest(word: Spoken) -> float:
+def _longest(word: TimedWord) -> float:
     return SECONDS_A_WORD + SECONDS_A_CHARACTER * len(word.text)

@@ -18,7 +18,7 @@ from ortmesh.serving.vectors import check_encoding, embedding, unit
 from ortmesh.speech.v1.speech_pb2 import EmbedSpeakerRequest, EmbedSpeakerResponse
 from ortmesh_speech.audio import Samples
 from ortmesh_speech.durations import duration
-from ortmesh_speech.spoken import speech_of
+from ortmesh_speech.speech_only import speech_of
 from ortmesh_speech.voice_mel import FRAMES, MELS, at_level, partials
 
 MAX_SECONDS = 120.0

@@ -18,7 +18,7 @@ from ortmesh.speech.v1.speech_pb2 import IdentifyLanguageRequest, IdentifyLangua
 from ortmesh_speech.audio import Samples
 from ortmesh_speech.durations import duration
 from ortmesh_speech.log_mel import log_mel
-from ortmesh_speech.spoken import speech_of
+from ortmesh_speech.speech_only import speech_of
 
 DEFAULT_RESULTS = 5
 MAX_RESULTS = 100

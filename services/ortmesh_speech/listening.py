@@ -8,9 +8,10 @@ from contextlib import aclosing
 from ortmesh.front.call import Call
 from ortmesh.serving.models import Models
 from ortmesh_speech.audio import Recording
-from ortmesh_speech.spoken import detector_of
+from ortmesh_speech.cutter import Cutter
+from ortmesh_speech.speech_only import detector_of
 from ortmesh_speech.voice_activity import VoiceActivity
-from ortmesh_speech.windows import Cutter, Window
+from ortmesh_speech.window import Window
 
 
 class Listener:

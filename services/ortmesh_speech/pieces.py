@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from ortmesh_speech.audio import SAMPLE_RATE
-from ortmesh_speech.windows import Window
+from ortmesh_speech.window import Window
 from ortmesh_speech.words import Stretch
 
 

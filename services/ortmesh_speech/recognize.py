@@ -14,9 +14,9 @@ from ortmesh_speech.durations import duration
 from ortmesh_speech.listening import Listener
 from ortmesh_speech.options import options_of
 from ortmesh_speech.recognizer import Recognizer, check_beams, tokenizer_of
-from ortmesh_speech.said import Said
 from ortmesh_speech.speakers import Voices
-from ortmesh_speech.windows import Window
+from ortmesh_speech.transcript import Transcript
+from ortmesh_speech.window import Window
 
 AT_ONCE = 8
 """Windows of one recording that the model has or that wait for it: twice as many as it decodes side by side, so that
@@ -51,11 +51,11 @@ class Recognize:
 
     async def _listen(
         self, recognizer: Recognizer, recording: Recording, voices: Voices | None, call: Call
-    ) -> list[Said]:
+    ) -> list[Transcript]:
         """What is said in the recording's windows, in their order. The first error ends all of it."""
         room, listener = asyncio.Semaphore(AT_ONCE), Listener(self.models, call)
 
-        async def hear(window: Window) -> Said | None:
+        async def hear(window: Window) -> Transcript | None:
             try:
                 heard = await recognizer(window, call)
                 if heard is not None and voices is not None:
@@ -64,7 +64,7 @@ class Recognize:
             finally:
                 room.release()
 
-        hearing: list[asyncio.Task[Said | None]] = []
+        hearing: list[asyncio.Task[Transcript | None]] = []
         try:
             async with asyncio.TaskGroup() as group, aclosing(listener.windows(recording)) as windows:
                 async for window in windows:

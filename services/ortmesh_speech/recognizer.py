@@ -21,8 +21,8 @@ from ortmesh_speech.hints import check_model, hints, with_context
 from ortmesh_speech.log_mel import log_mel
 from ortmesh_speech.options import Options, check_alternatives
 from ortmesh_speech.pieces import around, halves
-from ortmesh_speech.said import Said, joined, said
-from ortmesh_speech.windows import BUCKETS_SECONDS, Window
+from ortmesh_speech.transcript import Transcript, joined, transcript_of
+from ortmesh_speech.window import BUCKETS_SECONDS, Window
 
 
 class Hearing(Settings):
@@ -77,7 +77,7 @@ class Recognizer:
         self._literal = asset(model, load_literal_tokenizer, settings.tokenizer)
         self._hints = hints(options, model, self._literal, field)
 
-    async def __call__(self, window: Window, call: Call, before: str = "") -> Said | None:
+    async def __call__(self, window: Window, call: Call, before: str = "") -> Transcript | None:
         """What is said in a window; None when nobody says anything. What can't be right is heard again, in parts.
 
         `before` is what was said before it, where the model can be told.
@@ -91,18 +91,18 @@ class Recognizer:
         parts = parts_to_hear(window, heard) if window.judged else [window]
         return await self._hear_parts(parts, heard, call) if len(parts) > 1 else heard
 
-    async def _hear_parts(self, parts: Sequence[Window], heard: Said, call: Call) -> Said:
+    async def _hear_parts(self, parts: Sequence[Window], heard: Transcript, call: Call) -> Transcript:
         """What is said in the parts of a window, if that is more than what was heard in the whole."""
-        found = [said for part in parts if (said := await self(part, call)) is not None]
+        found = [transcript for part in parts if (transcript := await self(part, call)) is not None]
         if not found:
             return heard
         together = reduce(joined, found)
         return together if len(together.text) > len(heard.text) else heard
 
-    async def _hear(self, window: Window, seconds: int, call: Call, before: str = "") -> Said | None:
+    async def _hear(self, window: Window, seconds: int, call: Call, before: str = "") -> Transcript | None:
         tensors = await call.in_pool(self.tensors, window, seconds, before)
         outputs = await self._model(tensors, call)
-        return await call.in_pool(said, window, outputs, self._tokenizer, self._options, self._languages)
+        return await call.in_pool(transcript_of, window, outputs, self._tokenizer, self._options, self._languages)
 
     def tensors(self, window: Window, seconds: int, before: str = "") -> Tensors:
         """A window as the model takes it: `mel` float32 [1, mels, frames], `beam_width` int64 [1] and the hints."""
@@ -111,7 +111,7 @@ class Recognizer:
         return {"mel": mel, "beam_width": np.array([self._beams], np.int64), **given}
 
 
-def parts_to_hear(window: Window, heard: Said) -> list[Window]:
+def parts_to_hear(window: Window, heard: Transcript) -> list[Window]:
     """The parts in which a window is to be heard again, because something is missing; else the window alone."""
     if heard.words:
         silent = missed(heard.words, window.speech)

@@ -15,8 +15,8 @@ from ortmesh.speech.v1.speech_pb2 import Segment, StreamingRecognizeResponse
 from ortmesh_speech.durations import duration
 from ortmesh_speech.outgoing import Outgoing
 from ortmesh_speech.recognizer import Recognizer
-from ortmesh_speech.said import Said
-from ortmesh_speech.windows import Window
+from ortmesh_speech.transcript import Transcript
+from ortmesh_speech.window import Window
 
 AT_ONCE = 4
 """Utterances of one stream that are recognized or wait for it: a recording that is sent as a stream is listened to no
@@ -32,7 +32,7 @@ in a robot's voice 24 were wrong instead of 33; in noise at 10 dB 57 either way.
 class _Heard:
     """What became of an utterance."""
 
-    said: Said | None
+    transcript: Transcript | None
     """None where nobody says anything, or the speaker went on."""
     context: str
     """The end of all that was said, for the next one."""
@@ -114,23 +114,23 @@ class Results:
     async def _recognize(self, window: Window, call: Call, last: asyncio.Task[_Heard] | None) -> _Heard:
         before = await _context(window, last)
         try:
-            said = await self._recognizer(window, call, before)
+            transcript = await self._recognizer(window, call, before)
         except Cancelled:
             if self._call.cancelled:
                 raise
-            said = None
+            transcript = None
         finally:
             call.cancel()  # whatever of it still waits is wanted no more
             self._room.release()
-        told = said is not None and said.confidence >= CONTEXT_CONFIDENCE
-        context = f"{before} {said.text}".strip()[-CONTEXT_CHARACTERS:] if said is not None and told else before
-        return _Heard(said, context, window.end)
+        told = transcript is not None and transcript.confidence >= CONTEXT_CONFIDENCE
+        context = f"{before} {transcript.text}".strip() if transcript is not None and told else before
+        return _Heard(transcript, context[-CONTEXT_CHARACTERS:], window.end)
 
     async def _tell_in_order(self) -> None:
         while (ended := await self._ended.get()) is not None:
-            said = (await ended.heard).said
+            transcript = (await ended.heard).transcript
             nothing = Segment(start=duration(ended.start), end=duration(ended.end))
-            segment = said.segment(with_words=self._with_words) if said is not None else nothing
+            segment = transcript.segment(with_words=self._with_words) if transcript is not None else nothing
             await self._outgoing.put(StreamingRecognizeResponse(result=segment))
             self.untold -= 1
 

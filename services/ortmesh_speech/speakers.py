@@ -20,10 +20,10 @@ from ortmesh_speech import embed_speaker
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.clusters import clusters
 from ortmesh_speech.options import Speakers
-from ortmesh_speech.said import Said
+from ortmesh_speech.transcript import Transcript
 from ortmesh_speech.voice_mel import at_level, voice_mel
-from ortmesh_speech.windows import Window
-from ortmesh_speech.words import Spoken, confidence, utterances
+from ortmesh_speech.window import Window
+from ortmesh_speech.words import TimedWord, confidence, utterances
 
 FRAMES_A_SECOND = 100
 STEP_FRAMES = 50
@@ -70,13 +70,19 @@ class Voices:
             for time, vector in zip(spans.times, each["embedding"], strict=True):
                 self._looks.append(Look(time, spans.utterance, vector))
 
-    def tell_apart(self, heard: Sequence[Said], bounds: Speakers) -> list[Said]:
+    def tell_apart(self, heard: Sequence[Transcript], bounds: Speakers) -> list[Transcript]:
         """What was said, in the order of time, by its speakers: "1", "2" … in the order in which they speak first."""
         looks = sorted(self._looks, key=lambda look: look.time)
         timeline = Timeline(looks, voices_of(looks, bounds))
         names: dict[int, str] = {}
-        parts = [part for said in heard for part in split(said, [timeline.voice(word) for word in said.words])]
-        return [replace(said, speaker=names.setdefault(voice, str(len(names) + 1))) for said, voice in parts]
+        parts = [
+            part
+            for transcript in heard
+            for part in split(transcript, [timeline.voice(word) for word in transcript.words])
+        ]
+        return [
+            replace(transcript, speaker=names.setdefault(voice, str(len(names) + 1))) for transcript, voice in parts
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ class Timeline:
             self._firsts.append(next(places))
         self._firsts.append(len(looks))
 
-    def voice(self, word: Spoken) -> int:
+    def voice(self, word: TimedWord) -> int:
         """The voice that says a word: of the nearest look, if there is one of the same utterance, at that."""
         if not self._times:
             return 0
@@ -158,39 +164,39 @@ class Timeline:
         return 0, len(self._times)
 
 
-def split(said: Said, voices: Sequence[int]) -> list[tuple[Said, int]]:
+def split(transcript: Transcript, voices: Sequence[int]) -> list[tuple[Transcript, int]]:
     """(what one speaker says, whose voice it is), split between words where the voice changes.
 
     Other transcripts are of the whole, so that parts have none.
     """
     runs = [list(run) for _, run in groupby(range(len(voices)), key=voices.__getitem__)]
     if len(runs) <= 1:
-        return [(said, voices[0] if voices else 0)]
-    texts = _texts(said, [run[0] for run in runs])
-    return [(_part(said, run, text), voices[run[0]]) for run, text in zip(runs, texts, strict=True)]
+        return [(transcript, voices[0] if voices else 0)]
+    texts = _texts(transcript, [run[0] for run in runs])
+    return [(_part(transcript, run, text), voices[run[0]]) for run, text in zip(runs, texts, strict=True)]
 
 
-def _part(said: Said, run: Sequence[int], text: str) -> Said:
-    words = said.words[run[0] : run[-1] + 1]
+def _part(transcript: Transcript, run: Sequence[int], text: str) -> Transcript:
+    words = transcript.words[run[0] : run[-1] + 1]
     logprobs = [logprob for word in words for logprob in word.logprobs]
     return replace(
-        said,
+        transcript,
         text=text,
         confidence=confidence(logprobs),
-        start=said.start if run[0] == 0 else words[0].start,
-        end=said.end if run[-1] == len(said.words) - 1 else words[-1].end,
+        start=transcript.start if run[0] == 0 else words[0].start,
+        end=transcript.end if run[-1] == len(transcript.words) - 1 else words[-1].end,
         words=words,
         alternatives=(),
     )
 
 
-def _texts(said: Said, firsts: Sequence[int]) -> list[str]:
+def _texts(transcript: Transcript, firsts: Sequence[int]) -> list[str]:
     """The transcript cut before these words."""
     places: list[int] = []
     at = 0
-    for word in said.words:
-        at = max(said.text.find(word.text, at), at)
+    for word in transcript.words:
+        at = max(transcript.text.find(word.text, at), at)
         places.append(at)
         at += len(word.text)
-    cuts = [*(places[first] for first in firsts), len(said.text)]
-    return [said.text[begin:end].strip() for begin, end in pairwise(cuts)]
+    cuts = [*(places[first] for first in firsts), len(transcript.text)]
+    return [transcript.text[begin:end].strip() for begin, end in pairwise(cuts)]

@@ -19,7 +19,7 @@ from ortmesh.speech.v1.speech_pb2 import SynthesizeRequest, SynthesizeResponse
 from ortmesh_speech.ahead import ahead
 from ortmesh_speech.encoders import Encoder, encoder_of
 from ortmesh_speech.speaking import VOICE, read_symbols
-from ortmesh_speech.speech import Asked, Speech, Spoken, reader_of
+from ortmesh_speech.synthesis import Asked, SpokenPhrase, Synthesis, reader_of
 from ortmesh_speech.vocoder import SAMPLE_RATE, silence
 
 MAX_CHARACTERS = 100_000
@@ -42,7 +42,7 @@ class Synthesize:
         speller = companion(self.models, model, "speller", voice.speller, call)
         encoder = await call.in_pool(make_encoder, SAMPLE_RATE)
         head: ModelVersion | None = ModelVersion(name=model.name, version=model.version)
-        async with aclosing(ahead(Speech(model, voice, speller, asked, call).spoken())) as stream:
+        async with aclosing(ahead(Synthesis(model, voice, speller, asked, call).phrases())) as stream:
             async for spoken in stream:
                 async for answer in call.each(answers(spoken, encoder)):
                     if head is not None:
@@ -78,7 +78,7 @@ def ready(model: Model) -> None:
     asset(model, read_symbols, voice.symbols)
 
 
-def answers(spoken: Spoken, encoder: Encoder) -> Iterator[SynthesizeResponse]:
+def answers(spoken: SpokenPhrase, encoder: Encoder) -> Iterator[SynthesizeResponse]:
     """The messages of a phrase and of the pause before it, a second each, as far as the encoder has their bytes.
 
     Each step blocks. The sentence begins behind the pause.

@@ -11,8 +11,8 @@ from ortmesh.front.call import Call
 from ortmesh.serving.model import Model
 from ortmesh.serving.needs import Needs, Settings
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
+from ortmesh_speech.cutter import Block
 from ortmesh_speech.levels import audible
-from ortmesh_speech.windows import Block
 
 BLOCK_FRAMES = 128
 """Of one model call, 4 s of audio: long enough that the way to the model does not count, short enough that an hour

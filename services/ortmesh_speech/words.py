@@ -29,7 +29,7 @@ Stretch = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class TimedWord:
     """A word and when it is said."""
 
     text: str
@@ -60,7 +60,7 @@ def words_of(
     offset: float,
     speech: Sequence[Stretch],
     language: str,
-) -> list[Spoken]:
+) -> list[TimedWord]:
     """The words of a window's tokens, in their order; they do not overlap and lie within its speech.
 
     `frames` says for each token the first frame in which it is heard and the one after the last; the window begins at
@@ -69,13 +69,13 @@ def words_of(
     pieces = list(_pieces(tokens, tokenizer))
     sounding = [_sounds(text) for text, count in pieces for _ in range(count)]
     groups = _with_punctuation(pieces if language in UNSPACED else list(_between_spaces(pieces)))
-    words: list[Spoken] = []
+    words: list[TimedWord] = []
     first = 0
     for text, count in groups:
         last = first + count
         start, end = _span(frames[first:last], sounding[first:last])
         start, end = offset + start * SECONDS_PER_FRAME, offset + end * SECONDS_PER_FRAME
-        words.append(Spoken(text.strip(), start, end, tuple(logprobs[first:last])))
+        words.append(TimedWord(text.strip(), start, end, tuple(logprobs[first:last])))
         first = last
     return _in_order([_within_speech(word, utterances(speech)) for word in words], speech[0][0], speech[-1][1])
 
@@ -139,7 +139,7 @@ def utterances(speech: Sequence[Stretch]) -> list[Stretch]:
     return joined
 
 
-def _within_speech(word: Spoken, utterances: Sequence[Stretch]) -> Spoken:
+def _within_speech(word: TimedWord, utterances: Sequence[Stretch]) -> TimedWord:
     """The word without the pause before or behind it, which a decoder's attention gives to one of both neighbours."""
     overlaps = [min(word.end, end) - max(word.start, start) for start, end in utterances]
     best = max(range(len(overlaps)), key=overlaps.__getitem__)
@@ -149,9 +149,9 @@ def _within_speech(word: Spoken, utterances: Sequence[Stretch]) -> Spoken:
     return replace(word, start=max(word.start, start - EDGE_SECONDS), end=min(word.end, end + EDGE_SECONDS))
 
 
-def _in_order(words: list[Spoken], earliest: float, latest: float) -> list[Spoken]:
+def _in_order(words: list[TimedWord], earliest: float, latest: float) -> list[TimedWord]:
     """The words, none before the end of another or outside of the window's speech."""
-    placed: list[Spoken] = []
+    placed: list[TimedWord] = []
     for word in words:
         start = word.start if word.end > word.start else word.start - SHORTEST_SECONDS
         start = min(max(start, earliest), latest)

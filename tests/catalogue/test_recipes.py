@@ -409,13 +409,27 @@ FRAME, CONTEXT = silero_vad.FRAME, silero_vad.CONTEXT
 def silero(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights in Silero's shapes."""
     kernels = [(128, 129), (64, 128), (64, 64), (128, 64)]
-    weights = {"basis": normal(258, 1, 256), "head": normal(128, 1, scale=1), "head_bias": normal(1)}
+    weights = {"basis": normal(256, 258), "head": normal(128, 1, scale=1), "head_bias": normal(1)}
     weights |= {"input": normal(1, 512, 128), "recurrence": normal(1, 512, 128), "bias": normal(1, 1024)}
     for layer, (outputs, inputs) in enumerate(kernels):
         weights |= {f"kernel_{layer}": normal(outputs, inputs, 3), f"bias_{layer}": normal(outputs)}
     path = tmp_path_factory.mktemp("silero") / "model.onnx"
     silero_vad.build(weights).save(path)
     return path
+
+
+@pytest.mark.parametrize(("steps", "stride"), [(4, 1), (4, 2), (2, 2), (1, 1), (5, 2)])
+def test_a_short_convolution_is_a_product(tmp_path: Path, steps: int, stride: int) -> None:
+    kernel, bias = normal(7, 5, 3), normal(7)
+    graph = Graph("conv")
+    value = graph.input("x", np.float32, ["n", 5, steps])
+    graph.output("y", graph.op("Conv", value, kernel, bias, pads=[1, 1], strides=[stride]), np.float32, ["n", 7, "t"])
+    graph.save(tmp_path / "model.onnx")
+    x = normal(3, 5, steps)
+    (wanted,) = run(tmp_path / "model.onnx", x=x)
+    matrix, repeated, after = silero_vad.as_product(kernel, bias, steps, stride)
+    got = (x.transpose(0, 2, 1).reshape(3, -1) @ matrix + repeated).reshape(3, after, 7).transpose(0, 2, 1)
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
 def test_silero_goes_on_where_a_block_ended(silero: Path) -> None:

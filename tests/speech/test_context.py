@@ -15,7 +15,7 @@ from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh_speech.options import Options
 from ortmesh_speech.recognizer import Recognizer
-from ortmesh_speech.windows import Window
+from ortmesh_speech.window import Window
 from tests.conftest import FamilyModels
 from tests.speech.voices import SENTENCES, say
 from tests.speech.whisper_items import load, run, text

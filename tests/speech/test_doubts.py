@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ortmesh_speech.doubts import missed, repeats_its_end, says_too_little
-from ortmesh_speech.words import Spoken
+from ortmesh_speech.words import TimedWord
 
 SENTENCE = "Most people forget that a good night of sleep improves memory and mood."
 
@@ -49,10 +49,10 @@ def test_an_end_that_comes_twice(text: str, expected: bool) -> None:
 
 def test_an_utterance_without_words_was_missed() -> None:
     """The last word before it is stretched over it, as a decoder's attention does."""
-    words = [Spoken("Good", 0.0, 0.4, ()), Spoken("morning.", 0.4, 5.0, ()), Spoken("So,", 6.0, 6.4, ())]
+    words = [TimedWord("Good", 0.0, 0.4, ()), TimedWord("morning.", 0.4, 5.0, ()), TimedWord("So,", 6.0, 6.4, ())]
     assert missed(words, [(0.0, 1.0), (2.0, 5.0), (6.0, 6.5)]) == [(2.0, 5.0)]
 
 
 def test_breaths_and_slow_words_are_not_missed() -> None:
-    words = [Spoken("Extraordinary", 0.0, 1.3, ()), Spoken("weather.", 1.3, 2.0, ())]
+    words = [TimedWord("Extraordinary", 0.0, 1.3, ()), TimedWord("weather.", 1.3, 2.0, ())]
     assert missed(words, [(0.0, 2.0), (3.0, 4.0)]) == []

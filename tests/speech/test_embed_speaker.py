@@ -23,7 +23,7 @@ from ortmesh.speech.v1.speech_pb2 import Audio, EmbedSpeakerRequest, EmbedSpeake
 from ortmesh_speech import embed_speaker, spoken
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.embed_speaker import EmbedSpeaker, voice_of
-from ortmesh_speech.spoken import louder
+from ortmesh_speech.speech_only import louder
 from tests.speech.music import hum
 from tests.speech.throats import THROATS, speak
 from tests.speech.voices import HEADER_BYTES, SENTENCES, audio, noise, over_an_hour, say, silence

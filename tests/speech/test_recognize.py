@@ -18,8 +18,9 @@ from ortmesh.serving.store import Store
 from ortmesh.serving.types import NoMeter
 from ortmesh.speech.v1.speech_pb2 import Audio, RecognizeRequest, RecognizeResponse
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
+from ortmesh_speech.cutter import Cutter
 from ortmesh_speech.recognize import Recognize
-from ortmesh_speech.windows import Cutter, Window
+from ortmesh_speech.window import Window
 from tests.speech.music import band, chords, drums, hum, lead, melody, mixed
 from tests.speech.voices import HEADER_BYTES, SENTENCES, audio, encode, noise, over_an_hour, say, silence, word_errors
 from tests.speech.watching import handed_to

@@ -14,8 +14,8 @@ from ortmesh.front.call import Call
 from ortmesh.speech.v1.speech_pb2 import Segment, StreamingRecognizeResponse
 from ortmesh_speech.outgoing import MOST, Outgoing
 from ortmesh_speech.results import AT_ONCE, Results
-from ortmesh_speech.said import Said
-from ortmesh_speech.windows import Window
+from ortmesh_speech.transcript import Transcript
+from ortmesh_speech.window import Window
 
 pytestmark = pytest.mark.asyncio
 
@@ -37,13 +37,13 @@ class Scribe:
     def will(self, end: float) -> asyncio.Future[str]:
         return self.texts.setdefault(end, asyncio.get_running_loop().create_future())
 
-    async def __call__(self, window: Window, call: Call, before: str = "") -> Said | None:
+    async def __call__(self, window: Window, call: Call, before: str = "") -> Transcript | None:
         self.calls.append(call)
         self.before.append(before)
         text = await self.will(window.end)
         if call.cancelled:
             raise Cancelled("the speaker went on")
-        return Said(text, 0.9, window.start, window.end, "en") if text else None
+        return Transcript(text, 0.9, window.start, window.end, "en") if text else None
 
 
 class Stream:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from ortmesh.serving.types import Array
 from ortmesh_speech.options import Speakers
-from ortmesh_speech.said import Said
 from ortmesh_speech.speakers import MAX_CLUSTERED, Look, Timeline, prepare, split, voices_of
-from ortmesh_speech.windows import Window
-from ortmesh_speech.words import Spoken
+from ortmesh_speech.transcript import Transcript
+from ortmesh_speech.window import Window
+from ortmesh_speech.words import TimedWord
 from tests.speech.test_clusters import around
 from tests.speech.voices import noise
 
@@ -27,14 +27,14 @@ def looks(vectors: Array) -> list[Look]:
     return [Look(0.5 * place, (0.0, 0.5 * len(vectors)), vector) for place, vector in enumerate(vectors)]
 
 
-def said(text: str, *, spaces: bool = True) -> Said:
+def said(text: str, *, spaces: bool = True) -> Transcript:
     """Each word takes half a second."""
     texts = text.split() if spaces else list(text)
-    words = tuple(Spoken(word, place / 2, place / 2 + 0.4, (-0.1 * place,)) for place, word in enumerate(texts))
-    return Said(text, 0.9, 0.0, len(words) / 2, "en", words, (("other", 0.5),))
+    words = tuple(TimedWord(word, place / 2, place / 2 + 0.4, (-0.1 * place,)) for place, word in enumerate(texts))
+    return Transcript(text, 0.9, 0.0, len(words) / 2, "en", words, (("other", 0.5),))
 
 
-def parts(whole: Said, voices: Sequence[int]) -> list[tuple[str, int]]:
+def parts(whole: Transcript, voices: Sequence[int]) -> list[tuple[str, int]]:
     return [(part.text, voice) for part, voice in split(whole, voices)]
 
 
@@ -64,14 +64,14 @@ def test_a_word_has_the_voice_of_the_nearest_look() -> None:
     seen = looks(around(0, 1, each=4))
     voices = voices_of(seen, ANYBODY)
     timeline = Timeline(seen, voices)
-    assert timeline.voice(Spoken("early", 0.0, 0.4, ())) == voices[0]
-    assert timeline.voice(Spoken("late", 2.1, 2.4, ())) == voices[-1] != voices[0]
+    assert timeline.voice(TimedWord("early", 0.0, 0.4, ())) == voices[0]
+    assert timeline.voice(TimedWord("late", 2.1, 2.4, ())) == voices[-1] != voices[0]
 
 
 def test_looks_of_the_same_utterance_count_first() -> None:
     one, other = around(0, 1, each=1)
     seen = [Look(1.0, (0.0, 2.0), one), Look(2.4, (2.3, 2.5), other)]
-    assert Timeline(seen, np.array([0, 1])).voice(Spoken("last", 1.8, 2.0, ())) == 0
+    assert Timeline(seen, np.array([0, 1])).voice(TimedWord("last", 1.8, 2.0, ())) == 0
 
 
 @given(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), max_size=4), st.integers(0, 100))
@@ -90,7 +90,7 @@ def test_the_nearest_look_is_the_one_that_a_walk_through_all_finds(utterances: l
         return not start <= moment / 4 <= end, abs(seen[place].time - moment / 4)
 
     nearest = min(range(len(seen)), key=distance, default=0)
-    assert Timeline(seen, np.arange(len(seen))).voice(Spoken("word", moment / 4, moment / 4, ())) == nearest
+    assert Timeline(seen, np.arange(len(seen))).voice(TimedWord("word", moment / 4, moment / 4, ())) == nearest
 
 
 def test_an_hour_of_words_is_not_compared_with_an_hour_of_looks() -> None:
@@ -105,7 +105,7 @@ def test_an_hour_of_words_is_not_compared_with_an_hour_of_looks() -> None:
 
     seen = [Watched(place / 2, (place // 10 * 5, place // 10 * 5 + 4.9), np.zeros(1)) for place in range(7200)]
     timeline = Timeline(seen, np.arange(len(seen)) // 10)
-    spoken = [timeline.voice(Spoken("word", place / 2, place / 2, ())) for place in range(len(seen))]
+    spoken = [timeline.voice(TimedWord("word", place / 2, place / 2, ())) for place in range(len(seen))]
     assert spoken == [place // 10 for place in range(len(seen))]
     assert reads <= 4 * len(seen)
 
@@ -129,7 +129,7 @@ def test_hours_are_grouped_first() -> None:
 
 
 def test_without_a_look_everybody_is_one() -> None:
-    assert Timeline([], voices_of([], ANYBODY)).voice(Spoken("hm", 0, 0.2, ())) == 0
+    assert Timeline([], voices_of([], ANYBODY)).voice(TimedWord("hm", 0, 0.2, ())) == 0
 
 
 def test_looks_are_half_a_second_apart_and_within_their_utterance() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.utterances import Begun, Event, Utterances
-from ortmesh_speech.windows import Window
+from ortmesh_speech.window import Window
 
 FRAME = 512
 SECONDS = FRAME / SAMPLE_RATE

@@ -9,18 +9,24 @@ import numpy as np
 import pytest
 
 from ortmesh.errors import BadInput, Cancelled, Expired
+from ortmesh.serving.batcher import Pile
+from ortmesh.serving.cards import Runtime
 from ortmesh.serving.executor import whisper_group
+from ortmesh.serving.executor.program import ProgramExecutor
+from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.executor.whisper import WhisperProgram
 from ortmesh.serving.executor.whisper_decoder import Cross, Decoding, Graphs
+from ortmesh.serving.executor.whisper_group import Group
+from ortmesh.serving.executor.whisper_limits import TEMPERATURES
 from ortmesh.serving.executor.whisper_request import Wish
 from ortmesh.serving.executor.whisper_search import Offer
 from ortmesh.serving.executor.whisper_window import Result, Window
 from ortmesh.serving.store import Store
-from ortmesh.serving.types import Array, Tensors
+from ortmesh.serving.types import Array, NoMeter, Tensors
 from ortmesh.serving.warmup import Capture, equal
 from ortmesh_speech.log_mel import log_mel
 from tests.speech.voices import SENTENCES, noise, say, silence, word_errors
-from tests.speech.whisper_items import answered, heard, item, load, text
+from tests.speech.whisper_items import answered, decode, heard, item, load, text
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +104,47 @@ def test_an_item_of_many_rows_is_decoded_a_few_at_a_time(
 def test_who_leaves_between_steps_costs_no_more_and_disturbs_nobody(program: WhisperProgram, patience: int) -> None:
     left, stayed = Capture(), Capture()
     tensors = heard(say(SENTENCES[4]))
-    program.run([item(tensors, left, owner=Leaver(patience)), item(tensors, stayed)])
+    decode(program, [item(tensors, left, owner=Leaver(patience)), item(tensors, stayed)])
     assert isinstance(left.error, Cancelled)
     assert word_errors(SENTENCES[4], said(program, stayed)) == 0
+
+
+def test_nobody_waits_for_all_attempts_at_what_another_said(
+    program: WhisperProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six of them take seconds: who comes between two has a turn before the next."""
+    ended: list[str] = []
+
+    class Told(Capture):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self._name = name
+
+        def finish(self, outputs: Tensors) -> None:
+            ended.append(self._name)
+            super().finish(outputs)
+            if self._name == "backwards":
+                pile.close()
+
+    backwards, clear = Told("backwards"), Told("clear")
+    pile, draw = Pile(), Group.draw
+
+    def draw_and_ask(group: Group, temperature: float) -> None:
+        draw(group, temperature)
+        if temperature == TEMPERATURES[0]:
+            pile.submit(item(heard(say(SENTENCES[4])), clear))
+
+    monkeypatch.setattr(Group, "draw", draw_and_ask)
+    pile.submit(item(heard(say(SENTENCES[0])[::-1].copy(), beams=1), backwards))
+    ProgramExecutor(program, Sessions(Runtime(), threads=1), limit=4, meter=NoMeter()).serve(pile)
+    assert ended == ["clear", "backwards"]
+    assert word_errors(SENTENCES[4], said(program, clear)) == 0
 
 
 def test_a_deadline_that_passes_ends_the_item(program: WhisperProgram) -> None:
     late, stayed = Capture(), Capture()
     tensors = heard(say(SENTENCES[4]))
-    program.run([item(tensors, late, deadline=time.monotonic() - 1), item(tensors, stayed)])
+    decode(program, [item(tensors, late, deadline=time.monotonic() - 1), item(tensors, stayed)])
     assert isinstance(late.error, Expired)
     assert word_errors(SENTENCES[4], said(program, stayed)) == 0
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from ortmesh.serving.store import Store
 from ortmesh.serving.tokenizing import load_tokenizer
-from ortmesh_speech.words import Spoken, Stretch, confidence, utterances, words_of
+from ortmesh_speech.words import Stretch, TimedWord, confidence, utterances, words_of
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def words(
     offset: float = 0.0,
     speech: Sequence[Stretch] = ((0.0, 1000.0),),
     frames: Sequence[tuple[int, int]] | None = None,
-) -> list[Spoken]:
+) -> list[TimedWord]:
     """The words of a text, each of whose tokens takes 0.2 s."""
     tokens = tokenizer.encode(text, add_special_tokens=False).ids
     each = frames or [(10 * place, 10 * place + 10) for place in range(len(tokens))]

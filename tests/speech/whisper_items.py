@@ -39,8 +39,14 @@ def item(tensors: Tensors, answer: Capture, *, owner: Owner | None = None, deadl
 def answered(program: WhisperProgram, many: Sequence[Tensors]) -> list[Capture]:
     """What becomes of items that run together."""
     answers = [Capture() for _ in many]
-    program.run([item(tensors, answer) for tensors, answer in zip(many, answers, strict=True)])
+    decode(program, [item(tensors, answer) for tensors, answer in zip(many, answers, strict=True)])
     return answers
+
+
+def decode(program: WhisperProgram, items: Sequence[Item]) -> None:
+    """Items together, all attempts one after the other."""
+    for _ in program.run(items):
+        pass
 
 
 def run(program: WhisperProgram, many: Sequence[Tensors]) -> list[Tensors]:

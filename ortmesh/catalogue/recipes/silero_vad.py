@@ -3,7 +3,8 @@
 Architecture: the magnitudes of an STFT, four convolutions, an LSTM and a linear head, a probability for every frame of
 512 samples that sees the 64 before it (github.com/snakers4/silero-vad, `tinygrad_model.py`). The package's graphs take
 one frame of many recordings a run, or many frames of one recording; this one takes many of many, and cuts the frames
-out of the samples itself.
+out of the samples itself. A frame is only four steps long: its convolutions are written as products with one matrix a
+layer, over all frames at once, which takes a third of the time.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ FRAME = 512
 CONTEXT = 64  # samples before a frame that it sees
 REFLECTED = 64  # samples mirrored behind a frame's end
 HOP = 128
+STEPS = 4  # windows of 256 samples in a frame with what it sees before it and what is mirrored
 BINS = 129
 WIDTH = 128
 STRIDES = (1, 2, 2, 1)  # of the convolutions
@@ -44,7 +46,7 @@ def build(weights: Mapping[str, Array]) -> Graph:
     samples = graph.input("samples", np.float32, ["batch", "samples"])
     state = graph.input("state", np.float32, [2, "batch", WIDTH])
     frames = _frames(graph, samples)
-    features = _encode(graph, graph.op("Reshape", frames, int64(-1, 1, CONTEXT + FRAME)), weights)
+    features = _encode(graph, graph.op("Reshape", frames, int64(-1, CONTEXT + FRAME)), weights)
     shape = graph.op("Concat", graph.op("Shape", frames, end=2), int64(WIDTH), axis=0)
     steps = graph.op("Transpose", graph.op("Reshape", features, shape), perm=[1, 0, 2])
     hidden, cell = graph.ops("Split", state, axis=0, num_outputs=2, outputs=2)
@@ -68,16 +70,31 @@ def _frames(graph: Graph, samples: str) -> str:
 
 
 def _encode(graph: Graph, frames: str, weights: Mapping[str, Array]) -> str:
-    """Frames [n, 1, 576] to features [n, 128, 1]."""
-    padded = graph.op("Pad", frames, int64(0, 0, 0, 0, 0, REFLECTED), mode="reflect")
-    spectrum = graph.op("Conv", padded, weights["basis"], strides=[HOP])
-    real, imaginary = graph.ops("Split", spectrum, int64(BINS, BINS), axis=1, outputs=2)
+    """Frames [n, 576] to features [n, 128]."""
+    padded = graph.op("Pad", frames, int64(0, 0, 0, REFLECTED), mode="reflect")
+    hops = graph.op("Reshape", padded, int64(-1, STEPS + 1, HOP))
+    first, second = (graph.op("Slice", hops, int64(at), int64(at + STEPS), int64(1)) for at in (0, 1))
+    spectrum = graph.op("MatMul", graph.op("Concat", first, second, axis=2), weights["basis"])
+    real, imaginary = graph.ops("Split", spectrum, int64(BINS, BINS), axis=2, outputs=2)
     power = graph.op("Add", graph.op("Mul", real, real), graph.op("Mul", imaginary, imaginary))
-    value = graph.op("Sqrt", power)
+    value, steps = graph.op("Reshape", graph.op("Sqrt", power), int64(-1, STEPS * BINS)), STEPS
     for layer, stride in enumerate(STRIDES):
-        kernel, bias = weights[f"kernel_{layer}"], weights[f"bias_{layer}"]
-        value = graph.op("Relu", graph.op("Conv", value, kernel, bias, pads=[1, 1], strides=[stride]))
+        matrix, bias, steps = as_product(weights[f"kernel_{layer}"], weights[f"bias_{layer}"], steps, stride)
+        value = graph.op("Relu", graph.op("Gemm", value, matrix, bias))
     return value
+
+
+def as_product(kernel: Array, bias: Array, steps: int, stride: int) -> tuple[Array, Array, int]:
+    """A convolution [outputs, inputs, 3] over so many steps with one of padding on both sides, as a product: (matrix
+    [steps x inputs, steps afterwards x outputs], bias [steps afterwards x outputs], steps afterwards)."""
+    outputs, inputs, taps = kernel.shape
+    after = (steps - 1) // stride + 1
+    matrix = np.zeros((steps, inputs, after, outputs), np.float32)
+    for to in range(after):
+        for tap in range(taps):
+            if 0 <= (step := to * stride + tap - 1) < steps:
+                matrix[step, :, to] = kernel[:, :, tap].T
+    return matrix.reshape(steps * inputs, after * outputs), np.tile(bias, after), after
 
 
 def _read_weights(path: Path) -> dict[str, Array]:
@@ -86,7 +103,7 @@ def _read_weights(path: Path) -> dict[str, Array]:
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     (lstm,) = [node for node in graph.node if node.op_type == "LSTM"]
     weights = {
-        "basis": stored["stft.forward_basis_buffer"],
+        "basis": np.ascontiguousarray(stored["stft.forward_basis_buffer"][:, 0].T),
         "input": stored[lstm.input[1]],
         "recurrence": stored[lstm.input[2]],
         "bias": stored[lstm.input[3]],

@@ -1,10 +1,10 @@
-"""What session and program executors share: the loop over a pile, and what follows a failed batch. Stage: executor."""
+"""The loop of session executors over a pile, and what follows a failed batch of any executor. Stage: executor."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ortmesh.errors import ExecutorFailed, OrtmeshError
 from ortmesh.serving.executor.failures import readable
@@ -71,9 +71,13 @@ def _run(items: Sequence[Item], compute: Compute, turn: Turn) -> Sequence[Comput
     finally:
         turn.end()
         kept = {id(item) for item, _ in computed}
-        for item in items:
-            if id(item) not in kept:
-                item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
+        fail_unended(item for item in items if id(item) not in kept)
+
+
+def fail_unended(items: Iterable[Item]) -> None:
+    """Nothing will be computed of them: those that have not ended fail."""
+    for item in items:
+        item.fail(ExecutorFailed("the model's executor broke while it computed this request"))
 
 
 def one_by_one(items: Sequence[Item], run: Callable[[Sequence[Item]], None], error: Exception) -> None:

@@ -5,7 +5,7 @@ The graphs are written by `ortmesh.catalogue.recipes.moonshine_tiny_en`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Self
@@ -59,11 +59,13 @@ class MoonshineProgram:
             {"samples": (0.1 * np.sin(2 * np.pi * hertz * time_)).astype(np.float32)[None]} for hertz in (110, 220, 330)
         ]
 
-    def run(self, items: Sequence[Item]) -> None:
-        """Decodes all items; each ends as soon as its rows have."""
+    def run(self, items: Sequence[Item]) -> Generator[None, None, None]:
+        """Decodes all items; each ends as soon as its rows have. Others have a turn between groups."""
         rows = [row for item in items for row in _rows(item)]
-        for group in _groups(rows, self._limit):
+        for place, group in enumerate(_groups(rows, self._limit)):
             if live := [row for row in group if row.wanted]:
+                if place:
+                    yield
                 self._decode(live)
 
     def _decode(self, rows: Sequence[_Row]) -> None:

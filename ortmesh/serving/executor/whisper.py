@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -67,11 +67,18 @@ class WhisperProgram:
             made.append({"mel": mel, "beam_width": np.array([2], np.int64)})
         return made
 
-    def run(self, items: Sequence[Item]) -> None:
-        """Decodes all items; each ends as soon as its windows came out well or nothing else is left to be tried."""
+    def run(self, items: Sequence[Item]) -> Generator[None, None, None]:
+        """Decodes all items; each ends as soon as its windows came out well or nothing else is left to be tried.
+
+        Others have a turn before each further attempt: all six of a noisy window take seconds.
+        """
         windows = [window for item in items for window in self._windows(item)]
-        self._decode(windows)
-        self._decode_again([window for window in windows if not window.settled and window.wanted])
+        for group in self._groups(windows):
+            group.search()
+        again = [window for window in windows if not window.settled and window.wanted]
+        if again:
+            yield
+            yield from self._decode_again(again)
 
     @cached_property
     def _continues(self) -> Array:
@@ -90,11 +97,7 @@ class WhisperProgram:
             return []
         return windows_of(item, wishes)
 
-    def _decode(self, windows: Sequence[Window]) -> None:
-        for group in self._groups(windows):
-            group.search()
-
-    def _decode_again(self, windows: Sequence[Window]) -> None:
+    def _decode_again(self, windows: Sequence[Window]) -> Generator[None, None, None]:
         """With the whole window, where it had less; then by draws."""
         whole = self._graphs.facts.max_frames
         shorter = [window for window in windows if window.frames < whole]
@@ -103,6 +106,9 @@ class WhisperProgram:
         for group in self._groups(windows):
             group.search(shorter)
             for temperature in TEMPERATURES:
+                if group.over:
+                    break
+                yield
                 group.draw(temperature)
             group.give_up()
 

@@ -36,6 +36,11 @@ class Group:
         self._heard = [(window, graphs.encode(window.padded())) for window in windows if window.wanted]
         self._ended = ended
 
+    @property
+    def over(self) -> bool:
+        """True when no window is left to be decoded."""
+        return not any(window.wanted for window, _ in self._heard if not window.settled)
+
     def search(self, windows: Sequence[Window] | None = None) -> None:
         """With beams; only these windows, where they are named."""
         end = self._graphs.facts.tokens["end_of_text"]

@@ -1,4 +1,4 @@
-"""Said: what a recognizer heard in one window, and whether anybody said it. Stage: task."""
+"""Transcript: what a recognizer heard in one window, and whether anybody said it. Stage: task."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ortmesh.serving.types import Tensors
 from ortmesh.speech.v1.speech_pb2 import Alternative, Segment, Word
 from ortmesh_speech.durations import duration
 from ortmesh_speech.options import Options
-from ortmesh_speech.windows import Window
-from ortmesh_speech.words import Spoken, confidence, words_of
+from ortmesh_speech.window import Window
+from ortmesh_speech.words import TimedWord, confidence, words_of
 
 NEARLY = 0.85
 """Of the best text's confidence: texts that are nearly as probable."""
@@ -29,7 +29,7 @@ LOWEST_MEAN_LOGPROB_OF_SILENCE = -0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Transcript:
     """The text of a window."""
 
     text: str
@@ -39,7 +39,7 @@ class Said:
     end: float
     language: str
     """ISO 639-1; empty when nobody knows."""
-    words: tuple[Spoken, ...] = ()
+    words: tuple[TimedWord, ...] = ()
     """None where the model does not tell their times."""
     alternatives: tuple[tuple[str, float], ...] = ()
     """Other texts and their confidences, the best first."""
@@ -60,7 +60,7 @@ class Said:
             alternatives=[Alternative(transcript=text, confidence=sure) for text, sure in self.alternatives],
         )
 
-    def _word(self, word: Spoken) -> Word:
+    def _word(self, word: TimedWord) -> Word:
         return Word(
             text=word.text,
             start=duration(word.start),
@@ -70,7 +70,7 @@ class Said:
         )
 
 
-def joined(first: Said, second: Said) -> Said:
+def joined(first: Transcript, second: Transcript) -> Transcript:
     """What was said in two windows that follow each other."""
     share = len(first.text) / (len(first.text) + len(second.text))
     return replace(
@@ -83,9 +83,9 @@ def joined(first: Said, second: Said) -> Said:
     )
 
 
-def said(
+def transcript_of(
     window: Window, outputs: Tensors, tokenizer: Tokenizer, options: Options, languages: Sequence[str]
-) -> Said | None:
+) -> Transcript | None:
     """What the outputs of one row say of a window; None when nothing is said in it, as far as the model can tell.
 
     `languages` are those of the model's card, which it names by their places.
@@ -97,7 +97,7 @@ def said(
         return None
     language = options.language or _language(outputs, languages)
     sureness, others = confidence([logprob]), _others(outputs, tokenizer, text)
-    words: list[Spoken] = []
+    words: list[TimedWord] = []
     if "token_frames" in outputs:
         words = words_of(
             tokens,
@@ -108,7 +108,7 @@ def said(
             speech=window.speech,
             language=language,
         )
-    return Said(
+    return Transcript(
         text=text,
         confidence=sureness,
         start=window.start,

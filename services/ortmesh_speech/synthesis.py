@@ -1,4 +1,4 @@
-"""Speech: a text on its way through the models, from its sentences to samples. Stage: task."""
+"""Synthesis: a text on its way through the models, from its sentences to samples. Stage: task."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Phrase:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class SpokenPhrase:
     """A phrase that was said."""
 
     phrase: Phrase
@@ -63,7 +63,7 @@ class Spoken:
     """Without silence around them."""
 
 
-class Speech:
+class Synthesis:
     """One text. Callers take turns at the model phrase by phrase."""
 
     def __init__(self, model: Model, voice: Voice, speller: Model, asked: Asked, call: Call) -> None:
@@ -75,27 +75,27 @@ class Speech:
         self._told: dict[str, str] = {}
         """The phonemes of unknown words that this text has had."""
 
-    async def spoken(self) -> AsyncGenerator[Spoken, None]:
+    async def phrases(self) -> AsyncGenerator[SpokenPhrase, None]:
         """The samples, phrase by phrase. BadInput when nothing in the text can be said."""
         call, numbers = self._call, count()
         symbols = await call.in_pool(asset, self._model, read_symbols, self._voice.symbols)
-        async with aclosing(self._phrases()) as following:
+        async with aclosing(self._written()) as following:
             async for phrase in following:
                 tensors = inputs(phrase.phonemes, symbols, self._asked.speed)
                 outputs = await self._model(tensors, call, outputs=VOICE.outputs)
                 seed = (self._asked.seed or self._voice.seed, next(numbers))
-                yield Spoken(phrase, await call.in_pool(waveform, outputs, seed))
+                yield SpokenPhrase(phrase, await call.in_pool(waveform, outputs, seed))
         if next(numbers) == 0:
             raise BadInput("text", "has nothing that can be said aloud in English")
 
-    async def _phrases(self) -> AsyncGenerator[Phrase, None]:
+    async def _written(self) -> AsyncGenerator[Phrase, None]:
         call, voice = self._call, self._voice
         reader = await call.in_pool(reader_of, self._model, voice)
         spelling = await call.in_pool(asset, self._speller, read_spelling, SPELLER.of(self._speller).spelling)
         following, before = sentences(self._asked.text), ""
         while (read := await call.in_pool(read_on, following, reader)) is not None:
             await self._spell(read.unknown, spelling)
-            for phrase in await call.in_pool(said, read, self._told, before, self._asked.speed):
+            for phrase in await call.in_pool(phrases_of, read, self._told, before, self._asked.speed):
                 before = "paragraph" if read.sentence.ends_paragraph else "sentence"
                 yield phrase
 
@@ -136,7 +136,7 @@ def read_on(following: Iterator[Sentence], reader: Reader) -> Read | None:
     return read
 
 
-def said(read: Read, told: Mapping[str, str], before: str, speed: float) -> list[Phrase]:
+def phrases_of(read: Read, told: Mapping[str, str], before: str, speed: float) -> list[Phrase]:
     """A sentence as the voice says it; nothing where there is nothing to say. `before` it is a sentence's end, a
     paragraph's, or nothing."""
     pause = {"": 0.0, "sentence": SENTENCE_PAUSE, "paragraph": PARAGRAPH_PAUSE}[before]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
-from ortmesh_speech.spoken import cuts, first_of, frame_levels, louder
+from ortmesh_speech.speech_only import cuts, first_of, frame_levels, louder
 from tests.speech.voices import SENTENCES, noise, say, silence
 
 RAMP = np.arange(1, 40 * SAMPLE_RATE, dtype=np.float32)

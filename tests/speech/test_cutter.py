@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
+from ortmesh_speech.cutter import GAP_SECONDS, MAX_SECONDS, TAIL_SECONDS, Block, Cutter
 from ortmesh_speech.pieces import around, halves
-from ortmesh_speech.windows import GAP_SECONDS, MAX_SECONDS, TAIL_SECONDS, Block, Cutter, Window
+from ortmesh_speech.window import Window
 from tests.speech.voices import noise, silence
 
 FRAME = 512

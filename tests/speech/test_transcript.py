@@ -12,8 +12,8 @@ from ortmesh.serving.store import Store
 from ortmesh.serving.tokenizing import load_tokenizer
 from ortmesh.serving.types import Array, Tensors
 from ortmesh_speech.options import Options
-from ortmesh_speech.said import Said, is_speech, joined, said
-from ortmesh_speech.windows import Window
+from ortmesh_speech.transcript import Transcript, is_speech, joined, transcript_of
+from ortmesh_speech.window import Window
 from tests.speech.voices import silence
 
 WINDOW = Window(silence(3), offset=9.6, speech=((10.0, 12.0),))
@@ -45,7 +45,7 @@ def others(tokenizer: Tokenizer, *texts: tuple[str, float]) -> dict[str, Any]:
 
 
 def test_the_text_of_a_window(tokenizer: Tokenizer) -> None:
-    heard = said(WINDOW, outputs(tokenizer, " Good morning."), tokenizer, Options(), ["en"])
+    heard = transcript_of(WINDOW, outputs(tokenizer, " Good morning."), tokenizer, Options(), ["en"])
     assert heard is not None
     assert (heard.text, heard.start, heard.end, heard.language) == ("Good morning.", 10.0, 12.0, "en")
     assert heard.confidence == pytest.approx(np.exp(-0.1))
@@ -66,7 +66,7 @@ def test_the_language_is_the_one_that_was_heard(
     asked: str, place: int | None, languages: list[str], expected: str, tokenizer: Tokenizer
 ) -> None:
     more = {} if place is None else {"language": place}
-    heard = said(WINDOW, outputs(tokenizer, " So.", **more), tokenizer, Options(language=asked), languages)
+    heard = transcript_of(WINDOW, outputs(tokenizer, " So.", **more), tokenizer, Options(language=asked), languages)
     assert heard is not None
     assert heard.language == expected
 
@@ -79,7 +79,7 @@ def test_alternatives_are_each_given_once(tokenizer: Tokenizer) -> None:
         (" Hm.", -0.5),
         ("", -np.inf),
     ]
-    heard = said(
+    heard = transcript_of(
         WINDOW,
         outputs(tokenizer, " Good morning.", **others(tokenizer, *texts)),
         tokenizer,
@@ -92,7 +92,7 @@ def test_alternatives_are_each_given_once(tokenizer: Tokenizer) -> None:
 
 def test_a_rival_is_nearly_as_probable(tokenizer: Tokenizer) -> None:
     given = others(tokenizer, (" Good morning. How are you?", -0.15), (" Good morning. How are you? Well?", -0.9))
-    heard = said(WINDOW, outputs(tokenizer, " Good morning.", **given), tokenizer, Options(), ["en"])
+    heard = transcript_of(WINDOW, outputs(tokenizer, " Good morning.", **given), tokenizer, Options(), ["en"])
     assert heard is not None
     assert heard.rival == len("Good morning. How are you?")
     assert not heard.alternatives
@@ -116,6 +116,6 @@ def test_what_counts_as_speech(text: str, mean_logprob: float, no_speech: float,
 
 
 def test_halves_are_joined() -> None:
-    whole = joined(Said("One two.", 0.9, 1.0, 2.0, "en"), Said("Three f.", 0.4, 3.0, 4.0, "en"))
+    whole = joined(Transcript("One two.", 0.9, 1.0, 2.0, "en"), Transcript("Three f.", 0.4, 3.0, 4.0, "en"))
     assert (whole.text, whole.start, whole.end) == ("One two. Three f.", 1.0, 4.0)
     assert whole.confidence == pytest.approx(0.6)
