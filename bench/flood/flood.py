@@ -14,6 +14,8 @@ from bench.flood.service import Counted, Service
 
 PROCESSES = 4
 """Of callers, when all calls come at once."""
+NOBODY = "nobody"
+"""No model's name."""
 IN_FLIGHT = 4
 """Enough to keep a model busy, few enough for each to be answered soon."""
 
@@ -30,6 +32,9 @@ class Flood:
     """Unloaded, just before: `IN_FLIGHT` calls at a time without deadlines."""
     after: Answers
     """The same just after."""
+    beside: Answers
+    """The same beside as many calls a second as the flood's, to a model that is not there: what machine the callers and
+    the front leave to the model. None where the flood comes at once."""
     resident: tuple[int, int, int]
     """Bytes of the service before, at most, and after."""
     again: Answer
@@ -39,6 +44,11 @@ class Flood:
     def unloaded(self) -> float:
         """Good answers a second without a flood."""
         return (self.before.rate + self.after.rate) / 2
+
+    @property
+    def left(self) -> float:
+        """Good answers a second beside as many calls that cost no model; nan where that was not measured."""
+        return self.beside.rate if self.beside.all else math.nan
 
     @property
     def goodput(self) -> float:
@@ -94,6 +104,20 @@ def flood(
     def unloaded() -> Answers:
         return call(plan(in_flight=IN_FLIGHT, seconds=seconds))[0] if seconds else Answers([])
 
+    def beside() -> Answers:
+        if not (seconds and rate):
+            return Answers([])
+        nothing = Plan(
+            service.address,
+            INFER,
+            (infer(NOBODY),),
+            calls=int(rate * seconds),
+            rate=rate,
+            timeout=timeout,
+            channels=channels,
+        )
+        return call(plan(in_flight=IN_FLIGHT, seconds=seconds), nothing)[0]
+
     before = unloaded()
     service.until_idle()
     counted, resident = service.counted(model), service.resident_bytes()
@@ -104,9 +128,9 @@ def flood(
     service.until_idle()
     passed = service.counted(model) - counted - Counted(1, int(again.ok), int(again.ok), 0, 0, 0)
     memory = resident, service.peak_bytes(), service.resident_bytes()
-    after = unloaded()
+    after, left = unloaded(), beside()
     pace = f"{rate:,.0f} a second" if rate else "at once"
-    return Flood(pace, timeout, answers, passed, before, after, memory, again)
+    return Flood(pace, timeout, answers, passed, before, after, left, memory, again)
 
 
 def joined(parts: Sequence[Answers]) -> Answers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,10 +16,11 @@ MB = 1e6
 FLOODS = """\
 A model of one row in some {row:.0f} ms, which no batch makes quicker. `goodput` is answers within their deadline a
 second, from the first call to the last one's deadline; `unloaded` the model's rate just before and after with four
-calls in flight. `late` is rows that were computed for a caller whose deadline passed meanwhile: `computed` less the
-good answers. `dropped` are items that cost nothing, since nobody waited for them any more, or would not by the end of
-their run. `memory` is the service's, in MB: before, highest, after. `then` is one usual call when the flood has
-ended."""
+calls in flight; `beside calls for nothing` the same while as many calls a second as the flood's name a model that is
+not there, which is what callers and front, on the same cores, leave to the model. `late` is rows that were computed
+for a caller whose deadline passed meanwhile: `computed` less the good answers. `dropped` are items that cost nothing,
+since nobody waited for them any more, or would not by the end of their run. `memory` is the service's, in MB: before,
+highest, after. `then` is one usual call when the flood has ended."""
 BURSTS = """\
 A caller at a light, steady rate, alone and beside one that sends hundreds of calls at once, again and again; times in
 ms. The two are told apart by `x-ortmesh-caller`, which a service believes where only the gateway or this machine can
@@ -40,9 +42,8 @@ def _lines(floods: Mapping[str, Sequence[Flood]], bursts: Mapping[str, Sequence[
     )
     if any(floods.values()):
         yield from ("", "## Flood", "", FLOODS.format(row=1000 * row), "")
-        columns = (
-            "adapter, calls|goodput|unloaded|ratio|OK|refused (retry in s)|expired|computed|late|dropped|memory|then"
-        )
+        columns = "adapter, calls|goodput|unloaded|ratio|beside calls for nothing|ratio to it|OK|refused (retry in s)"
+        columns += "|expired|computed|late|dropped|memory|then"
         yield from _head(columns)
         for adapter, some in floods.items():
             for each in some:
@@ -74,6 +75,7 @@ def _flood(adapter: str, each: Flood) -> str:
         f"{each.goodput:.1f}",
         f"{each.unloaded:.1f}",
         f"{each.goodput / each.unloaded:.2f}",
+        *(("", "") if math.isnan(each.left) else (f"{each.left:.1f}", f"{each.goodput / each.left:.2f}")),
         f"{codes['OK']:,}",
         f"{len(each.refused):,}{retry}",
         f"{codes['DEADLINE_EXCEEDED']:,}{strange}",

@@ -39,9 +39,9 @@ def streams(contestants: Sequence[Contestant], drawn: Drawn, plan: Plan, tell: S
 def arriving(contestants: Sequence[Contestant], drawn: Drawn, plan: Plan, tell: Say) -> str:
     """The same while long prompts come, one a second."""
     lines = _head("first token of the long prompts, p50, s", "max, s")
-    for count in plan.busy_streams:
+    for count, texts in zip(plan.busy_streams, plan.busy_texts, strict=True):
         rounds = [
-            [*drawn.stories(count, plan.busy_tokens), *every_second(drawn, plan.came, plan.long)]
+            [*drawn.stories(texts, plan.busy_tokens), *every_second(drawn, plan.came, plan.long)]
             for _ in range(plan.rounds)
         ]
         waves = contest(contestants, rounds, count, tell)

@@ -18,6 +18,8 @@ class Plan:
     """Of a text."""
     busy_streams: tuple[int, ...] = (1, 4, 16)
     """While long prompts come."""
+    busy_texts: tuple[int, ...] = (8, 16, 32)
+    """For so many streams: as many as last until the last long prompt has come."""
     busy_tokens: int = 128
     came: int = 4
     """Long prompts, one a second."""
@@ -46,6 +48,7 @@ QUICK = Plan(
     texts=(2, 4, 16),
     tokens=32,
     busy_streams=(4,),
+    busy_texts=(16,),
     busy_tokens=32,
     came=2,
     prompts=1,

@@ -42,6 +42,7 @@ def turns(engine: CanForget, service: Contestant, drawn: Drawn, plan: Plan) -> s
         jobs = [drawn.job(said, 1) for said in drawn.conversation(plan.turns, plan.turn_words)]
         lengths = [len(job.ids) for job in jobs]
         for way in ways:
+            engine.forget()  # what the way before it has left
             took[way.name].append([way.write([job], 1).texts[0].first_seconds for job in jobs])
     head = ["turn", *(str(turn + 1) for turn in range(plan.turns)), "all"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]

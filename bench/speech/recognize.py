@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.speech.chance import difference
 from bench.speech.contest import Result, contest
 from bench.speech.contestants import Contestant, Ours, measure
 from bench.speech.corpus import CONDITIONS, Corpus, Recording
@@ -40,6 +41,8 @@ def utterances(
         f"{sum(each.seconds for each in chosen) / 60:.0f} minutes.",
         "",
         *table(results, conditions, latencies=True),
+        "",
+        chances(results[0], results[-1], conditions),
         "",
         *wordless(everyone, corpus.wordless),
     ]
@@ -82,6 +85,16 @@ def table(results: Sequence[Result], conditions: Sequence[str], *, latencies: bo
         cells += [f"{result.percentile(share):.2f}" for share in (50, 99)] if latencies else []
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def chances(theirs: Result, ours: Result, conditions: Sequence[str]) -> str:
+    """How far the differences between two contestants could be chance."""
+    found = {each: difference(theirs.errors[each], ours.errors[each]) for each in conditions}
+    told = [f"{name} {each.rate:+.3f} ({each.least:+.3f} to {each.most:+.3f})" for name, each in found.items()]
+    return (
+        f"Word errors of {ours.name} less those of {theirs.name}, and between what they lie in 95 of 100 resamples "
+        f"of the recordings: {', '.join(told)}."
+    )
 
 
 def wordless(everyone: Sequence[Contestant], recordings: Sequence[Recording]) -> list[str]:

@@ -29,6 +29,7 @@ SMALL = Plan(
     texts=(1, 2),
     tokens=4,
     busy_streams=(2,),
+    busy_texts=(2,),
     busy_tokens=4,
     came=1,
     long=120,

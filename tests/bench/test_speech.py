@@ -13,6 +13,7 @@ import soundfile
 
 from bench.speech import sounds
 from bench.speech.__main__ import write
+from bench.speech.chance import difference
 from bench.speech.contest import contest
 from bench.speech.contestants import Heard
 from bench.speech.corpus import CONDITIONS, Recording, dialogues, sentences, talk, utterances, wordless
@@ -47,6 +48,18 @@ def test_words_are_compared_as_the_papers_on_whisper_do(said: str, heard: str, w
 def test_word_errors_of_many_texts_are_those_of_all_their_words() -> None:
     """A long text counts for more than a short one."""
     assert total([Errors(1, 2), Errors(0, 8)]).rate == 0.1
+
+
+def test_a_difference_in_every_recording_is_no_chance() -> None:
+    theirs = [Errors(2, 10)] * 20
+    assert difference(theirs, [Errors(1, 10)] * 20) == pytest.approx((-0.1, -0.1, -0.1))
+
+
+def test_a_difference_in_one_recording_may_be_chance() -> None:
+    theirs, ours = [Errors(1, 10)] * 20, [Errors(6, 10), *[Errors(1, 10)] * 19]
+    found = difference(theirs, ours)
+    assert found.rate == pytest.approx(0.025)
+    assert found.least == 0 < found.rate < found.most
 
 
 def test_noise_is_so_much_quieter_than_the_speech() -> None:

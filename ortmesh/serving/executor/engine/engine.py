@@ -17,8 +17,8 @@ from ortmesh.errors import BadInput, ExecutorFailed, NotReady, OrtmeshError
 from ortmesh.serving.cards import Card, EngineSettings
 from ortmesh.serving.executor.engine.ask import PROMPT, TextItem
 from ortmesh.serving.executor.engine.graph import CausalGraph
+from ortmesh.serving.executor.engine.prefill import Prefill
 from ortmesh.serving.executor.engine.probe import DEPENDENT, probe
-from ortmesh.serving.executor.engine.reading import Reading
 from ortmesh.serving.executor.engine.slots import LEAST_ROWS, Values
 from ortmesh.serving.executor.engine.text import Text
 from ortmesh.serving.executor.failures import ExecutorBroken, failure_of
@@ -52,7 +52,7 @@ class EngineExecutor:
         callers take turns."""
         self._independent = True
         """False when texts would depend on each other: then there is one at a time, and nothing is kept."""
-        self._reading = Reading(self._slots)
+        self._prefill = Prefill(self._slots)
         self._failures = 0
         self._least_rows = LEAST_ROWS
         self._sessions = sessions
@@ -200,8 +200,8 @@ class EngineExecutor:
             return
         self._turn.begin([text.item for text in self._texts])
         try:
-            self._read()
-            self._grow()
+            self._prefill_chunk()
+            self._decode()
         except ExecutorBroken:
             raise
         except Exception as error:
@@ -210,9 +210,9 @@ class EngineExecutor:
             self._turn.end()
         self._end_finished()
 
-    def _read(self) -> None:
+    def _prefill_chunk(self) -> None:
         """The next chunk of the prompt whose turn it is."""
-        turn = self._reading.next(self._texts)
+        turn = self._prefill.next(self._texts)
         if turn is None:
             return
         place, chunk = turn
@@ -227,10 +227,10 @@ class EngineExecutor:
             self._count_failure()
             return
         text.computed(len(chunk))
-        self._meter.texts.prompt(computed=len(chunk), cached=self._reading.give(self._texts, place))
+        self._meter.texts.prompt(computed=len(chunk), cached=self._prefill.give(self._texts, place))
         self._failures = 0
 
-    def _grow(self) -> None:
+    def _decode(self) -> None:
         """One token of each text whose prompt is read: those are put first, since a run is over neighbours."""
         growing = self._put_first()
         if not growing:
@@ -244,10 +244,10 @@ class EngineExecutor:
         logits = self._graph.run(self._slots, 0, ids, lengths)
         self._failures = 0
         self._meter.batch(growing, 0.0, time.perf_counter() - started)
-        came = [self._grew(text, logits[place]) for place, text in enumerate(self._texts[:growing])]
+        came = [self._decoded(text, logits[place]) for place, text in enumerate(self._texts[:growing])]
         self._meter.texts.generated(sum(came))
 
-    def _grew(self, text: Text, logits: Values) -> bool:
+    def _decoded(self, text: Text, logits: Values) -> bool:
         """Its next token has been computed; True when another has come of it."""
         begins = not text.generated
         text.computed(1)

@@ -1,4 +1,4 @@
-"""Reading: whose prompt is read next, and who else gets what was read of it. Stage: executor.
+"""Prefill: whose prompt is read next, and who else gets what was read of it. Stage: executor.
 
 Prompts are computed in chunks, and take turns. Those that begin alike (choices of one request, a system prompt that
 many send at once) are computed once: one of them is read, and after each chunk its keys and values are copied to the
@@ -17,7 +17,7 @@ CHUNK, CHUNK_ALONE = 64, 256
 0.1 s on two cores, and 1,000 in such chunks a tenth longer than in one piece."""
 
 
-class Reading:
+class Prefill:
     """Of the texts in progress, in the slots of their places. Belongs to the engine's thread."""
 
     def __init__(self, slots: Slots) -> None:
