@@ -21,6 +21,8 @@ Values = npt.NDArray[np.float32]
 LEAST_ROWS = 2
 """On some CPUs a run of one row takes another kernel than a run of several, and rounds differently: there a text that
 is alone has an idle row beside it, so that it is the same text among others. So nothing is kept in the second slot."""
+SPARE = 64
+"""Tokens behind what a slot holds whose memory it may have kept: to give back less takes longer than it is worth."""
 LEAST_KEPT = 16
 """A shorter beginning is computed in one step anyway."""
 
@@ -49,6 +51,8 @@ class Slots:
         self.buffers = [self._buffer((self.count, heads, length, head_size)) for _ in range(2 * layers)]
         """Keys and values of each layer in turns."""
         self.held = [Held() for _ in range(self.count)]
+        self._written = [0] * self.count
+        """How many tokens of each slot may have memory, counted when it came to hold less."""
         self._step = 0
 
     @property
@@ -74,16 +78,14 @@ class Slots:
         self._step += 1
         source, alike = self._longest(prompt)
         shared = usable(len(prompt), alike)
-        kept = self.held[slot]
-        if kept.tokens and source != slot:
+        there = len(self.held[slot].tokens)
+        if there and source != slot:
             self._move_away(slot, active, source)
-        if not shared:
-            self.forget(slot)
-            return 0
-        if source != slot:
+        if shared and source != slot:
             self.copy(source, slot, 0, shared)
             self.held[source].used = self._step
-        self.held[slot] = Held(prompt[:shared].tolist(), shared, self._step)
+        self.held[slot] = Held(prompt[:shared].tolist(), shared, self._step) if shared else Held()
+        self._give_back_behind(slot, there)
         return shared
 
     def end(self, slot: int, active: int, *, keep: bool) -> None:
@@ -93,8 +95,9 @@ class Slots:
         begin as they do are not needed any more.
         """
         self._step += 1
-        last = active - 1
+        last, there = active - 1, len(self.held[slot].tokens)
         kept = self.held[slot] = self._worth_keeping(slot) if keep else Held()  # first: less is to be moved
+        self._give_back_behind(slot, there)
         if slot != last:
             self.exchange(slot, last)
         for place in range(active, self.count) if kept.tokens else ():
@@ -104,8 +107,7 @@ class Slots:
             return
         target = self._least_used(LEAST_ROWS, but=last) if kept.tokens else None
         if target is not None:
-            self.copy(last, target, 0, kept.read)
-            self.held[target] = kept
+            self._put(target, kept, last)
         self.held[last] = Held()
         self._give_back(last)
 
@@ -122,6 +124,8 @@ class Slots:
             buffer[one, :, :there] = buffer[other, :, :there]
             buffer[other, :, :here] = kept
         self.held[one], self.held[other] = self.held[other], self.held[one]
+        self._give_back_behind(one, here)
+        self._give_back_behind(other, there)
 
     def forget(self, slot: int) -> None:
         """Nothing is kept of what a slot held, its memory neither."""
@@ -161,9 +165,15 @@ class Slots:
     def _move_away(self, slot: int, active: int, needed: int) -> None:
         target = self._least_used(max(active, slot + 1, LEAST_ROWS), but=needed)
         if target is not None and self.held[target].used < self.held[slot].used:
-            self.copy(slot, target, 0, len(self.held[slot].tokens))
-            self.held[target] = self.held[slot]
+            self._put(target, self.held[slot], slot)
         self.held[slot] = Held()
+
+    def _put(self, target: int, held: Held, source: int) -> None:
+        """A slot holds what another one does, instead of what it held."""
+        there = len(self.held[target].tokens)
+        self.copy(source, target, 0, len(held.tokens))
+        self.held[target] = held
+        self._give_back_behind(target, there)
 
     def _least_used(self, first: int, *, but: int) -> int | None:
         """Of the slots from `first` on, one that is free or was not used for longest."""
@@ -176,15 +186,30 @@ class Slots:
         return np.frombuffer(memory, np.float32).reshape(shape)
 
     def _give_back(self, slot: int) -> None:
-        """Its pages go back to the system, where it can take them: they are zeros when they come again."""
-        if not hasattr(mmap, "MADV_DONTNEED"):
-            return
+        """All its pages go back."""
         size = self.buffers[0][0].nbytes
-        begin = -(-slot * size // mmap.PAGESIZE) * mmap.PAGESIZE
-        length = (slot + 1) * size // mmap.PAGESIZE * mmap.PAGESIZE - begin
-        if length > 0:
+        self._give_back_bytes(slot * size, (slot + 1) * size)
+        self._written[slot] = 0
+
+    def _give_back_behind(self, slot: int, there: int) -> None:
+        """The pages behind what a slot holds go back; it has held `there` tokens."""
+        held = len(self.held[slot].tokens)
+        written = self._written[slot] = max(self._written[slot], there, held)
+        if written - held < SPARE:
+            return
+        self._written[slot] = held
+        strip = self.buffers[0][0, 0].nbytes
+        token = strip // self.length
+        for begin in range(slot * self.buffers[0][0].nbytes, (slot + 1) * self.buffers[0][0].nbytes, strip):
+            self._give_back_bytes(begin + held * token, min(begin + written * token + mmap.PAGESIZE, begin + strip))
+
+    def _give_back_bytes(self, first: int, last: int) -> None:
+        """The whole pages between two places of each buffer go back to the system, where it can take them: they are
+        zeros when they come again."""
+        begin, end = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, last // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > begin and hasattr(mmap, "MADV_DONTNEED"):
             for memory in self._maps:
-                memory.madvise(mmap.MADV_DONTNEED, begin, length)
+                memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
 def usable(prompt: int, there: int, had: int = 0) -> int:
