@@ -9,7 +9,7 @@ def compute_in_one_thread() -> None:
     """Has the libraries for products (BLAS) that are loaded by now compute in the thread that asks.
 
     What tasks prepare is small, and many callers have it prepared at once. OpenBLAS's other threads look for more work
-    for tens of milliseconds after each product, on the cores on which models run: of half a second of speech's
-    computing a third was that.
+    for tens of milliseconds after each product, on the cores on which models run: three tenths of the CPU time of a
+    service that recognized speech were that.
     """
     threadpool_limits(1, user_api="blas")

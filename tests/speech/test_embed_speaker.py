@@ -20,7 +20,7 @@ from ortmesh.serving.store import Store
 from ortmesh.serving.types import Array, NoMeter
 from ortmesh.serving.warmup import Mode
 from ortmesh.speech.v1.speech_pb2 import Audio, EmbedSpeakerRequest, EmbedSpeakerResponse
-from ortmesh_speech import embed_speaker, spoken
+from ortmesh_speech import embed_speaker, speech_only
 from ortmesh_speech.audio import SAMPLE_RATE, Samples
 from ortmesh_speech.embed_speaker import EmbedSpeaker, voice_of
 from ortmesh_speech.speech_only import louder
@@ -161,7 +161,7 @@ async def test_what_is_loud_is_found_in_the_pool(
         threads.append(threading.current_thread().name)
         return louder(decibels)
 
-    monkeypatch.setattr(spoken, "louder", watched)
+    monkeypatch.setattr(speech_only, "louder", watched)
     await hear(by_level, call, speak("own", *TALK))
     assert [name.startswith("ortmesh-pool") for name in threads] == [True]
 

@@ -121,8 +121,15 @@ def test_nobody_waits_for_all_attempts_at_what_another_said(
             self._name = name
 
         def finish(self, outputs: Tensors) -> None:
-            ended.append(self._name)
             super().finish(outputs)
+            self._end()
+
+        def fail(self, error: BaseException) -> None:
+            super().fail(error)
+            self._end()
+
+        def _end(self) -> None:
+            ended.append(self._name)
             if self._name == "backwards":
                 pile.close()
 

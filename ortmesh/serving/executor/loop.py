@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ortmesh.errors import ExecutorFailed, OrtmeshError
 from ortmesh.serving.executor.failures import readable
@@ -82,11 +82,15 @@ def fail_unended(items: Iterable[Item]) -> None:
 
 def one_by_one(items: Sequence[Item], run: Callable[[Sequence[Item]], None], error: Exception) -> None:
     """After a batch failed: each item that nobody has given up runs alone, so that only the culprit gets the error."""
+    for item in still_wanted(items, error):
+        run([item])
+
+
+def still_wanted(items: Sequence[Item], error: Exception) -> Iterator[Item]:
+    """After a batch failed: the items that are to run alone, each asked for when its turn comes."""
     left = [item for item in items if not item.done]
     log.warning("a batch of %d failed and %d are run one by one: %s", len(items), len(left), readable(error))
-    for item in left:
-        if is_wanted(item):
-            run([item])
+    yield from (item for item in left if is_wanted(item))
 
 
 def is_wanted(item: Item) -> bool:

@@ -13,7 +13,7 @@ from ortmesh.serving.cards import Card
 from ortmesh.serving.executor.failures import failure_of
 from ortmesh.serving.executor.idle import Idle
 from ortmesh.serving.executor.judge import Judge
-from ortmesh.serving.executor.loop import fail_unended, is_wanted, one_by_one
+from ortmesh.serving.executor.loop import fail_unended, is_wanted, still_wanted
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.executor.turn import Turn
 from ortmesh.serving.resident import Resident
@@ -98,19 +98,22 @@ class ProgramExecutor:
         """Begins what has come; False once the pile is closed."""
         items = pile.take(self._limit, wait)
         if items:
-            begun.come(_Batch(items, self._program.run(items)))
+            begun.come(self._begin(items))
         return items is not None
+
+    def _begin(self, items: Sequence[Item]) -> _Batch:
+        return _Batch(items, self._program.run(items))
 
     def _have_turn(self, begun: _Begun) -> int:
         """One turn of the batch whose turn it is; the bytes of its inputs."""
-        batch, goes_on = begun.next(), False
+        batch, following = begun.next(), list[_Batch]()
         self._turn.begin(batch.items)
         try:
-            goes_on = self._goes_on(batch)
+            following = self._advance(batch)
         finally:
             self._turn.end()
-            if goes_on:
-                begun.leave(batch)
+            if following:
+                begun.leave(*following)
             else:
                 batch.end()
         return batch.nbytes
@@ -125,24 +128,24 @@ class ProgramExecutor:
 
     def run(self, items: Sequence[Item]) -> None:
         """Runs items together and, when that fails, those that have not ended one by one."""
-        batch = _Batch(items, self._program.run(items))
-        while self._goes_on(batch):
-            pass
+        begun = [self._begin(items)]
+        while begun:
+            begun += self._advance(begun.pop(0))
 
-    def _goes_on(self, batch: _Batch) -> bool:
-        """True when there is more to be done after one turn."""
+    def _advance(self, batch: _Batch) -> list[_Batch]:
+        """One turn; the batches that have turns after it: itself, or each of its items alone when it has failed."""
         try:
             if batch.have_turn():
-                return True
+                return [batch]
         except Exception as error:
             if len(batch.items) > 1 or batch.items[0].done:
-                one_by_one(batch.items, self.run, error)
-            elif is_wanted(batch.items[0]):
+                return [self._begin([item]) for item in still_wanted(batch.items, error)]
+            if is_wanted(batch.items[0]):
                 batch.items[0].fail(self._judge.failed(error, self._prove))
-            return False
+            return []
         self._judge.succeeded()
         self._meter.batch(sum(item.rows for item in batch.items), 0.0, batch.seconds)
-        return False
+        return []
 
     def _prove(self) -> BaseException | None:
         """What goes wrong with the sample that it has computed before; None when nothing does, or there is none."""
@@ -212,9 +215,9 @@ class _Begun:
         self._overtook = False
         return self._left.popleft()
 
-    def leave(self, batch: _Batch) -> None:
-        """There is more to be done of it, after the others' turns."""
-        self._left.append(batch)
+    def leave(self, *batches: _Batch) -> None:
+        """There is more to be done of them, after the others' turns."""
+        self._left.extend(batches)
 
     def end(self) -> None:
         """None has a turn any more."""

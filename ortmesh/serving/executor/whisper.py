@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -70,11 +70,11 @@ class WhisperProgram:
     def run(self, items: Sequence[Item]) -> Generator[None, None, None]:
         """Decodes all items; each ends as soon as its windows came out well or nothing else is left to be tried.
 
-        Others have a turn before each further attempt: all six of a noisy window take seconds.
+        Others have a turn between the groups that are decoded side by side, and before each further attempt: all six
+        of a noisy window take seconds.
         """
         windows = [window for item in items for window in self._windows(item)]
-        for group in self._groups(windows):
-            group.search()
+        yield from self._decode(windows)
         again = [window for window in windows if not window.settled and window.wanted]
         if again:
             yield
@@ -97,27 +97,39 @@ class WhisperProgram:
             return []
         return windows_of(item, wishes)
 
+    def _decode(self, windows: Sequence[Window]) -> Generator[None, None, None]:
+        for number, some in enumerate(groups(windows, self._limit)):
+            if number:
+                yield
+            self._group(some).search()
+
     def _decode_again(self, windows: Sequence[Window]) -> Generator[None, None, None]:
         """With the whole window, where it had less; then by draws."""
         whole = self._graphs.facts.max_frames
         shorter = [window for window in windows if window.frames < whole]
         for window in windows:
             window.frames = whole
-        for group in self._groups(windows):
-            group.search(shorter)
-            for temperature in TEMPERATURES:
-                if group.over:
-                    break
+        for number, some in enumerate(groups(windows, self._limit)):
+            if number:
                 yield
-                group.draw(temperature)
-            group.give_up()
+            yield from _attempts(self._group(some), shorter)
 
-    def _groups(self, windows: Sequence[Window]) -> Iterable[Group]:
-        for some in groups(windows, self._limit):
-            if wanted := [window for window in some if window.wanted]:
-                yield Group(self._graphs, self._tokenizer, wanted, self._settled)
+    def _group(self, windows: Sequence[Window]) -> Group:
+        """Those that are wanted still, heard by the encoder."""
+        return Group(self._graphs, self._tokenizer, windows, self._settled)
 
     def _settled(self, window: Window) -> None:
         """Ends an item all of whose windows are settled."""
         if all(sibling.settled for sibling in window.siblings):
             window.item.finish(outputs_of(window.siblings, self._graphs.facts))
+
+
+def _attempts(group: Group, shorter: Sequence[Window]) -> Generator[None, None, None]:
+    """The search in the whole window, for those that had a shorter one; then draws. Others have a turn before each."""
+    group.search(shorter)
+    for temperature in TEMPERATURES:
+        if group.over:
+            break
+        yield
+        group.draw(temperature)
+    group.give_up()

@@ -25,7 +25,7 @@ ROUND = 32
 
 class Group:
     """Windows of equal frames, beams and lengths of earlier text. What the encoder hears of them is kept for all
-    attempts; a window that is settled takes no part in later ones."""
+    attempts, until it is settled."""
 
     def __init__(
         self, graphs: Graphs, tokenizer: Tokenizer, windows: Sequence[Window], ended: Callable[[Window], None]
@@ -39,7 +39,7 @@ class Group:
     @property
     def over(self) -> bool:
         """True when no window is left to be decoded."""
-        return not any(window.wanted for window, _ in self._heard if not window.settled)
+        return not any(window.wanted for window, _ in self._heard)
 
     def search(self, windows: Sequence[Window] | None = None) -> None:
         """With beams; only these windows, where they are named."""
@@ -53,15 +53,15 @@ class Group:
 
     def give_up(self) -> None:
         """Settles all windows with the best that was found."""
-        for window, cross in self._heard:
-            if not window.settled and window.wanted:
+        for window, cross in list(self._heard):
+            if window.wanted:
                 self._settle(window, cross)
 
     def _attempt(self, search: Callable[[Window], Search], windows: Sequence[Window] | None = None) -> None:
         hunts = [
             _Hunt(window, cross, search(window))
             for window, cross in self._heard
-            if not window.settled and window.wanted and (windows is None or window in windows)
+            if window.wanted and (windows is None or window in windows)
         ]
         if hunts:
             self._decode(hunts)
@@ -125,6 +125,7 @@ class Group:
 
     def _settle(self, window: Window, cross: Cross) -> None:
         window.settled = True
+        self._heard = [(other, its) for other, its in self._heard if other is not window]  # some MB of keys and values
         if window.wish.words and window.result is not None and window.result.hypothesis.tokens:
             tokens = window.result.hypothesis.tokens
             attention, heard = self._graphs.attention(cross, window.language, tokens), heard_frames(window.mel[0])
