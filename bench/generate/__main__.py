@@ -80,7 +80,7 @@ def main() -> None:
     """Measures and prints the parts that are asked for, one after another."""
     parser = argparse.ArgumentParser(prog="python -m bench.generate", description=__doc__)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--quick", action="store_true", help="two minutes")
+    parser.add_argument("--quick", action="store_true", help="a few minutes")
     parser.add_argument("--write", action="store_true", help=f"replace these parts of bench/results/{RESULT.name}")
     parser.add_argument("--models", type=Path, default=StoreSettings().models, help="the store")
     parser.add_argument(

@@ -124,8 +124,9 @@ class Bare:
         self._executor._slots.forget_kept(0)
 
     def step(self, rows: int, length: int) -> float:
-        """Seconds of one run for so many texts of so many tokens, with nothing around it."""
-        graph = self._executor._graph
+        """Seconds of one run for so many texts of so many tokens, with nothing around it. As in the engine, a text
+        alone may need an idle row beside it."""
+        graph, rows = self._executor._graph, max(rows, self._executor._least_rows)
         slots = graph.slots(slots=rows, length=length + 1)
         ids, took = np.full((rows, 1), 3, np.int64), []
         for _ in range(STEPS):

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from bench.generate.jobs import Drawn
 from bench.generate.plan import Plan
 from bench.generate.service import Service
-from bench.memory.growth import Growth, Sample, Watched, growth
+from bench.memory.growth import Sample, Watched, growth
 from bench.memory.processes import held
 from ortmesh.nlp.v1.nlp_pb2 import (
     CHAT_ROLE_ASSISTANT,
@@ -35,7 +35,6 @@ from ortmesh.nlp.v1.nlp_pb2_grpc import NlpServiceStub
 NAME = "nlp"
 CALLERS = 4
 LOOK_SECONDS = 1.0
-REST_SECONDS = 15.0
 PAUSE_SECONDS = 0.2
 """Between two requests of a caller: a service is not always busy."""
 PATIENCE_SECONDS = 120.0
@@ -45,7 +44,7 @@ PARTS = 6
 """Averages, and rests, of a whole run."""
 MEGA = 1e6
 EXPECTED = {"late": grpc.StatusCode.DEADLINE_EXCEEDED, "wrong": grpc.StatusCode.INVALID_ARGUMENT}
-"""How these end."""
+"""How these may end; the wrong ones always do."""
 
 
 class Caller:
@@ -83,6 +82,8 @@ class Caller:
             if code != EXPECTED.get(name):
                 raise
         else:
+            if name == "wrong":
+                raise RuntimeError("a wrong request was taken")
             self.ended[name] += 1
 
     def _goes_on(self) -> None:
@@ -154,14 +155,14 @@ def hour(service: Service, tokenizer: Tokenizer, plan: Plan) -> str:
     with grpc.insecure_channel(service.address) as channel:
         stub = NlpServiceStub(channel)
         callers = [Caller(stub, Drawn(tokenizer, seed), seed) for seed in range(CALLERS)]
-        run = _watch(service, callers, plan.mixed_minutes)
+        run = _watch(service, callers, plan)
     ended = sum((caller.ended for caller in callers), Counter[str]())
-    return "\n".join([*_table(run, growth(NAME, run)), "", _told(ended)])
+    return "\n".join([*_table(run, plan.mixed_rest_seconds), "", _told(ended)])
 
 
-def _watch(service: Service, callers: Sequence[Caller], minutes: float) -> Watched:
+def _watch(service: Service, callers: Sequence[Caller], plan: Plan) -> Watched:
     """Some stretches of use, each followed by a rest; the first is to get warm."""
-    samples: list[Sample] = []
+    minutes, samples = plan.mixed_minutes, list[Sample]()
     rests: list[Sample] = []
     began = time.monotonic()
 
@@ -174,7 +175,7 @@ def _watch(service: Service, callers: Sequence[Caller], minutes: float) -> Watch
             while time.monotonic() < until:
                 samples.append(look())
                 time.sleep(LOOK_SECONDS)
-        time.sleep(REST_SECONDS)
+        time.sleep(plan.mixed_rest_seconds)
         rests.append(look())
     return Watched(samples, rests, warm=rests[0].minute, window=minutes / PARTS / 4)
 
@@ -198,7 +199,7 @@ def _asking(callers: Sequence[Caller]) -> Iterator[None]:
         each.result()
 
 
-def _table(run: Watched, found: Growth) -> Iterator[str]:
+def _table(run: Watched, rest_seconds: float) -> Iterator[str]:
     """A column for each stretch."""
     edges = [0.0, *(rest.minute for rest in run.rests)]
     yield "| minutes | " + " | ".join(f"{first:.0f}-{last:.0f}" for first, last in pairwise(edges)) + " |"
@@ -210,8 +211,9 @@ def _table(run: Watched, found: Growth) -> Iterator[str]:
     yield "| mean, MB | " + " | ".join(f"{fmean(each):.0f}" for each in inside) + " |"
     yield "| most, MB | " + " | ".join(f"{max(each):.0f}" for each in inside) + " |"
     rests = " | ".join(f"{rest.held[NAME].resident / MEGA:.0f}" for rest in run.rests)
-    yield f"| {REST_SECONDS:.0f} s after it, MB | {rests} |"
+    yield f"| {rest_seconds:.0f} s after it, MB | {rests} |"
     yield ""
+    found = growth(NAME, run)
     yield (
         f"From the end of the first stretch to that of the last: {found.rest_grown:+.1%} at rest, trend "
         f"{found.rest_trended:+.1%}; under load the second half against the first {found.grown:+.1%} "

@@ -40,6 +40,7 @@ class Plan:
     rest_seconds: float = 320.0
     """Longer than the engine keeps ended texts when nothing comes."""
     mixed_minutes: float = 60.0
+    mixed_rest_seconds: float = 15.0
 
 
 FULL = Plan(rounds=3)
@@ -60,4 +61,5 @@ QUICK = Plan(
     full_tokens=128,
     rest_seconds=3.0,
     mixed_minutes=1.0,
+    mixed_rest_seconds=1.0,
 )

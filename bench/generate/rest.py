@@ -12,9 +12,6 @@ from bench.generate.service import Service
 from bench.generate.texts import Wave
 from bench.generate.times import BOUND, CHOOSING, COPYING, PROMPTS, STEPS, Sums, since
 
-LEAST_ROWS = 2
-"""A text alone has an idle row beside it."""
-
 
 def rest(engine: BareEngine, service: Service, drawn: Drawn, plan: Plan) -> str:
     """Shares of the wall time, of the bare engine and of the service, and the service's CPU."""
@@ -25,7 +22,7 @@ def rest(engine: BareEngine, service: Service, drawn: Drawn, plan: Plan) -> str:
     for count, texts in zip(plan.streams, plan.texts, strict=True):
         jobs = drawn.stories(texts, plan.tokens)
         length = round(mean(len(job.ids) for job in jobs)) + plan.tokens // 2
-        step = engine.step_seconds(max(count, LEAST_ROWS), length)
+        step = engine.step_seconds(count, length)
         before = engine.sums()
         wave = engine.write(jobs, count)
         lines.append(_row(count, engine.name, wave, since(engine.sums(), before), step))

@@ -90,6 +90,8 @@ class Language:
         }
         """What templates call by name."""
         self._marks = re.compile("|".join(map(re.escape, sorted(self._ids, key=len, reverse=True))) or r"(?!)")
+        self._begun = tuple({mark[:length] for mark in self._ids for length in range(1, len(mark))})
+        """What marks begin with."""
         self._written = written
 
     @cached_property
@@ -115,8 +117,10 @@ class Language:
         said = [{"role": ROLES[each.role], "content": self._parted(each.content, seam)} for each in messages]
         try:
             written = self._template.render(messages=said, add_generation_prompt=True, **self._named)
+        except _Refused as refused:
+            raise BadInput("chat.messages", f"the model's template refuses them: {refused}") from None
         except jinja2.TemplateError as error:
-            raise BadInput("chat.messages", f"the model's template refuses them: {error}") from None
+            raise ModelFailed(f"the model's template is broken: {error}") from error
         except Exception as error:  # what a template computes may fail in any way
             raise ModelFailed(f"the model's template failed: {type(error).__name__}") from error
         parts = list(self._parts(written))
@@ -125,8 +129,11 @@ class Language:
         return [token for part in parts for token in ([self._ids[part]] if part in self._ids else next(encoded).ids)]
 
     def _parted(self, content: str, seam: str) -> str:
-        """What is said, without marks: their characters are parted by seams, so that no other mark overlaps either."""
-        return self._marks.sub(lambda mark: seam + seam.join(mark[0]) + seam, content)
+        """What is said, without marks: their characters are parted by seams, so that no other mark overlaps either. One
+        that it only begins is closed by a seam: a template may write nothing before the next message."""
+        parted = self._marks.sub(lambda mark: seam + seam.join(mark[0]) + seam, content)
+        said = parted.rstrip()
+        return said + seam + parted[len(said) :] if said.endswith(self._begun) else parted
 
     def _parts(self, written: str) -> Iterator[str]:
         """The template's marks and what stands between them."""
@@ -160,6 +167,10 @@ def _file(folder: Path, name: str) -> Path:
     return folder / name
 
 
+class _Refused(jinja2.TemplateError):
+    """The template's own `raise_exception`: what else goes wrong in one is its mistake, not the caller's."""
+
+
 def _template(written: str) -> jinja2.Template:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True,
@@ -178,7 +189,7 @@ def _now(form: str) -> str:
 
 
 def _refuse(reason: str) -> None:
-    raise jinja2.TemplateError(reason)
+    raise _Refused(reason)
 
 
 def _to_json(value: Any, **options: Any) -> str:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits
@@ -59,15 +59,15 @@ class Form:
         """Bits of the tokens that may come next, uint32. BadInput when the form has become too costly."""
         with _sound():
             bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
-        _check(self._matcher, self._field)
+            _check(self._matcher, self._field)
         return bits
 
     def accept(self, token: int) -> bool:
         """A token has come; True when nothing may follow."""
         with _sound():
             self._matcher.consume_token(token)
-        _check(self._matcher, self._field)
-        return bool(self._matcher.is_stopped())
+            _check(self._matcher, self._field)
+            return bool(self._matcher.is_stopped())
 
 
 @contextmanager
@@ -93,11 +93,29 @@ def form_of(request: nlp_pb2.GenerateRequest, language: Language) -> LLMatcher |
     size = len(written.encode())
     if not 1 <= size <= MAX_BYTES[kind]:
         raise BadInput(kind, f"{size} bytes: expected 1 to {MAX_BYTES[kind]}")
-    rules = written.count("$ref") if kind == "json_schema" else written.count("\n")
-    if rules > MOST_RULES:
-        what = "references" if kind == "json_schema" else "lines"
-        raise BadInput(kind, f"{rules} {what}: expected at most {MOST_RULES}")
+    if kind == "json_schema":
+        _bounded(kind, _references(_schema(written)), "references")
+    else:
+        _bounded(kind, written.count("\n"), "lines")
     return _in_large_stack(lambda: _compiled(kind, written, language))
+
+
+def _bounded(kind: str, rules: int, what: str) -> None:
+    if rules > MOST_RULES:
+        raise BadInput(kind, f"{rules} {what}: expected at most {MOST_RULES}")
+
+
+def _references(schema: Any) -> int:
+    """How many keys "$ref" a schema has, however they are written."""
+    open_, found = [schema], 0
+    while open_:
+        value = open_.pop()
+        if isinstance(value, dict):
+            found += "$ref" in value
+            open_ += value.values()
+        elif isinstance(value, list):
+            open_ += value
+    return found
 
 
 def _compiled(kind: str, written: str, language: Language) -> LLMatcher:
@@ -106,7 +124,7 @@ def _compiled(kind: str, written: str, language: Language) -> LLMatcher:
         _check(matcher, kind)
         trial = matcher.deep_copy()
         trial.compute_bitmask()
-    _check(trial, kind)
+        _check(trial, kind)
     return matcher
 
 
@@ -117,7 +135,7 @@ def _in_large_stack(compile_it: Callable[[], LLMatcher]) -> LLMatcher:
     def run() -> None:
         try:
             made.set_result(compile_it())
-        except Exception as error:
+        except BaseException as error:  # whoever waits must hear of it, whatever it is
             made.set_exception(error)
 
     with _STARTING:
@@ -139,19 +157,20 @@ def _grammar(kind: str, written: str) -> str:
             return str(LLMatcher.grammar_from_regex(written))
         if kind == "grammar":
             return str(LLMatcher.grammar_from_lark(written))
-        _must_be_a_schema(written)
         return str(LLMatcher.grammar_from_json_schema(written, defaults=COMPACT))
     except ValueError as error:
         raise BadInput(kind, f"can't be used: {_reason(str(error), kind)}") from None
 
 
-def _must_be_a_schema(written: str) -> None:
+def _schema(written: str) -> dict[str, Any] | bool:
+    """What the JSON says; BadInput for what is no schema."""
     try:
         schema = json.loads(written)
     except (ValueError, RecursionError) as error:
         raise BadInput("json_schema", f"is not JSON: {error}") from None
     if not isinstance(schema, (dict, bool)):
         raise BadInput("json_schema", "is no JSON schema: expected an object")
+    return schema
 
 
 def _check(matcher: LLMatcher, field: str) -> None:

@@ -15,7 +15,7 @@ from ortmesh.serving.models import Models
 from ortmesh_nlp.asking import asks, check
 from ortmesh_nlp.chat import Language, language_of
 from ortmesh_nlp.forms import Form, form_of
-from ortmesh_nlp.told import tell
+from ortmesh_nlp.span_attributes import set_attributes
 from ortmesh_nlp.writing import Inbox, Piece, Writing, cached_of
 
 
@@ -57,7 +57,7 @@ class Generate:
             for writing in writings:
                 writing.left = True
             if call.span is not None:
-                tell(call.span, request, model, len(prepared[0].prompt), writings)
+                set_attributes(call.span, request, model, len(prepared[0].prompt), writings)
 
 
 def prepare(request: GenerateRequest, model: Model) -> tuple[Language, list[Ask]]:

@@ -1,4 +1,9 @@
-"""TokenBytes: the bytes of a vocabulary's tokens, which may be parts of characters. Stage: task."""
+"""TokenBytes: the bytes of a vocabulary's tokens, which may be parts of characters. Stage: task.
+
+A text is its tokens' bytes, one after the other. The library's own decoders are for whole texts: that of SentencePiece
+takes away the space a text begins with, which matters where the text goes on from a prompt, and its `DecodeStream`
+fails at bytes that are no UTF-8.
+"""
 
 from __future__ import annotations
 

@@ -8,11 +8,10 @@ one wake-up, and what has come meanwhile is taken at once, so that a slow reader
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from tokenizers.decoders import DecodeStream
 
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1 import nlp_pb2
@@ -60,14 +59,14 @@ class Writing:
         self._inbox = inbox
         self._language = language
         self._top = top
-        self._decoder = DecodeStream(skip_special_tokens=False)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = Stops(stops)
         self._open = Piece()
         self._pieces: deque[Piece] = deque()
         self.tokens = 0
         """How many were generated."""
         self.cached = 0
-        """How many of its prompt's tokens were there before."""
+        """How many of its prompt's tokens were not computed for it."""
         self.reason: Reason | None = None
         """Why it has ended."""
         self.error: BaseException | None = None
@@ -95,7 +94,7 @@ class Writing:
     def enough(self, token: int) -> bool:
         """Takes the next token's text; True when a stop has come."""
         self.tokens += 1
-        self._open.text += self._stops.push(self._decoder.step(self._language.tokenizer, token) or "")
+        self._open.text += self._stops.push(self._decoder.decode(self._language.bytes_of(token)))
         return self._stops.reached
 
     def emit(self, outputs: Tensors) -> None:
@@ -148,5 +147,6 @@ class Writing:
 
 
 def cached_of(writings: Sequence[Writing]) -> int:
-    """How many tokens of a prompt had been there before the first of its texts began: the others find that one's."""
+    """How many tokens of a prompt were not computed for this call. Its texts get what one of them read by copy, and so
+    the one that got least counts: what it got was kept of earlier calls, or read for another that began alike."""
     return min(each.cached for each in writings)

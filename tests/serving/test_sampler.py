@@ -101,6 +101,16 @@ def test_a_bias_and_a_form_decide_before_the_model() -> None:
         assert Sampler(Sampling(temperature=5.0, seed=seed), NOTHING).choose(logits, allowed, 0).token != 0
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 7, 40, 2000, 2999, 3000, 10_000]))
+def test_of_equally_likely_tokens_the_first_are_candidates(seed: int, count: int) -> None:
+    """Which ones they are does not depend on how a library parts an array."""
+    logits = np.random.default_rng(seed).integers(-3, 3, VOCABULARY).astype(np.float32)
+    first = np.argsort(-logits, kind="stable")[:count]
+    assert Sampler(Sampling(temperature=0), NOTHING).choose(logits, None, count).top.tolist() == first.tolist()
+    sampler = Sampler(Sampling(temperature=5.0, top_k=count, seed=seed), NOTHING)
+    assert {sampler.choose(logits, None, 0).token for _ in range(20)} <= set(first.tolist())
+
+
 @given(logits, st.integers(1, 20))
 def test_log_probabilities_are_the_models_own(logits: Array, top: int) -> None:
     """Whatever was asked for besides."""

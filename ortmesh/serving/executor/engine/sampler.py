@@ -1,8 +1,9 @@
 """Sampling: which token comes next, by the model's logits and what the caller asked for. Stage: executor.
 
-In the order in which Hugging Face's and vLLM's generation apply them: penalties, bias, what the form allows,
-temperature, top-k, top-p, min-p. The seed alone decides: each text has a stream of random numbers of its own (Philox),
-and takes one a token, so that it is the same text alone and among others.
+In this order: penalties (of repetition, frequency, presence), bias, what the form allows, temperature, top-k, top-p,
+min-p. From the temperature on it is that of Hugging Face's transformers (`generation/utils.py`); vLLM adds the bias
+before the penalties and applies min-p before top-k and top-p. The seed alone decides: each text has a stream of random
+numbers of its own (Philox), and takes one a token, so that it is the same text alone and among others.
 """
 
 from __future__ import annotations
@@ -142,11 +143,15 @@ class Sampler:
 
 def _largest(values: Array, count: int) -> Array:
     """The places of so many largest values, the largest first; of equals the first."""
+    if count >= len(values):
+        return np.argsort(-values, kind="stable")
     if count == 0:
         return np.empty(0, np.int64)
-    count = min(count, len(values))
-    places = np.argpartition(-values, count - 1)[:count] if count < len(values) else np.arange(len(values))
-    return places[np.lexsort((places, -values[places]))]
+    descending = -values
+    last = np.partition(descending, count - 1)[count - 1]
+    # not `argpartition`: of those that equal the last it takes any
+    places = np.flatnonzero(descending <= last)
+    return places[np.argsort(descending[places], kind="stable")[:count]]
 
 
 def _drawn(tokens: Array, weights: Array, draw: float) -> int:

@@ -1,5 +1,5 @@
-"""Told: what the span of a sampled call says of its texts, as OpenTelemetry's conventions for generative AI name it.
-Stage: task."""
+"""Span attributes: what the span of a sampled call says of its texts, as OpenTelemetry's conventions for generative AI
+name it. Stage: task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 
-def tell(span: Span, request: GenerateRequest, model: Model, prompt_tokens: int, writings: Sequence[Writing]) -> None:
+def set_attributes(
+    span: Span, request: GenerateRequest, model: Model, prompt_tokens: int, writings: Sequence[Writing]
+) -> None:
     """Sets the attributes, also of a call that was left in the middle: reasons are those of texts that ended well."""
     span.set_attributes(
         {

@@ -1,0 +1,105 @@
+"""Forms: what a caller may ask for is bounded, and what goes wrong in the library is one text's alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from llguidance import LLMatcher
+
+from ortmesh.errors import BadInput, ExecutorFailed
+from ortmesh.nlp.v1.nlp_pb2 import GenerateRequest
+from ortmesh_nlp import forms
+from ortmesh_nlp.chat import Language, Speaking
+from ortmesh_nlp.forms import Form, form_of
+from tests.nlp.tiny_llama import write_tiny_llama
+
+
+class Panic(BaseException):
+    """As pyo3's PanicException: no `Exception`."""
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory: pytest.TempPathFactory) -> Language:
+    return Language(write_tiny_llama(tmp_path_factory.mktemp("tiny")), Speaking(), 256)
+
+
+def schema(written: Any) -> GenerateRequest:
+    return GenerateRequest(json_schema=written if isinstance(written, str) else json.dumps(written))
+
+
+def follow(language: Language, request: GenerateRequest, text: str) -> bool:
+    """Whether the whole text has the form."""
+    made = form_of(request, language)
+    assert made is not None
+    form = Form(made.deep_copy(), "form")
+    for token in language.tokenizer.encode(text, add_special_tokens=False).ids:
+        if not form.allowed()[token // 32] >> (token % 32) & 1:
+            return False
+        form.accept(token)
+    end = language.facts.eos_token_ids[0]
+    return bool(form.allowed()[end // 32] >> (end % 32) & 1)
+
+
+def chain(key: str, length: int) -> str:
+    """A schema whose references follow each other."""
+    steps = ", ".join(f'"{n}": {{"{key}": "#/$defs/{n + 1}"}}' for n in range(length - 1))
+    return f'{{"{key}": "#/$defs/0", "$defs": {{{steps}, "{length - 1}": {{"const": 7}}}}}}'
+
+
+@pytest.mark.parametrize("key", ["$ref", "\\u0024ref", "$r\\u0065f"])
+def test_references_are_counted_however_they_are_written(language: Language, key: str) -> None:
+    assert follow(language, schema(chain(key, 900)), "7")
+    with pytest.raises(BadInput, match="json_schema: 1100 references: expected at most 1000"):
+        form_of(schema(chain(key, 1100)), language)
+
+
+def test_what_only_speaks_of_references_has_none(language: Language) -> None:
+    assert follow(language, schema({"const": 7, "description": "$ref " * 2000}), "7")
+
+
+@pytest.mark.parametrize(
+    ("panicking", "step"),
+    [
+        ("compute_bitmask", Form.allowed),
+        ("is_error", Form.allowed),
+        ("consume_token", lambda form: form.accept(1)),
+        ("is_error", lambda form: form.accept(1)),
+        ("is_stopped", lambda form: form.accept(1)),
+    ],
+)
+def test_a_panic_of_the_library_ends_one_text_only(panicking: str, step: Callable[[Form], object]) -> None:
+    """The engine's thread, in which it arises, takes an `Exception` for the text's own."""
+
+    class Matcher:
+        def compute_bitmask(self) -> bytes:
+            return bytes(4)
+
+        def consume_token(self, token: int) -> bool:
+            return True
+
+        def is_error(self) -> bool:
+            return False
+
+        def is_stopped(self) -> bool:
+            return False
+
+    def panics(*_: object) -> Any:
+        raise Panic
+
+    setattr(Matcher, panicking, panics)
+    form = Form(Matcher(), "regex")  # type: ignore[arg-type]
+    with pytest.raises(ExecutorFailed):
+        step(form)
+
+
+@pytest.mark.timeout(30)
+def test_a_panic_in_the_compilers_thread_is_told(language: Language, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panics(*_: object) -> LLMatcher:
+        raise Panic
+
+    monkeypatch.setattr(forms, "_compiled", panics)
+    with pytest.raises(Panic):
+        form_of(GenerateRequest(regex="a"), language)
