@@ -253,6 +253,9 @@ class CostBook(CostTable, Protocol):
     def measured(self, cells: Mapping[Cell, float], *, whole: bool = True) -> None:
         """Takes over what a measurement found, in place of what was known; not `whole`: for the time being."""
 
+    def passed(self, seconds: float) -> None:
+        """So long after a run the next one began, while more waited."""
+
     def learn(self, rows: int, size: int, seconds: float) -> None:
         """Takes the time of one run into account."""
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ortmesh.serving.batcher.costs import DISTURBED, Costs, Grid
+from ortmesh.serving.batcher.costs import DISTURBED, LONGEST_BETWEEN, Costs, Grid
 
 ROWS, SIZES = (1, 2, 4, 8), (8, 32, 128)
 
@@ -105,3 +105,23 @@ def test_a_cell_that_took_longer_than_a_larger_one_was_disturbed() -> None:
     cells = {(b, s): 0.001 + 1e-5 * b * s for b in ROWS for s in SIZES}
     disturbed = Costs(Grid(ROWS, SIZES, cells | {(4, 8): 0.1}))
     assert disturbed.seconds(4, 8) <= min(cells[8, 8], cells[4, 32]) + 1e-9
+
+
+def test_what_passes_between_runs_makes_larger_batches_cheaper() -> None:
+    """Two rows take twice as long as one: without what passes between, one at a time is as good."""
+    costs = Costs(Grid((1, 2, 4, 8), (1,), {(rows, 1): 0.02 * rows for rows in (1, 2, 4, 8)}))
+    assert (costs.best_rows(1), costs.price(1)) == (1, pytest.approx(0.02))
+    for _ in range(200):
+        costs.passed(0.002)
+        costs.learn(1, 1, 0.02)
+    assert costs.best_rows(1) == 4, "8 would save less than 2 % more"
+    assert costs.seconds(1, 1) == pytest.approx(0.02), "of the run itself"
+    assert costs.table(np.array([1.0]))[0, :2] == pytest.approx([0.022, 0.042], rel=1e-3)
+    assert costs.price(1) == pytest.approx((8 * 0.02 + 0.002) / 8, rel=1e-3)
+
+
+def test_a_long_pause_is_not_what_a_run_costs() -> None:
+    costs = Costs(grid())
+    for _ in range(200):
+        costs.passed(3.0)
+    assert costs.between <= LONGEST_BETWEEN

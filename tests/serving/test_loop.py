@@ -130,3 +130,25 @@ def test_the_limit_is_asked_for_each_batch() -> None:
     limits = iter([3, 1, 1, 1, 1])
     serve(pile, compute, lambda: next(limits), Turn(Nothing()), Idle(Resident().holder(lambda: None)))
     assert sizes == [3, 1, 1, 1]
+
+
+def test_what_passes_between_runs_is_told_while_more_waits() -> None:
+    """Two batches that follow each other, and one that comes when the executor has waited for it."""
+    passed: list[float] = []
+    pile, last = Pile(), item()
+
+    def compute(items: Sequence[Item]) -> list[Computed]:
+        if len(items) == 1:
+            threading.Timer(0.05, come).start()
+        return all_of_them(items)
+
+    def come() -> None:
+        if answer(last).outputs is None:
+            pile.submit(last)
+        pile.close()
+
+    pile.submit_many([item() for _ in range(5)])
+    serve(pile, compute, lambda: 2, Turn(Nothing()), Idle(Resident().holder(lambda: None)), passed.append)
+    assert answer(last).outputs is not None
+    assert len(passed) == 2, "between the three that waited together"
+    assert all(0 < seconds for seconds in passed)

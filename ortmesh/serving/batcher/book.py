@@ -57,7 +57,8 @@ class CostBook:
         """
         if any(rows == 1 for rows, _ in cells):
             grid = Grid(tuple(sorted({rows for rows, _ in cells})), self._sizes, dict(cells))
-            self._know(Costs(grid, self._max_size), frozenset(cells), whole=whole)
+            between = 0.0 if self.costs is None else self.costs.between
+            self._know(Costs(grid, self._max_size, between=between), frozenset(cells), whole=whole)
 
     def learn(self, rows: int, size: int, seconds: float) -> None:
         """Takes the time of one run into account. The first run of a shape teaches nothing: it finds memory and, on a
@@ -71,6 +72,11 @@ class CostBook:
             off = abs(self.costs.learn(rows, size, seconds))
             self._off += (min(off, 1.0) - self._off) / OFF_RUNS
             self._runs += 1
+
+    def passed(self, seconds: float) -> None:
+        """So long after a run the next one began, while more waited: a batch costs that, too."""
+        if self.costs is not None:
+            self.costs.passed(seconds)
 
     def ended(self, *, late: bool) -> None:
         """An answer that had a deadline was made, too late or in time."""

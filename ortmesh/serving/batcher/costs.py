@@ -28,6 +28,8 @@ that a bad sample cannot bar a cell for ever."""
 MOST_AT_ONCE = 0.2
 """A run's surprise is clipped to a fifth: on a machine that does other work too, some run takes twice its time by
 chance. With a clip of e they cost 2 % of the throughput; so a table that is wrong by 3 takes 100 runs instead of 40."""
+BETWEEN, LONGEST_BETWEEN = 0.05, 0.005
+"""The weight of one run, and the most seconds that count, of what passes between two: some wait is the machine's."""
 RUNS_A_REFRESH = 8
 """The table is worked out anew after so many runs (some 40 µs); the device's speed counts at once."""
 
@@ -67,10 +69,14 @@ class Grid:
 class Costs:
     """Seconds of one run for any rows and size. Thread-safe: readers see the table before or after a refresh."""
 
-    def __init__(self, grid: Grid, max_size: int = 0, *, measured: bool = True) -> None:
+    def __init__(self, grid: Grid, max_size: int = 0, *, measured: bool = True, between: float = 0.0) -> None:
         """`max_size` is the largest size that will be asked for, where it is beyond the grid's. What was `measured`
-        may have been disturbed by whatever else ran; what was learnt is taken as it is."""
+        may have been disturbed by whatever else ran; what was learnt is taken as it is. `between` is what has passed
+        between runs so far."""
         self.grid = grid
+        self.between = between
+        """Seconds that pass between two runs while more waits: choosing, stacking, answering. A batch costs them once,
+        so that of batches that cost as much a row the larger is cheaper."""
         self.max_rows = grid.rows[-1]
         self._dense_sizes = _dense_sizes(max(max_size, grid.sizes[-1]))
         self._steps = self._dense_sizes.tolist()
@@ -95,8 +101,8 @@ class Costs:
         return float(self._dense[self._index_of(size), within - 1]) * self._speed * rows / within
 
     def table(self, sizes: Floats) -> Floats:
-        """[items, max_rows]: seconds of 1, 2, … rows of each of these sizes."""
-        found: Floats = self._dense[self._index(sizes)] * self._speed
+        """[items, max_rows]: seconds of 1, 2, … rows of each of these sizes, with what passes before the next run."""
+        found: Floats = self._dense[self._index(sizes)] * self._speed + self.between
         return found
 
     def prices(self, sizes: Floats) -> Floats:
@@ -115,7 +121,7 @@ class Costs:
     def least_rows(self, size: int, share: float) -> int:
         """The rows of the smallest batch that computes so large a share of the rows a second that the best one does."""
         line = self._dense[self._index_of(size)]
-        rates = np.arange(1, self.max_rows + 1) / line
+        rates = np.arange(1, self.max_rows + 1) / (line * self._speed + self.between)
         return int((rates >= share * rates.max()).argmax()) + 1
 
     def learn(self, rows: int, size: int, seconds: float) -> float:
@@ -133,6 +139,10 @@ class Costs:
             if self._runs % RUNS_A_REFRESH == 0:
                 self._refresh()
         return off
+
+    def passed(self, seconds: float) -> None:
+        """So long after a run the next one began, while more waited."""
+        self.between += BETWEEN * (min(max(seconds, 0.0), LONGEST_BETWEEN) - self.between)
 
     def learnt(self) -> Grid:
         """The grid as it is known now, every cell filled: what the next start begins with."""
@@ -153,7 +163,7 @@ class Costs:
         dense = self._by_size @ (self._prior * np.exp(self._offset)) @ self._by_rows.T
         # More rows never cost less.
         dense = np.maximum(np.maximum.accumulate(dense, axis=1), LEAST_SECONDS)
-        a_row = dense / np.arange(1, self.max_rows + 1)
+        a_row = (dense + self.between / self._speed) / np.arange(1, self.max_rows + 1)
         self._prices = a_row.min(axis=1)
         known = np.array(self.grid.rows)
         near = a_row[:, known - 1] <= (1 + NO_GAIN) * a_row[:, known - 1].min(axis=1, keepdims=True)

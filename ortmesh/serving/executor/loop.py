@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -20,27 +21,40 @@ Compute = Callable[[Sequence[Item]], Sequence[Computed]]
 """Runs items; those that it does not return have ended."""
 
 
-def serve(pile: Pile, compute: Compute, limit: Callable[[], int], turn: Turn, idle: Idle) -> None:
+def serve(
+    pile: Pile,
+    compute: Compute,
+    limit: Callable[[], int],
+    turn: Turn,
+    idle: Idle,
+    passed: Callable[[float], None] = lambda seconds: None,
+) -> None:
     """Runs batches until the pile closes. ExecutorBroken when it can't go on; then its items have ended too.
+
+    `passed` is told how long after a run the next one began, where more waited.
 
     While more waits than was computed, a batch's answers leave when the next batch is chosen: they wake threads that
     want the interpreter, and an executor that chooses among them stood still for 10 % of the time, at 16 texts in
     flight, instead of 3. While less waits, they leave before: whoever is answered may ask again, and a batch of what
     was left over would be a small one.
     """
-    wait, computed = idle.begin(), _NOTHING
+    wait, computed, ended = idle.begin(), _NOTHING, math.inf
     try:
         while True:
             if len(pile) < len(computed):
                 finish(computed)
                 computed = _NOTHING
+            waited = not len(pile)
             items = pile.take(limit(), 0.0 if computed else wait)
             finish(computed)
             if items is None:
                 break
             if items:
                 idle.runs()
+                if not waited and ended < (now := time.monotonic()):
+                    passed(now - ended)
                 computed = _run(items, compute, turn)
+                ended = time.monotonic()
                 wait = idle.ran(sum(item.nbytes for item in items), time.monotonic())
             elif not computed:
                 wait = idle.do()

@@ -60,7 +60,7 @@ class SessionExecutor:
 
     def serve(self, pile: Pile) -> None:
         """Runs batches until the pile closes; ExecutorBroken when it can't go on."""
-        serve(pile, self.compute, lambda: self._limit, self._turn, Idle(self._holder, self.study))
+        serve(pile, self.compute, lambda: self._limit, self._turn, Idle(self._holder, self.study), self._passed)
 
     @property
     def note(self) -> str:
@@ -108,6 +108,10 @@ class SessionExecutor:
             self._tell_ends(items)
             return list(zip(items, pieces, strict=True))
         return ()
+
+    def _passed(self, seconds: float) -> None:
+        if self._costs is not None:
+            self._costs.passed(seconds)
 
     def _tell_ends(self, items: Sequence[Item]) -> None:
         """What was computed in time, and what too late."""

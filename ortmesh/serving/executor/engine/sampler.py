@@ -150,8 +150,9 @@ def _largest(values: Array, count: int) -> Array:
     descending = -values
     last = np.partition(descending, count - 1)[count - 1]
     # not `argpartition`: of those that equal the last it takes any
-    places = np.flatnonzero(descending <= last)
-    return places[np.argsort(descending[places], kind="stable")[:count]]
+    before = np.flatnonzero(descending < last)
+    before = before[np.argsort(descending[before], kind="stable")]
+    return np.concatenate([before, np.flatnonzero(descending == last)[: count - len(before)]])
 
 
 def _drawn(tokens: Array, weights: Array, draw: float) -> int:
