@@ -29,7 +29,7 @@ def said(speech: Samples, places: list[int], end_silence: float = 0.5, longest: 
     edges = [0, *sorted(place % (len(speech) + 1) for place in places), len(speech)]
     for begin, end in pairwise(edges):
         events += utterances.push(samples[begin * FRAME : end * FRAME], speech[begin:end])
-        assert len(utterances._samples) <= (longest + 3) * SAMPLE_RATE + (end - begin) * FRAME
+        assert len(utterances._held) * FRAME <= (longest + 3) * SAMPLE_RATE + (end - begin) * FRAME
     return events + utterances.rest(len(samples) / SAMPLE_RATE)
 
 
@@ -105,7 +105,7 @@ def test_hours_of_silence_hold_a_second() -> None:
     utterances = Utterances(FRAME, 0.5)
     for _ in range(200):
         assert utterances.push(np.zeros(128 * FRAME, np.float32), np.zeros(128, np.float32)) == []
-    assert len(utterances._samples) <= 1.1 * SAMPLE_RATE
+    assert len(utterances._held) * FRAME <= 1.1 * SAMPLE_RATE
     assert utterances.latest(2 * SAMPLE_RATE).shape == (2 * SAMPLE_RATE,)
 
 
@@ -123,7 +123,7 @@ def test_of_the_silence_before_somebody_speaks_a_second_is_held() -> None:
     speech = frames((0, 8), (1, 2))
     (begun,) = utterances.push(np.arange(len(speech) * FRAME, dtype=np.float32), speech)
     assert isinstance(begun, Begun)
-    assert len(utterances._samples) <= 3.1 * SAMPLE_RATE
+    assert len(utterances._held) * FRAME <= 3.1 * SAMPLE_RATE
     assert utterances.open is not None
     assert (utterances.open.window.start, utterances.open.window.end) == (begun.start, len(speech) * SECONDS)
     assert utterances.open.window.samples[0] == utterances.open.window.offset * SAMPLE_RATE
