@@ -51,7 +51,7 @@ class Times:
         run, compute = InterruptibleSession.run_with_iobinding, CausalGraph.run
         _replace(InterruptibleSession, "run_with_iobinding", bound)
         _replace(CausalGraph, "run", computed)
-        _replace(Text, "grow", self._timed(CHOOSING, Text.grow))
+        _replace(Text, "append", self._timed(CHOOSING, Text.append))
         _replace(EngineExecutor, "_put_first", self._timed(COPYING, EngineExecutor._put_first))
         for name in ("begin", "end"):
             _replace(Slots, name, self._timed(COPYING, getattr(Slots, name)))

@@ -162,13 +162,13 @@ def _grammar(kind: str, written: str) -> str:
         raise BadInput(kind, f"can't be used: {_reason(str(error), kind)}") from None
 
 
-def _schema(written: str) -> dict[str, Any] | bool:
+def _schema(written: str) -> dict[str, Any]:
     """What the JSON says; BadInput for what is no schema."""
     try:
         schema = json.loads(written)
     except (ValueError, RecursionError) as error:
         raise BadInput("json_schema", f"is not JSON: {error}") from None
-    if not isinstance(schema, (dict, bool)):
+    if not isinstance(schema, dict):
         raise BadInput("json_schema", "is no JSON schema: expected an object")
     return schema
 

@@ -19,12 +19,14 @@ from ortmesh.front.pool import Pool
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.nlp.v1.nlp_pb2 import Chat, ChatMessage, CountTokensRequest, GenerateRequest, GenerateResponse
 from ortmesh.serving.models import Models
+from ortmesh.serving.store import Store
 from ortmesh.serving.types import NoMeter
 from ortmesh_nlp.chat import language_of
 from ortmesh_nlp.count_tokens import CountTokens
 from ortmesh_nlp.forms import Form
 from ortmesh_nlp.generate import Generate
 from tests.nlp.writers import NAME, writer
+from tests.serving.rest import SECONDS, Rest, resting
 
 SYSTEM, USER, ASSISTANT = (
     nlp_pb2.CHAT_ROLE_SYSTEM,
@@ -44,8 +46,18 @@ Calling = Callable[..., Call]
 
 
 @pytest.fixture
-async def models(tmp_path: Path) -> AsyncIterator[Models]:
-    async with Models(writer(tmp_path / "store"), "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
+def shelf(tmp_path: Path) -> Store:
+    return writer(tmp_path / "store")
+
+
+@pytest.fixture
+def meter() -> tuple[NoMeter, Rest]:
+    return resting()
+
+
+@pytest.fixture
+async def models(shelf: Store, meter: tuple[NoMeter, Rest]) -> AsyncIterator[Models]:
+    async with Models(shelf, "nlp", threads=1, meter=lambda *_: meter[0]) as models:
         await models.until_loaded()
         assert [model.state for model in models.list()] == ["READY"]
         yield models
@@ -332,8 +344,11 @@ async def test_whoever_left_or_came_too_late_is_told(generate: Generate, calling
         await answers(generate, request(), calling(deadline=0.0))
 
 
-async def test_texts_that_are_left_at_random_hold_nothing(models: Models, generate: Generate, calling: Calling) -> None:
-    """Neither slots nor leases: who asks afterwards is answered at once, and the model can be unloaded."""
+async def test_texts_that_are_left_at_random_hold_nothing(
+    models: Models, generate: Generate, calling: Calling, shelf: Store, meter: tuple[NoMeter, Rest]
+) -> None:
+    """Neither slots nor leases: who asks afterwards is answered, then no text is in progress, and the model is
+    unloaded."""
     chance = random.Random(3)
 
     async def leave(number: int) -> None:
@@ -352,3 +367,9 @@ async def test_texts_that_are_left_at_random_hold_nothing(models: Models, genera
     for _ in range(20):
         await asyncio.gather(*(leave(number) for number in range(20)))
     assert text_of(await answers(generate, request(), calling()))
+    await asyncio.to_thread(meter[1].wait)
+    assert meter[1].state[:2] == (0, 0)
+    unloaded = asyncio.Event()
+    models.watch(lambda: None if models.list() else unloaded.set())
+    await asyncio.to_thread(shelf.remove, NAME, "1")
+    await asyncio.wait_for(unloaded.wait(), SECONDS)

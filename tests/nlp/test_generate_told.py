@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -19,15 +20,17 @@ from ortmesh.nlp.v1.nlp_pb2 import Chat, ChatMessage, ChatRole, GenerateRequest,
 from ortmesh.serving.models import Models
 from ortmesh.telemetry import Telemetry, instruments
 from ortmesh.telemetry.series import Buckets, Instrument
+from ortmesh.telemetry.texts import TextMeter
 from ortmesh_nlp.forms import Form
 from ortmesh_nlp.generate import Generate
+from ortmesh_nlp.writing import Writing
 from tests.nlp.writers import NAME, writer
 
 PATH = "/ortmesh.nlp.v1.NlpService/Generate"
 SAMPLED = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 PROMPT = "Tell me of the sea and of those who sail it, please."
 BUDGET = 1024
-SECONDS = 20
+SECONDS = 100
 
 
 @pytest.fixture
@@ -43,7 +46,38 @@ def telemetry(spans: InMemorySpanExporter) -> Iterator[Telemetry]:
 
 
 @pytest.fixture
-async def generate(telemetry: Telemetry, tmp_path: Path) -> AsyncIterator[Generate]:
+def resting(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set while the engine has no text in progress: from before it serves, and not from when it tells of a text, which
+    is before its caller hears of it, until it has told of the end of all."""
+    event, told = threading.Event(), TextMeter.held
+
+    def held(meter: TextMeter, texts: int, *, reserved: int, kept: int, budget: int) -> None:
+        told(meter, texts, reserved=reserved, kept=kept, budget=budget)
+        if texts:
+            event.clear()
+        else:
+            event.set()
+
+    monkeypatch.setattr(TextMeter, "held", held)
+    return event
+
+
+@pytest.fixture
+def go_on(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """While it is not set, the engine waits for it before a text's second token."""
+    event, enough = threading.Event(), Writing.enough
+
+    def waits(writing: Writing, token: int) -> bool:
+        assert not writing.tokens or event.wait(SECONDS)
+        return enough(writing, token)
+
+    monkeypatch.setattr(Writing, "enough", waits)
+    event.set()
+    return event
+
+
+@pytest.fixture
+async def generate(telemetry: Telemetry, tmp_path: Path, resting: threading.Event) -> AsyncIterator[Generate]:
     store = writer(tmp_path / "store", tokens=BUDGET)
     async with Models(store, "nlp", threads=1, meter=telemetry.meter, spans=telemetry.spans) as models:
         await models.until_loaded()
@@ -67,11 +101,13 @@ async def usage_of(generate: Generate, request: GenerateRequest, call: Call) -> 
     return usage
 
 
-async def left(generate: Generate, request: GenerateRequest, call: Call) -> None:
+async def left(generate: Generate, request: GenerateRequest, call: Call, go_on: threading.Event) -> None:
     """By its caller, after its first piece."""
+    go_on.clear()
     async with aclosing(generate(request, call)) as answers:  # type: ignore[type-var]
         await anext(answers)
         call.cancel()
+    go_on.set()
     call.end()
 
 
@@ -98,24 +134,28 @@ class Read:
         return value
 
 
-def rested(telemetry: Telemetry, texts: int) -> Read:
-    """Once so many texts have ended, for the engine too."""
-    limit = time.monotonic() + SECONDS
-    while time.monotonic() < limit:
+Rested = Callable[[int], Read]
+
+
+@pytest.fixture
+def rested(telemetry: Telemetry, resting: threading.Event) -> Rested:
+    """Reads once so many texts have ended, for the engine too."""
+
+    def read(texts: int) -> Read:
+        assert resting.wait(SECONDS), "a text is still in progress"
         read = Read(telemetry)
-        if sum(read.by(instruments.TEXTS_ENDED, "reason").values()) == texts and not read.one(
-            instruments.TEXTS_RUNNING
-        ):
-            return read
-        time.sleep(0.002)
-    raise AssertionError("the texts did not end")
+        assert sum(read.by(instruments.TEXTS_ENDED, "reason").values()) == texts
+        assert read.one(instruments.TEXTS_RUNNING) == 0
+        return read
+
+    return read
 
 
-async def test_tokens_are_counted_where_they_come_from(generate: Generate, telemetry: Telemetry, pool: Pool) -> None:
+async def test_tokens_are_counted_where_they_come_from(generate: Generate, rested: Rested, pool: Pool) -> None:
     request = GenerateRequest(text=PROMPT, max_tokens=12)
     used = [await usage_of(generate, request, Call(PATH, pool)) for _ in range(3)]
     assert used[2].cached_tokens > 0
-    read = rested(telemetry, 3)
+    read = rested(3)
     prompts = read.by(instruments.PROMPT_TOKENS, "source")
     assert prompts["cached"] == sum(each.cached_tokens for each in used)
     assert prompts["computed"] == sum(each.prompt_tokens - each.cached_tokens for each in used)
@@ -123,45 +163,50 @@ async def test_tokens_are_counted_where_they_come_from(generate: Generate, telem
     assert read.by(instruments.TEXTS_ENDED, "reason") == {"length": 3}
 
 
-async def test_first_and_later_tokens_have_their_times(generate: Generate, telemetry: Telemetry, pool: Pool) -> None:
+async def test_first_and_later_tokens_have_their_times(generate: Generate, rested: Rested, pool: Pool) -> None:
+    """They end with the last token, which was there before its caller had it."""
     begun = time.monotonic()
     await usage_of(generate, GenerateRequest(text=PROMPT, max_tokens=20), Call(PATH, pool))
     took = time.monotonic() - begun
-    read = rested(telemetry, 1)
+    read = rested(1)
     first, later = read.buckets(instruments.FIRST_TOKEN), read.buckets(instruments.LATER_TOKENS)
     assert (first.count, later.count) == (1, 1)
     assert 0 < first.sum + 19 * later.sum < took
     await usage_of(generate, GenerateRequest(text=PROMPT, max_tokens=1), Call(PATH, pool))
-    read = rested(telemetry, 2)
+    read = rested(2)
     assert read.buckets(instruments.FIRST_TOKEN).count == 2
     assert read.buckets(instruments.LATER_TOKENS).count == 1, "a single token has no time between tokens"
 
 
-async def test_the_budget_is_reserved_then_kept(generate: Generate, telemetry: Telemetry, pool: Pool) -> None:
-    assert rested(telemetry, 0).by(instruments.CACHE_TOKENS, "state") == {"reserved": 0, "kept": 0, "free": BUDGET}
+async def test_the_budget_is_reserved_then_kept(
+    generate: Generate, telemetry: Telemetry, rested: Rested, pool: Pool, go_on: threading.Event
+) -> None:
+    assert rested(0).by(instruments.CACHE_TOKENS, "state") == {"reserved": 0, "kept": 0, "free": BUDGET}
     call = Call(PATH, pool)
+    go_on.clear()
     async with aclosing(generate(GenerateRequest(text=PROMPT, max_tokens=150), call)) as answers:  # type: ignore[type-var]
         await anext(answers)
         read = Read(telemetry)
         assert read.one(instruments.TEXTS_RUNNING) == 1
         assert read.by(instruments.CACHE_TOKENS, "state")["reserved"] > 150
     call.cancel()
+    go_on.set()
     call.end()
-    held = rested(telemetry, 1).by(instruments.CACHE_TOKENS, "state")
+    held = rested(1).by(instruments.CACHE_TOKENS, "state")
     assert held["reserved"] == 0
     assert held["kept"] > 0
     assert sum(held.values()) == BUDGET
 
 
 async def test_why_texts_ended_is_told_apart(
-    generate: Generate, telemetry: Telemetry, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    generate: Generate, rested: Rested, pool: Pool, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await usage_of(generate, GenerateRequest(text=PROMPT, regex="[a-f]{4}"), Call(PATH, pool))
-    await left(generate, GenerateRequest(text=PROMPT, max_tokens=200), Call(PATH, pool))
+    await left(generate, GenerateRequest(text=PROMPT, max_tokens=200), Call(PATH, pool), go_on)
     monkeypatch.setattr(Form, "accept", breaks)
     with pytest.raises(ExecutorFailed):
         await usage_of(generate, GenerateRequest(text=PROMPT, regex="[a-f]{9}"), Call(PATH, pool))
-    ended = rested(telemetry, 3).by(instruments.TEXTS_ENDED, "reason")
+    ended = rested(3).by(instruments.TEXTS_ENDED, "reason")
     assert ended == {"stop": 1, "cancelled": 1, "error": 1}
 
 

@@ -7,7 +7,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,14 +23,15 @@ from ortmesh.serving.executor.engine.ask import CACHED, REASON, TOKEN, Ask, Reas
 from ortmesh.serving.executor.engine.engine import EngineExecutor
 from ortmesh.serving.executor.engine.graph import CausalGraph
 from ortmesh.serving.executor.engine.sampler import Sampling
+from ortmesh.serving.executor.failures import ExecutorBroken
 from ortmesh.serving.executor.sessions import Sessions
-from ortmesh.serving.types import NoMeter, Tensors
+from ortmesh.serving.types import Tensors
 from tests.nlp.tiny_llama import MARKS, SHAPE, write_tiny_llama
 from tests.serving.graphs import double
+from tests.serving.rest import SECONDS, resting
 
 GREEDY = Sampling(temperature=0.0)
 SETTINGS = EngineSettings(slots=6, context=256, tokens=1024)
-SECONDS = 100
 
 
 class Heard:
@@ -40,6 +41,8 @@ class Heard:
         self.ends = [] if ends is None else ends
         """All texts that have ended, in their order."""
         self.tokens: list[int] = []
+        self.pieces: list[Tensors] = []
+        """What came with each token."""
         self.end: Tensors | None = None
         self.error: BaseException | None = None
         self.ended = threading.Event()
@@ -49,6 +52,7 @@ class Heard:
 
     def emit(self, outputs: Tensors) -> None:
         self.tokens.append(int(outputs[TOKEN][0]))
+        self.pieces.append(outputs)
         self.begun.set()
 
     def finish(self, outputs: Tensors) -> None:
@@ -81,12 +85,17 @@ class Heard:
 class Engine:
     """A running engine on a tiny model."""
 
-    def __init__(self, model: Path, settings: EngineSettings = SETTINGS) -> None:
+    def __init__(self, model: Path, settings: EngineSettings = SETTINGS, *, warm_up: bool = False) -> None:
+        """Without `warm_up` it takes for granted that texts don't depend on each other."""
         self.sessions = Sessions(Runtime(), 1)
-        self.executor = EngineExecutor(CausalGraph(self.sessions.open(model)), self.sessions, settings, meter=NoMeter())
+        meter, self.rest = resting()
+        self.executor = EngineExecutor(CausalGraph(self.sessions.open(model)), self.sessions, settings, meter=meter)
+        self.found = self.executor.warm_up() if warm_up else ""
+        """What warm-up said."""
+        self.broken: ExecutorBroken | None = None
         self.pile = Pile()
         self.ends: list[Heard] = []
-        self.thread = threading.Thread(target=self.executor.serve, args=(self.pile,))
+        self.thread = threading.Thread(target=self._serve)
         self.thread.start()
 
     def ask(self, ask: Ask, deadline: float = math.inf, caller: str = "") -> Heard:
@@ -95,11 +104,30 @@ class Engine:
         self.pile.submit(heard.item)
         return heard
 
+    def ask_all(self, asks: Sequence[Ask], owners: dict[int, Any] | None = None) -> list[Heard]:
+        """All are there when the engine looks; some may have owners of their own."""
+        heard = [Heard(self.ends) for _ in asks]
+        for place, owner in (owners or {}).items():
+            heard[place].owner = owner
+        self.pile.submit_many(
+            [
+                TextItem(ask, answer=each, owner=each.owner, deadline=math.inf)
+                for ask, each in zip(asks, heard, strict=True)
+            ]
+        )
+        return heard
+
     def stop(self) -> None:
         self.pile.close()
         self.thread.join(SECONDS)
         assert not self.thread.is_alive()
-        assert not self.executor._texts
+        assert self.executor._admission.idle
+
+    def _serve(self) -> None:
+        try:
+            self.executor.serve(self.pile)
+        except ExecutorBroken as broken:
+            self.broken = broken
 
 
 @pytest.fixture(scope="module")
@@ -299,12 +327,10 @@ def test_only_what_a_grammar_allows_comes(engine: Engine) -> None:
 
 
 def test_the_likeliest_tokens_are_told(engine: Engine) -> None:
-    pieces: list[Tensors] = []
-    heard = Heard()
-    heard.emit = pieces.append  # type: ignore[method-assign]
-    engine.pile.submit(TextItem(ask(1, top=4, tokens=3), answer=heard, owner=heard.owner, deadline=math.inf))
-    heard.wait()
-    for piece in pieces:
+    heard = engine.ask(ask(1, top=4, tokens=3)).wait()
+    assert heard.reason is Reason.LENGTH
+    assert len(heard.pieces) == 3
+    for piece in heard.pieces:
         assert piece["top"].shape == piece["top_logprobs"].shape == (1, 4)
         assert piece["top"][0, 0] == piece["token"][0]
         assert piece["logprob"][0] == pytest.approx(piece["top_logprobs"][0, 0], abs=1e-5)
@@ -323,8 +349,7 @@ def test_two_thousand_texts_left_at_random_leave_nothing(engine: Engine) -> None
     for each in alive:
         each.wait()
     assert len(engine.ask(ask(1, tokens=2)).wait().tokens) == 2
-    engine.stop()
-    assert engine.executor._waiting is None
+    engine.rest.wait()
     assert engine.executor._slots.tokens <= SETTINGS.tokens
 
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from ortmesh.errors import Cancelled
 from ortmesh.serving.cards import EngineSettings
-from ortmesh.serving.executor.engine.ask import Ask, TextItem
+from ortmesh.serving.executor.engine.ask import Ask
 from ortmesh.serving.executor.engine.engine import EngineExecutor
 from ortmesh.serving.executor.engine.sampler import Sampling
 from ortmesh.serving.executor.engine.slots import Ids, usable
 from tests.nlp.tiny_llama import write_tiny_llama
-from tests.serving.test_engine import SECONDS, SETTINGS, Engine, Heard, prompt
+from tests.serving.rest import SECONDS
+from tests.serving.test_engine import SETTINGS, Engine, prompt
 
 Start = Callable[[EngineSettings], Engine]
 ALONE = SETTINGS.model_copy(update={"slots": 1})
@@ -49,17 +47,6 @@ def asked(ids: Ids, seed: int, tokens: int = 16) -> Ask:
     return Ask(ids, tokens, frozenset(), Sampling(seed=seed))
 
 
-def together(engine: Engine, asks: Sequence[Ask], owners: dict[int, Any] | None = None) -> list[Heard]:
-    """All are there when the engine looks."""
-    heard = [Heard() for _ in asks]
-    for place, owner in (owners or {}).items():
-        heard[place].owner = owner
-    engine.pile.submit_many(
-        [TextItem(ask, answer=each, owner=each.owner, deadline=math.inf) for ask, each in zip(asks, heard, strict=True)]
-    )
-    return heard
-
-
 def alone(start: Start, asks: Sequence[Ask]) -> list[list[int]]:
     """What becomes of each in an engine that has seen nothing else."""
     return [start(ALONE).ask(each).wait().tokens for each in asks]
@@ -68,14 +55,14 @@ def alone(start: Start, asks: Sequence[Ask]) -> list[list[int]]:
 @pytest.mark.parametrize("length", [3, 4, 12, 65, 66, 130])
 def test_prompts_that_are_the_same_are_read_once(start: Start, length: int) -> None:
     asks = [asked(prompt(1, length), seed) for seed in range(6)]
-    heard = [each.wait() for each in together(start(ROOMY), asks)]
+    heard = [each.wait() for each in start(ROOMY).ask_all(asks)]
     assert [each.tokens for each in heard] == alone(start, asks)
     assert sorted(each.cached for each in heard) == [0, *[length - 1] * 5]
 
 
 def test_what_prompts_share_is_read_once_while_they_differ_later(start: Start) -> None:
     asks = [asked(np.concatenate([prompt(9, 80), prompt(seed, 10)]), seed) for seed in range(5)]
-    heard = [each.wait() for each in together(start(ROOMY), asks)]
+    heard = [each.wait() for each in start(ROOMY).ask_all(asks)]
     assert [each.tokens for each in heard] == alone(start, asks)
     assert sorted(each.cached for each in heard) == [0, *[80] * 4]
 
@@ -84,7 +71,7 @@ def test_what_is_shared_with_a_part_of_others_is_read_once_for_them(start: Start
     """Two questions, each asked by three, behind one system prompt."""
     questions = [np.concatenate([prompt(9, 70), prompt(question, 40)]) for question in range(2)]
     asks = [asked(questions[seed % 2], seed) for seed in range(6)]
-    heard = [each.wait() for each in together(start(ROOMY), asks)]
+    heard = [each.wait() for each in start(ROOMY).ask_all(asks)]
     assert [each.tokens for each in heard] == alone(start, asks)
     assert sorted(each.cached for each in heard) == [0, 70, *[109] * 4]
 
@@ -95,7 +82,7 @@ def test_when_the_one_that_is_read_leaves_another_is_read_on(start: Start) -> No
     engine = start(ROOMY)
     growing = engine.ask(asked(prompt(2, 10), 9, tokens=200))
     assert growing.begun.wait(SECONDS)  # so that prompts are read in chunks of 64
-    gone, *stay = together(engine, asks, {0: LeavesWhenPartIsRead(engine.executor)})
+    gone, *stay = engine.ask_all(asks, {0: LeavesWhenPartIsRead(engine.executor)})
     assert isinstance(gone.wait().error, Cancelled)
     assert [each.wait().tokens for each in stay] == alone(start, asks)[1:]
     assert sorted(each.cached for each in stay) == [64, 199, 199]
@@ -123,7 +110,7 @@ def test_texts_that_begin_alike_are_what_they_are_alone(start: Start) -> None:
     expected, engine = alone(start, asks), start(SETTINGS)
     for _ in range(6):
         order = chance.sample(range(24), 24)
-        heard = dict(zip(order, together(engine, [asks[place] for place in order]), strict=True))
+        heard = dict(zip(order, engine.ask_all([asks[place] for place in order]), strict=True))
         leaving = chance.sample(order, 5)
         for place in leaving:
             heard[place].owner.cancelled = True
@@ -152,7 +139,7 @@ def test_what_is_taken_over_never_leaves_one_token_before_the_last(size: int) ->
 def test_what_many_had_in_common_is_kept_once(start: Start) -> None:
     """Else the choices of one request would drive out what others may come back to."""
     engine = start(ROOMY)
-    for each in together(engine, [asked(prompt(1, 100), seed) for seed in range(6)]):
+    for each in engine.ask_all([asked(prompt(1, 100), seed) for seed in range(6)]):
         each.wait()
     assert at_rest(engine) == [99]
     longer = np.concatenate([prompt(1, 100), prompt(2, 50)])
@@ -164,10 +151,6 @@ def test_what_many_had_in_common_is_kept_once(start: Start) -> None:
 
 
 def at_rest(engine: Engine) -> list[int]:
-    """How many tokens are kept where any are, once all texts have ended for the engine too: it ends them before it
-    takes the next."""
-    engine.ask(asked(prompt(4, 2), 0, tokens=1)).wait()
-    limit = time.monotonic() + SECONDS
-    while engine.executor._texts and time.monotonic() < limit:
-        time.sleep(0.001)
+    """How many tokens are kept where any are, once all texts have ended for the engine too."""
+    engine.rest.wait()
     return sorted(len(each.tokens) for each in engine.executor._slots.held if each.tokens)

@@ -26,21 +26,21 @@ class Prefill:
 
     def next(self, texts: Sequence[Text]) -> tuple[int, list[int]] | None:
         """(the place of the text whose turn it is, the next chunk of its prompt); None when there is none to read."""
-        unread = [place for place, text in enumerate(texts) if text.unread > 1]
-        readers = [place for place in unread if not any(_waits(texts[place], texts[other]) for other in unread)]
-        if not readers:
+        prefilling = [place for place, text in enumerate(texts) if text.prompt_left > 1]
+        ready = [place for place in prefilling if not any(_waits(texts[place], texts[other]) for other in prefilling)]
+        if not ready:
             return None
-        place = next((place for place in readers if place >= self._turn), readers[0])
+        place = next((place for place in ready if place >= self._turn), ready[0])
         self._turn = place + 1
-        most = CHUNK if len(unread) < len(texts) else CHUNK_ALONE
-        left = texts[place].unread
+        most = CHUNK if len(prefilling) < len(texts) else CHUNK_ALONE
+        left = texts[place].prompt_left
         return place, texts[place].following(left if left <= most + 1 else most)  # a single one is never left
 
     def give(self, texts: Sequence[Text], place: int) -> int:
         """Copies what was read of a text to those that begin alike: how many tokens they got."""
-        reader, given = texts[place], 0
+        source, given = texts[place], 0
         for other, text in enumerate(texts):
-            gain = _gain(text, reader, reader.length) if other != place and text.unread > 1 else 0
+            gain = _gain(text, source, source.length) if other != place and text.prompt_left > 1 else 0
             if gain:
                 self._slots.copy(place, other, text.length, text.length + gain)
                 text.took(gain)

@@ -35,6 +35,8 @@ class Text:
         """True when something went wrong with it."""
         self._first = 0.0
         """When its first token came."""
+        self._last = 0.0
+        """When its last one did: an end that is no token is not waited for."""
 
     @property
     def prompt(self) -> Ids:
@@ -42,7 +44,7 @@ class Text:
         return self._ask.prompt
 
     @property
-    def unread(self) -> int:
+    def prompt_left(self) -> int:
         """How many tokens of its prompt are to be computed before its last one."""
         return len(self._ask.prompt) - 1 - len(self._held.tokens)
 
@@ -66,7 +68,7 @@ class Text:
         """How long its later tokens took, each; None where it has none, or does not end well."""
         if self.reason is None or self.generated < 2:
             return None
-        return (time.monotonic() - self._first) / (self.generated - 1)
+        return (self._last - self._first) / (self.generated - 1)
 
     @property
     def outcome(self) -> str:
@@ -93,8 +95,8 @@ class Text:
         self._held.read += count
         self._held.tokens.extend(self.following(count))
 
-    def grow(self, logits: Values) -> bool:
-        """Takes the logits [vocabulary] after its last computed token: nothing comes of them within its prompt. True
+    def append(self, logits: Values) -> bool:
+        """Chooses its next token by the logits [vocabulary] after its last computed one: none within its prompt. True
         when a token has come.
 
         What goes wrong in here is this text's alone.
@@ -124,7 +126,8 @@ class Text:
             self.reason = Reason.STOP
             return
         self._tokens.append(chosen.token)
-        self._first = self._first or time.monotonic()
+        self._last = time.monotonic()
+        self._first = self._first or self._last
         piece: dict[str, Array] = {TOKEN: np.array([chosen.token], np.int64)}
         if ask.top:
             logprob = np.array([chosen.logprob], np.float32)

@@ -1,0 +1,77 @@
+"""Schemas: what a JSON schema may ask of the compiler that makes a form of it. Stage: task."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import Any
+
+from ortmesh.errors import BadInput
+
+MOST_REFERENCES = 1000
+"""Each is a step on the compiler's stack."""
+MOST_REMAINDERS = 10_000
+"""Of all `multipleOf` together: the compiler goes through them one by one, and through a million takes 20 s."""
+EMBEDDED = re.compile(r"%json[ \t\r\n]*")
+"""Before a schema in a grammar."""
+
+
+def check_schema(written: str) -> None:
+    """BadInput for what is no JSON schema, or asks too much."""
+    try:
+        schema = json.loads(written)
+    except (ValueError, RecursionError) as error:
+        raise BadInput("json_schema", f"is not JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise BadInput("json_schema", "is no JSON schema: expected an object")
+    _check("json_schema", [schema])
+
+
+def check_embedded(grammar: str) -> None:
+    """BadInput when the schemas within a grammar ask too much; what is none is for the grammar's compiler to refuse."""
+    _check("grammar", _embedded(grammar))
+
+
+def _embedded(grammar: str) -> Iterator[Any]:
+    for mark in EMBEDDED.finditer(grammar):
+        try:
+            yield json.JSONDecoder().raw_decode(grammar, mark.end())[0]
+        except (ValueError, RecursionError):
+            continue
+
+
+def _check(field: str, schemas: Iterable[Any]) -> None:
+    objects = [each for schema in schemas for each in _objects(schema)]
+    references = sum("$ref" in each for each in objects)
+    if references > MOST_REFERENCES:
+        raise BadInput(field, f"{references} references: expected at most {MOST_REFERENCES}")
+    if math.lcm(*(_remainders(each.get("multipleOf")) for each in objects)) > MOST_REMAINDERS:
+        reason = f"without factors of 2 and 5, their least common multiple may be at most {MOST_REMAINDERS}"
+        raise BadInput(field, f"numbers of multipleOf that take too long: {reason}")
+
+
+def _objects(schema: Any) -> Iterator[dict[str, Any]]:
+    """All objects in what was JSON, itself too."""
+    open_ = [schema]
+    while open_:
+        value = open_.pop()
+        if isinstance(value, dict):
+            yield value
+            open_ += value.values()
+        elif isinstance(value, list):
+            open_ += value
+
+
+def _remainders(multiple: Any) -> int:
+    """How many the compiler goes through for a `multipleOf`: by 2 and 5 a number is divided when its last digits are,
+    which it finds at once. 1 for what is no number."""
+    if not isinstance(multiple, (int, float)) or not math.isfinite(multiple):
+        return 1
+    left = abs(Fraction(repr(multiple)).numerator) if not isinstance(multiple, bool) else 1
+    for factor in (2, 5):
+        while left and left % factor == 0:
+            left //= factor
+    return left or 1
