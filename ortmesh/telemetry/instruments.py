@@ -35,7 +35,13 @@ RPC_RESPONSE_SIZE = Instrument(
 )
 IN_FLIGHT = Instrument("ortmesh.calls.in_flight", "{call}", "Calls that were admitted and have not ended", "updown")
 QUEUE = Instrument("ortmesh.queue.duration", "s", "Time an item waited for an executor", "histogram", SECONDS)
-COMPUTE = Instrument("ortmesh.compute.duration", "s", "Time a batch took in the executor, without what others took in between", "histogram", SECONDS)
+COMPUTE = Instrument(
+    "ortmesh.compute.duration",
+    "s",
+    "Time a batch took in the executor, without what others took in between",
+    "histogram",
+    SECONDS,
+)
 BATCH_SIZE = Instrument("ortmesh.batch.size", "{row}", "Rows of a batch", "histogram", ROWS)
 BATCH_PADDING = Instrument("ortmesh.batch.padding", "1", "Share of a batch that was padding", "histogram", SHARES)
 BATCH_COST = Instrument("ortmesh.batch.cost", "s", "What a run of so many rows of a size takes, as known now", "gauge")
