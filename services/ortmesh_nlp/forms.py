@@ -6,13 +6,12 @@ expressions and Lark grammars, with bounds on what a grammar may cost.
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits
@@ -21,17 +20,22 @@ from ortmesh.errors import BadInput, ExecutorFailed
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.serving.types import Array
 from ortmesh_nlp.chat import Language
+from ortmesh_nlp.schemas import check_embedded, check_schema
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
-MOST_RULES = 1000
-"""Of a grammar, or references of a schema: each is a step on the compiler's stack, and chains of 3,000 overflow a usual
-one, which ends the process."""
+MOST_LINES = 1000
+"""Of a grammar: each rule is a step on the compiler's stack, and chains of 3,000 overflow a usual one, which ends the
+process."""
 STACK_BYTES = 256 << 20
 """Of the thread that compiles, all the same; only what is used of it is memory."""
 LIMITS = LLParserLimits(
-    step_lexer_fuel=50_000, max_lexer_states=50_000, step_max_items=20_000, max_grammar_size=100_000
+    initial_lexer_fuel=200_000,
+    step_lexer_fuel=50_000,
+    max_lexer_states=50_000,
+    step_max_items=20_000,
+    max_grammar_size=100_000,
 )
 """A fifth to a half of the library's own: a step of one text holds up all others, and these keep it below 0.1 s."""
 MAX_BYTES = {"json_schema": 65_536, "regex": 4_096, "grammar": 65_536}
@@ -94,28 +98,12 @@ def form_of(request: nlp_pb2.GenerateRequest, language: Language) -> LLMatcher |
     if not 1 <= size <= MAX_BYTES[kind]:
         raise BadInput(kind, f"{size} bytes: expected 1 to {MAX_BYTES[kind]}")
     if kind == "json_schema":
-        _bounded(kind, _references(_schema(written)), "references")
-    else:
-        _bounded(kind, written.count("\n"), "lines")
+        check_schema(written)
+    if kind == "grammar":
+        if (lines := written.count("\n")) > MOST_LINES:
+            raise BadInput(kind, f"{lines} lines: expected at most {MOST_LINES}")
+        check_embedded(written)
     return _in_large_stack(lambda: _compiled(kind, written, language))
-
-
-def _bounded(kind: str, rules: int, what: str) -> None:
-    if rules > MOST_RULES:
-        raise BadInput(kind, f"{rules} {what}: expected at most {MOST_RULES}")
-
-
-def _references(schema: Any) -> int:
-    """How many keys "$ref" a schema has, however they are written."""
-    open_, found = [schema], 0
-    while open_:
-        value = open_.pop()
-        if isinstance(value, dict):
-            found += "$ref" in value
-            open_ += value.values()
-        elif isinstance(value, list):
-            open_ += value
-    return found
 
 
 def _compiled(kind: str, written: str, language: Language) -> LLMatcher:
@@ -160,17 +148,6 @@ def _grammar(kind: str, written: str) -> str:
         return str(LLMatcher.grammar_from_json_schema(written, defaults=COMPACT))
     except ValueError as error:
         raise BadInput(kind, f"can't be used: {_reason(str(error), kind)}") from None
-
-
-def _schema(written: str) -> dict[str, Any]:
-    """What the JSON says; BadInput for what is no schema."""
-    try:
-        schema = json.loads(written)
-    except (ValueError, RecursionError) as error:
-        raise BadInput("json_schema", f"is not JSON: {error}") from None
-    if not isinstance(schema, dict):
-        raise BadInput("json_schema", "is no JSON schema: expected an object")
-    return schema
 
 
 def _check(matcher: LLMatcher, field: str) -> None:

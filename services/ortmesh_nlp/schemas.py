@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
+from decimal import Decimal
 from typing import Any
 
 from ortmesh.errors import BadInput
@@ -49,8 +49,8 @@ def _check(field: str, schemas: Iterable[Any]) -> None:
     if references > MOST_REFERENCES:
         raise BadInput(field, f"{references} references: expected at most {MOST_REFERENCES}")
     if math.lcm(*(_remainders(each.get("multipleOf")) for each in objects)) > MOST_REMAINDERS:
-        reason = f"without factors of 2 and 5, their least common multiple may be at most {MOST_REMAINDERS}"
-        raise BadInput(field, f"numbers of multipleOf that take too long: {reason}")
+        reason = f"the least common multiple of their digits may be at most {MOST_REMAINDERS}"
+        raise BadInput(field, f"its numbers of multipleOf take too long: {reason}")
 
 
 def _objects(schema: Any) -> Iterator[dict[str, Any]]:
@@ -66,12 +66,9 @@ def _objects(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def _remainders(multiple: Any) -> int:
-    """How many the compiler goes through for a `multipleOf`: by 2 and 5 a number is divided when its last digits are,
-    which it finds at once. 1 for what is no number."""
-    if not isinstance(multiple, (int, float)) or not math.isfinite(multiple):
+    """How many the compiler goes through for a `multipleOf`: its digits as a whole number, without zeros at the end. 1
+    for what is no number."""
+    if isinstance(multiple, bool) or not isinstance(multiple, (int, float)) or not math.isfinite(multiple):
         return 1
-    left = abs(Fraction(repr(multiple)).numerator) if not isinstance(multiple, bool) else 1
-    for factor in (2, 5):
-        while left and left % factor == 0:
-            left //= factor
-    return left or 1
+    digits = Decimal(repr(multiple)).as_tuple().digits
+    return int("".join(map(str, digits)).rstrip("0") or 1)

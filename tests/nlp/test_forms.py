@@ -56,6 +56,28 @@ def test_references_are_counted_however_they_are_written(language: Language, key
         form_of(schema(chain(key, 1100)), language)
 
 
+def test_references_of_a_schema_within_a_grammar_are_counted(language: Language) -> None:
+    assert follow(language, GenerateRequest(grammar=f"start: %json {chain('$ref', 900)}"), "7")
+    with pytest.raises(BadInput, match="grammar: 1100 references: expected at most 1000"):
+        form_of(GenerateRequest(grammar=f"start: %json\n{chain('$ref', 1100)}"), language)
+
+
+@pytest.mark.parametrize("multiple", [999_983, 2**30, 0.000123457])
+def test_a_multiple_that_takes_a_compiler_half_a_minute_is_refused(language: Language, multiple: float) -> None:
+    dear = {"type": "number", "multipleOf": multiple}
+    shared = {"allOf": [{"type": "integer", "multipleOf": each} for each in (97, 89, 83)]}
+    for request in (schema(dear), schema(shared), GenerateRequest(grammar=f"start: %json {json.dumps(dear)}")):
+        with pytest.raises(BadInput, match="its numbers of multipleOf take too long"):
+            form_of(request, language)
+
+
+def test_usual_multiples_are_followed(language: Language) -> None:
+    assert follow(language, schema({"type": "integer", "multipleOf": 86_400}), "172800")
+    assert not follow(language, schema({"type": "integer", "multipleOf": 86_400}), "172801")
+    assert follow(language, schema({"type": "number", "multipleOf": 0.01}), "12.34")
+    assert follow(language, schema({"type": "integer", "multipleOf": 1_000_000, "minimum": 1}), "3000000")
+
+
 def test_what_only_speaks_of_references_has_none(language: Language) -> None:
     assert follow(language, schema({"const": 7, "description": "$ref " * 2000}), "7")
 

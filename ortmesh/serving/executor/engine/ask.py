@@ -70,7 +70,7 @@ class TextItem(Item):
 
     Its answer gets a piece a token: `token` int64 [1] and, where likeliest ones were asked for, `logprob` float32 [1],
     `top` int64 [1, n] and `top_logprobs` float32 [1, n], the likeliest first. It finishes with `reason` int64 [1] (a
-    `Reason`) and `cached` int64 [1], how many tokens of the prompt had been computed before.
+    `Reason`) and `cached` int64 [1], how many tokens of the prompt were not computed for it.
     """
 
     __slots__ = ("ask", "wake")
