@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
@@ -182,6 +182,20 @@ class Pile(Protocol):
         Blocks until there is work, or for `wait` seconds (then an empty list). None once the pile is closed and
         empty: the executor ends.
         """
+
+    def take_first(self, accept: Callable[[Item], bool], wait: float | None = None) -> Item | None:
+        """For executors that let items in one by one: the first in fair order of those that are accepted, of each
+        caller only its first, marked as taken. `accept` is asked with the pile's lock held.
+
+        Blocks until there is work, or for `wait` seconds; None when there is none, or none is accepted.
+        """
+
+    def drop_unwanted(self) -> None:
+        """Ends what waits and nobody waits for any more: for executors that take nothing for long."""
+
+    @property
+    def closed(self) -> bool:
+        """True when nothing waits and nothing will."""
 
 
 class Executor(Protocol):

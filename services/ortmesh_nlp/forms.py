@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits
@@ -20,10 +19,8 @@ from ortmesh.errors import BadInput, ExecutorFailed
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.serving.types import Array
 from ortmesh_nlp.chat import Language
-from ortmesh_nlp.schemas import check_embedded, check_schema
-
-if TYPE_CHECKING:
-    from llguidance._lib import JsonCompileOptions
+from ortmesh_nlp.grammars import prepared
+from ortmesh_nlp.schemas import COMPACT, NOTHING, check_embedded, checked_schema
 
 MOST_LINES = 1000
 """Of a grammar: each rule is a step on the compiler's stack, and chains of 3,000 overflow a usual one, which ends the
@@ -47,24 +44,39 @@ PLACE = re.compile(r"^(?:at )?\d+\(\d+\): ")
 """As the library writes them: line(column)."""
 _STARTING = threading.Lock()
 """The size of a stack is a setting of the process."""
-COMPACT: JsonCompileOptions = {"whitespace_flexible": False}
-"""Else a small model may write white space for ever."""
 
 
 class Form:
     """Where one text stands in its form: `ortmesh.serving.executor.engine.ask.Grammar`."""
 
-    def __init__(self, matcher: LLMatcher, field: str) -> None:
-        """`field` is the request's, which is named when it turns out that the form costs too much."""
+    def __init__(self, matcher: LLMatcher, field: str, ends: Sequence[int]) -> None:
+        """`field` is the request's, which is named when it turns out that the form can't be followed; `ends` are the
+        tokens that end a text."""
         self._matcher = matcher
         self._field = field
+        self._ends = ends
 
     def allowed(self) -> Array:
-        """Bits of the tokens that may come next, uint32. BadInput when the form has become too costly."""
+        """Bits of the tokens that may come next, uint32: one that ends the text only where it is whole then. BadInput
+        when the form has become too costly, or goes on after such a token only."""
         with _sound():
             bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
             _check(self._matcher, self._field)
+            early = [end for end in self._ends if bits[end // 32] >> (end % 32) & 1 and not self._whole_after(end)]
+        if early:
+            bits = bits.copy()
+            for end in early:
+                bits[end // 32] &= ~np.uint32(1 << end % 32)
+            if not bits.any():
+                raise BadInput(self._field, "can't be used: it goes on after a token that ends the text")
         return bits
+
+    def _whole_after(self, end: int) -> bool:
+        """A grammar may name tokens that end a text, also within it."""
+        if self._matcher.is_accepting():
+            return True
+        ended = self._matcher.deep_copy()
+        return ended.consume_token(end) and ended.is_accepting()
 
     def accept(self, token: int) -> bool:
         """A token has come; True when nothing may follow."""
@@ -98,11 +110,12 @@ def form_of(request: nlp_pb2.GenerateRequest, language: Language) -> LLMatcher |
     if not 1 <= size <= MAX_BYTES[kind]:
         raise BadInput(kind, f"{size} bytes: expected 1 to {MAX_BYTES[kind]}")
     if kind == "json_schema":
-        check_schema(written)
+        written = checked_schema(written)
     if kind == "grammar":
         if (lines := written.count("\n")) > MOST_LINES:
             raise BadInput(kind, f"{lines} lines: expected at most {MOST_LINES}")
         check_embedded(written)
+        written = prepared(written, language.added)
     return _in_large_stack(lambda: _compiled(kind, written, language))
 
 
@@ -111,8 +124,7 @@ def _compiled(kind: str, written: str, language: Language) -> LLMatcher:
         matcher = LLMatcher(language.vocabulary, _grammar(kind, written), log_level=SILENT, limits=LIMITS)
         _check(matcher, kind)
         trial = matcher.deep_copy()
-        trial.compute_bitmask()
-        _check(trial, kind)
+    Form(trial, kind, language.facts.eos_token_ids).allowed()
     return matcher
 
 
@@ -153,7 +165,7 @@ def _grammar(kind: str, written: str) -> str:
 def _check(matcher: LLMatcher, field: str) -> None:
     if matcher.is_error():
         reason = _reason(matcher.get_error(), field)
-        raise BadInput(field, "nothing satisfies it" if "NoExtension" in reason else f"can't be used: {reason}")
+        raise BadInput(field, NOTHING if "NoExtension" in reason else f"can't be used: {reason}")
 
 
 def _reason(told: str, kind: str) -> str:

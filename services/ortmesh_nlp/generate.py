@@ -68,7 +68,8 @@ def prepare(request: GenerateRequest, model: Model) -> tuple[Language, list[Ask]
     if form is None:
         return language, prepared
     field = str(request.WhichOneof("form"))
-    return language, [replace(ask, grammar=Form(form.deep_copy(), field)) for ask in prepared]
+    ends = language.facts.eos_token_ids
+    return language, [replace(ask, grammar=Form(form.deep_copy(), field, ends)) for ask in prepared]
 
 
 def item(ask: Ask, writing: Writing, call: Call, wake: Callable[[], None]) -> TextItem:

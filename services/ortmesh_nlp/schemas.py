@@ -7,27 +7,39 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ortmesh.errors import BadInput
 
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+COMPACT: JsonCompileOptions = {"whitespace_flexible": False}
+"""How JSON is written: else a small model may write white space for ever."""
 MOST_REFERENCES = 1000
 """Each is a step on the compiler's stack."""
 MOST_REMAINDERS = 10_000
 """Of all `multipleOf` together: the compiler goes through them one by one, and through a million takes 20 s."""
+NOTHING = "nothing satisfies it"
 EMBEDDED = re.compile(r"%json[ \t\r\n]*")
 """Before a schema in a grammar."""
 
 
-def check_schema(written: str) -> None:
-    """BadInput for what is no JSON schema, or asks too much."""
+def checked_schema(written: str) -> str:
+    """A schema that is an object: `true` is an empty one. BadInput for what is no JSON schema, can't be satisfied by
+    anything, or asks too much."""
     try:
         schema = json.loads(written)
     except (ValueError, RecursionError) as error:
         raise BadInput("json_schema", f"is not JSON: {error}") from None
+    if schema is True:
+        return "{}"
+    if schema is False:
+        raise BadInput("json_schema", NOTHING)
     if not isinstance(schema, dict):
-        raise BadInput("json_schema", "is no JSON schema: expected an object")
+        raise BadInput("json_schema", "is no JSON schema: expected an object or a boolean")
     _check("json_schema", [schema])
+    return written
 
 
 def check_embedded(grammar: str) -> None:

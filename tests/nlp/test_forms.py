@@ -34,7 +34,7 @@ def follow(language: Language, request: GenerateRequest, text: str) -> bool:
     """Whether the whole text has the form."""
     made = form_of(request, language)
     assert made is not None
-    form = Form(made.deep_copy(), "form")
+    form = Form(made.deep_copy(), "form", language.facts.eos_token_ids)
     for token in language.tokenizer.encode(text, add_special_tokens=False).ids:
         if not form.allowed()[token // 32] >> (token % 32) & 1:
             return False
@@ -112,7 +112,7 @@ def test_a_panic_of_the_library_ends_one_text_only(panicking: str, step: Callabl
         raise Panic
 
     setattr(Matcher, panicking, panics)
-    form = Form(Matcher(), "regex")  # type: ignore[arg-type]
+    form = Form(Matcher(), "regex", [0])  # type: ignore[arg-type]
     with pytest.raises(ExecutorFailed):
         step(form)
 

@@ -121,7 +121,7 @@ class Engine:
         self.pile.close()
         self.thread.join(SECONDS)
         assert not self.thread.is_alive()
-        assert self.executor._admission.idle
+        assert not self.executor._texts
 
     def _serve(self) -> None:
         try:

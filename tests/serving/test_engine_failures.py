@@ -128,18 +128,20 @@ def test_a_step_that_fails_ends_all_in_progress_and_later_texts_are_generated(st
 
 @pytest.mark.parametrize("poison", [MIDDLE, LAST])
 def test_failures_without_a_token_between_them_break_the_executor(start: Start, poisoned: Path, poison: int) -> None:
-    """Whoever is in progress ends then, and the one that waits for tokens; that prompts are read before is no sign
-    that texts can be generated."""
+    """Whoever is in progress ends then; the one that waits for tokens stays in the pile, for the next executor. That
+    prompts are read before is no sign that texts can be generated."""
     engine = start(poisoned, SMALL)
     for seed in range(FAILURES - 1):
         assert failed(engine.ask(asked(seed, poison=poison)))
         engine.rest.wait()
-    heard = engine.ask_all([asked(7), asked(8, poison=poison), asked(9, tokens=170)])  # it is the second one's turn
+    *heard, waits = engine.ask_all([asked(8, poison=poison), asked(7), asked(9, tokens=170)])
     assert all(map(failed, heard))
     engine.thread.join(SECONDS)
+    assert not waits.ended.is_set()
+    assert len(engine.pile) == 1
     assert engine.broken is not None
     assert not any(each.tokens for each in heard)
-    assert engine.rest.reasons == ["error"] * (FAILURES + 1), "one was never in progress"
+    assert engine.rest.reasons == ["error"] * (FAILURES + 1)
     assert engine.rest.state == (0, 0, 0)
 
 
@@ -171,7 +173,9 @@ def test_a_prompt_that_fails_ends_alone(start: Start, poisoned: Path) -> None:
 
 def test_an_interruption_ends_all_texts_and_the_engine(start: Start, tiny: Path) -> None:
     engine, came = start(tiny, SMALL), threading.Event()
-    heard = engine.ask_all([asked(1, tokens=100, enough=held(2, came)), asked(2, tokens=40), asked(3, tokens=150)])
+    *heard, waits = engine.ask_all(
+        [asked(1, tokens=100, enough=held(2, came)), asked(2, tokens=40), asked(3, tokens=150)]
+    )
     assert heard[0].begun.wait(SECONDS)
     engine.executor.interrupt()
     came.set()
@@ -180,7 +184,9 @@ def test_an_interruption_ends_all_texts_and_the_engine(start: Start, tiny: Path)
     assert engine.broken is None
     assert all(isinstance(each.wait().error, NotReady) for each in heard)
     assert all(len(each.tokens) <= 2 for each in heard)
-    assert not heard[2].tokens, "it waited for tokens"
+    assert not waits.ended.is_set(), "it waits for tokens in the pile, which ends it when it is closed"
+    engine.pile.close(NotReady("the model was unloaded"))
+    assert isinstance(waits.wait().error, NotReady)
     assert engine.rest.state == (0, 0, 0)
 
 

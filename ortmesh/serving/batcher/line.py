@@ -3,8 +3,8 @@
 Who has used least is first. A caller is charged for what was computed for it, whichever of its items that were: batches
 take items out of turn. One that comes back starts where those began whose items run: silence is not saved up (the
 virtual time of start-time fair queueing: Goyal, Vin, Cheng 1996). With one caller that is the order of arrival.
-Among a caller's own items priorities share in the same way, with weights: the higher goes first, and while it keeps
-coming the lower gets its part.
+Among a caller's own items priorities share with weights: the higher goes first, and once it has used its part a lower
+one's item runs, so that while the higher keeps coming the lower gets a fifth.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from ortmesh.serving.types import Item
 
 MANY_CALLERS = 1024
 """So many are remembered who have nothing waiting."""
+MANY_HEADS = 64
+"""Callers whose first item is looked at, where items are let in one by one."""
 PRIORITY_WEIGHT = 4.0
 """Of each step of priority; above 8 both classes lose."""
 
@@ -85,6 +87,24 @@ class Line:
             return list(islice(only.in_order(), count))
         return list(islice(self._in_turns(), count))
 
+    def firsts(self) -> Iterator[Item]:
+        """Each caller's first item, in the order of `first`; of many callers those that are before others."""
+        heads = [(self._used[caller], next(iter(turns.in_order()))) for caller, turns in self._callers.items()]
+        first = heapq.nsmallest(MANY_HEADS, heads, key=lambda head: (head[0], head[1].arrival))
+        return (item for _, item in first)
+
+    def drop(self, items: Sequence[Item]) -> None:
+        """Removes items that cost nothing, wherever they wait."""
+        gone = {id(item) for item in items}
+        for caller, priority in {(item.caller, item.priority) for item in items}:
+            turns = self._callers[caller]
+            turns.remove(priority, len(turns.by_priority[priority]), gone)
+            if not len(turns):
+                del self._callers[caller]
+        self._length -= len(items)
+        self.nbytes -= sum(item.nbytes for item in items)
+        self._forget()
+
     def take(self, window: Sequence[Item], taken: Sequence[Item], dropped: Sequence[Item]) -> None:
         """Removes items that `first` has just given: those that run, and those that cost nothing."""
         if taken:
@@ -149,7 +169,8 @@ class _Turns:
     def __init__(self) -> None:
         self.by_priority: dict[int, deque[Item]] = {}
         self.used: dict[int, float] = {}
-        """What was computed of each priority that waits, by its weight."""
+        """What was computed of each priority, by its weight; of those that no longer wait, too: urgent calls that come
+        one at a time leave the others their part all the same."""
         self.nbytes = 0
 
     def __len__(self) -> int:
@@ -158,13 +179,14 @@ class _Turns:
     def append(self, item: Item) -> None:
         """Behind those of its priority."""
         if item.priority not in self.by_priority:
-            self.used[item.priority] = min(self.used.values(), default=0.0)
+            least = min((self.used[priority] for priority in self.by_priority), default=0.0)
+            self.used[item.priority] = max(self.used.get(item.priority, 0.0), least)
             self.by_priority[item.priority] = deque()
         self.by_priority[item.priority].append(item)
         self.nbytes += item.nbytes
 
     def in_order(self) -> Iterator[Item]:
-        """All, by what each priority would have used when its earlier items have run; of equals the higher."""
+        """All, in the order in which they run one by one while no more come: each time the `_next`."""
         if len(self.by_priority) == 1:
             (only,) = self.by_priority.values()
             return iter(only)
@@ -181,18 +203,34 @@ class _Turns:
         line.extendleft(item for item in reversed(front) if id(item) not in gone)
         self.nbytes -= sum(item.nbytes for item in front if id(item) in gone)
         if not line:
-            del self.by_priority[priority], self.used[priority]
+            del self.by_priority[priority]
 
     def _in_turns(self) -> Iterator[Item]:
-        turns = [(self.used[priority], -priority, 0) for priority in self.by_priority]
-        heapq.heapify(turns)
-        while turns:
-            used, lowness, at = turns[0]
-            line = self.by_priority[-lowness]
-            item = line[at]
+        lines = {priority: iter(self.by_priority[priority]) for priority in sorted(self.by_priority, reverse=True)}
+        firsts = {priority: next(line) for priority, line in lines.items()}
+        used = {priority: self.used[priority] for priority in lines}
+        while firsts:
+            priority = _next(firsts, used)
+            item = firsts[priority]
             yield item
-            if at + 1 < len(line):
-                used += item.price / PRIORITY_WEIGHT**-lowness
-                heapq.heapreplace(turns, (used, lowness, at + 1))
+            used[priority] += item.price / PRIORITY_WEIGHT**priority
+            following = next(lines[priority], None)
+            if following is None:
+                del firsts[priority]
             else:
-                heapq.heappop(turns)
+                firsts[priority] = following
+
+
+def _next(firsts: Mapping[int, Item], used: Mapping[int, float]) -> int:
+    """The priority whose first item is next; `firsts` from the highest priority down, which are few.
+
+    A lower one's item goes before a higher one's when it would leave the lower with less used than as much of the
+    higher's would. For items of one price that is the order of their finish tags (self-clocked fair queueing: Golestani
+    1994). By their own prices a long urgent item would wait for short ones that are not.
+    """
+    best, *lower = firsts
+    for priority in lower:
+        price = firsts[priority].price
+        if used[priority] + price / PRIORITY_WEIGHT**priority < used[best] + price / PRIORITY_WEIGHT**best:
+            best = priority
+    return best

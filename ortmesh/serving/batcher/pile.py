@@ -14,6 +14,8 @@ from ortmesh.serving.types import Item, Meter, NoMeter
 
 WINDOW = 4
 """The policy looks at this many full batches of the oldest items: a long queue costs no more than a short one."""
+SWEEP_SECONDS = 0.1
+"""A full pile is looked through that often for what nobody waits for: thousands of items take a millisecond."""
 LONGEST_RETRY_SECONDS = 30.0
 FORGET_SECONDS = 5.0
 """After so long without an item the rate at which they leave is measured anew."""
@@ -57,6 +59,7 @@ class Pile:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._drain = _DrainRate(clock)
+        self._swept = -math.inf
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -71,6 +74,7 @@ class Pile:
 
         Only an owner's first work is refused: what it has begun may go past the bounds, within its task's own.
         """
+        self._make_room((item,), item.nbytes)
         with self._lock:
             self._admit((item,), item.nbytes)
             self._append(item)
@@ -78,8 +82,10 @@ class Pile:
 
     def submit_many(self, items: Sequence[Item]) -> None:
         """Adds all items or none: a page of forty lines does not fail at its thirty-ninth."""
+        nbytes = sum(item.nbytes for item in items)
+        self._make_room(items, nbytes)
         with self._lock:
-            self._admit(items, sum(item.nbytes for item in items))
+            self._admit(items, nbytes)
             for item in items:
                 self._append(item)
             self._work.notify(len(items))
@@ -99,6 +105,30 @@ class Pile:
                 return chosen
             del dropped  # else the last request's tensors stay until the next one comes
 
+    def take_first(self, accept: Callable[[Item], bool], wait: float | None = None) -> Item | None:
+        """The first item in fair order of those that are accepted; see `ortmesh.serving.types.Pile.take_first`."""
+        until = None if wait is None else time.monotonic() + wait
+        while True:
+            with self._lock:
+                if not self._wait_for_work(until):
+                    return None
+                chosen, dropped = self._choose_first(accept)
+            _fail(dropped)
+            if chosen is not None or not dropped:
+                return chosen
+            del dropped
+
+    def drop_unwanted(self) -> None:
+        """Ends what waits and nobody waits for any more."""
+        with self._lock:
+            dropped = self._sweep()
+        _fail(dropped)
+
+    @property
+    def closed(self) -> bool:
+        """True when nothing waits and nothing will."""
+        return self._closed and not self._waiting
+
     def close(self, error: NotReady | None = None) -> None:
         """Takes no more items. Executors end after what waits is done, or at once when all that waits gets `error`.
 
@@ -116,6 +146,46 @@ class Pile:
         if len(self._waiting) < self._free:
             item.why = "free"
         self._waiting.append(item, self._policy.price(item))
+
+    def _make_room(self, items: Sequence[Item], nbytes: int) -> None:
+        """What nobody waits for any more is no reason to refuse others: where executors take nothing for long, the
+        pile can be full of that."""
+        if not self._reached(items, nbytes) or self._clock() - self._swept < SWEEP_SECONDS:
+            return
+        self._swept = self._clock()
+        self.drop_unwanted()
+
+    def _sweep(self) -> list[Dropped]:
+        """What was dropped of all that waits. Called with the lock held."""
+        now = self._clock()
+        dropped = [(item, error) for item in self._waiting if (error := _ended(item, now)) is not None]
+        if dropped:
+            self._waiting.drop([item for item, _ in dropped])
+            self._tell_dropped(dropped, now)
+        return dropped
+
+    def _choose_first(self, accept: Callable[[Item], bool]) -> tuple[Item | None, list[Dropped]]:
+        """(an item, what was dropped before it), removed from the pile. Called with the lock held."""
+        now, dropped, chosen = self._clock(), list[Dropped](), None
+        for item in self._waiting.firsts():
+            if (error := self._unwanted(item, now)) is not None:
+                dropped.append((item, error))
+            elif accept(item):
+                chosen = item
+                break
+        gone = [item for item, _ in dropped]
+        taken = [] if chosen is None else [chosen]
+        self._waiting.take([*gone, *taken], taken, gone)
+        for item in taken:
+            item.taken = now
+            self._meter.queued(now - item.arrival, item.why)
+        self._tell_dropped(dropped, now, taken=len(taken))
+        return chosen, dropped
+
+    def _tell_dropped(self, dropped: Sequence[Dropped], now: float, *, taken: int = 0) -> None:
+        for _, error in dropped:
+            self._meter.dropped("cancelled" if isinstance(error, Cancelled) else "expired")
+        self._drain.took(taken + len(dropped), now)
 
     def _admit(self, items: Sequence[Item], nbytes: int) -> None:
         if self._closed:
@@ -189,9 +259,7 @@ class Pile:
         if places and places[-1] >= len(places):
             for item in alive[: places[-1]]:  # who was overtaken; who was taken has been told
                 item.why = "passed_over"
-        for _, error in dropped:
-            self._meter.dropped("cancelled" if isinstance(error, Cancelled) else "expired")
-        self._drain.took(len(chosen) + len(dropped), now)
+        self._tell_dropped(dropped, now, taken=len(chosen))
         return chosen, dropped
 
     def _last_chance(self, dropped: list[Dropped]) -> tuple[list[Item], list[Dropped]]:
@@ -207,15 +275,22 @@ class Pile:
 
     def _unwanted(self, item: Item, now: float) -> BaseException | None:
         """Why an item is worth no work, or None."""
-        if item.owner.cancelled:
-            if item.late:
-                return Expired("the deadline passed while the request waited for the model, and the caller left")
-            return Cancelled("the caller left")
-        if item.deadline <= now:
-            return Expired("the deadline passed while the request waited for the model")
+        if (ended := _ended(item, now)) is not None:
+            return ended
         if item.deadline != math.inf and item.deadline <= now + self._policy.seconds(item):
             return TooShort("the deadline would pass while the request is computed")
         return None
+
+
+def _ended(item: Item, now: float) -> BaseException | None:
+    """Why nobody waits for an item any more, or None."""
+    if item.owner.cancelled:
+        if item.late:
+            return Expired("the deadline passed while the request waited for the model, and the caller left")
+        return Cancelled("the caller left")
+    if item.deadline <= now:
+        return Expired("the deadline passed while the request waited for the model")
+    return None
 
 
 def _fail(dropped: Sequence[Dropped]) -> None:

@@ -2,21 +2,31 @@
 
 The budget is of all tokens in memory: what texts in progress may come to have is reserved for them, and what ended ones
 left is kept in the rest until it is needed.
+
+A text lasts long, so a caller who has some in progress leaves a few slots and an eighth of the budget to those who have
+none: else one caller's texts would shut out all others until they end.
 """
 
 from __future__ import annotations
+
+import time
 
 from ortmesh.errors import BadInput, OrtmeshError
 from ortmesh.serving.cards import EngineSettings
 from ortmesh.serving.executor.engine.ask import TextItem
 from ortmesh.serving.executor.engine.slots import Slots
 from ortmesh.serving.executor.engine.text import Text
-from ortmesh.serving.executor.loop import is_wanted
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.types import Item, Meter, Pile
 
 KEPT_SECONDS = 300.0
 """Ended texts are kept so long when nothing comes."""
+SHARE_FOR_OTHERS = 8
+"""One of so many slots and tokens is for callers who have nothing in progress."""
+PATIENCE_SECONDS = 2.0
+"""A text that finds no room for so long is not overtaken by others that do."""
+LOOK_SECONDS = 0.5
+"""While all slots are taken, what nobody waits for any more is looked for that often."""
 
 
 class Admission:
@@ -29,48 +39,31 @@ class Admission:
         """Those in progress, in the slots of their places."""
         self.independent = True
         """False when texts would depend on each other: then there is one at a time, and nothing is kept."""
-        self._waiting: TextItem | None = None
-        """Taken from the pile, and waiting for others' tokens to be free. Only one: the others wait in the pile, where
-        callers take turns."""
+        self._stuck: Item | None = None
+        """The first that found no room, though its caller has nothing in progress."""
+        self._stuck_since = 0.0
+        self._looked = 0.0
         self._slots = slots
         self._sessions = sessions
         self._settings = settings
         self._vocabulary = vocabulary
         self._meter = meter
 
-    @property
-    def idle(self) -> bool:
-        """True when there is nothing to generate."""
-        return not self.texts and self._waiting is None
-
     def take(self, pile: Pile) -> bool:
-        """Takes what there is room for; waits only when nothing is in progress. False once the pile is closed."""
-        most = self._settings.slots if self.independent else 1
-        while self._waiting is None and len(self.texts) < most:
-            items = pile.take(1, 0.0 if self.texts else KEPT_SECONDS)
-            if items is None:
-                return False
-            if not items:
-                self._rest()
-                return True
-            self._waiting = self._accepted(items[0])
-            self.admit()
-        return True
-
-    def admit(self) -> None:
-        """Gives a slot to the one that waits, if there are as many tokens as it may need."""
-        item = self._waiting
-        if item is None:
-            return
-        if is_wanted(item):
-            reserved = self._reserved + item.size
-            if reserved > self._settings.tokens and self.texts:
-                return
-            self._make_room(reserved)
-            self._begin(item)
-        else:
-            self._meter.dropped("expired" if item.late else "cancelled")
-        self._waiting = None
+        """Gives slots to those that wait, as far as there is room; waits only when nothing is in progress. False once
+        the pile is closed."""
+        while len(self.texts) < self._most:
+            item = pile.take_first(self._has_room_for, 0.0 if self.texts else KEPT_SECONDS)
+            if item is None:
+                break
+            self._admit(item)
+        now = time.monotonic()
+        if not self.texts:
+            self._rest()
+        elif now - self._looked > LOOK_SECONDS:
+            self._looked = now
+            pile.drop_unwanted()
+        return not pile.closed
 
     def end(self, place: int) -> None:
         """A text that has ended leaves: its place is the last one's now."""
@@ -90,12 +83,9 @@ class Admission:
         self.tell_held()
 
     def close(self, error: OrtmeshError) -> None:
-        """Nothing is generated any more: the one that waits ends, too."""
+        """Nothing is generated any more."""
         self._fail_texts(error)
         self.texts.clear()
-        if self._waiting is not None:
-            self._waiting.fail(error)
-            self._waiting = None
         self._meter.texts.held(0, reserved=0, kept=0, budget=self._settings.tokens)
 
     def tell_held(self) -> None:
@@ -107,19 +97,52 @@ class Admission:
         """Why, and how quick it was."""
         self._meter.texts.ended(text.outcome, text.token_seconds)
 
-    def _accepted(self, item: Item) -> TextItem | None:
-        """An item that the graph can compute; None for one that has failed."""
+    @property
+    def _most(self) -> int:
+        """Texts that there may be at once."""
+        return self._settings.slots if self.independent else 1
+
+    def _has_room_for(self, item: Item) -> bool:
+        """True when an item may begin now: asked of each caller's first, in fair order."""
+        if not self.texts:
+            return True
+        has_some = bool(item.caller) and any(text.item.caller == item.caller for text in self.texts)
+        if self._fits(item, spare=has_some):
+            return not self._kept_for_another(item)
+        if not has_some and self._stuck is None:
+            self._stuck, self._stuck_since = item, time.monotonic()
+        return False
+
+    def _fits(self, item: Item, *, spare: bool) -> bool:
+        """True when there are a slot and as many tokens as it may need; with `spare` beside what is for others."""
+        slots, tokens = self._most, self._settings.tokens
+        if spare:
+            slots, tokens = slots - slots // SHARE_FOR_OTHERS, tokens - tokens // SHARE_FOR_OTHERS
+        return len(self.texts) < slots and self._reserved + item.size <= tokens
+
+    def _kept_for_another(self, item: Item) -> bool:
+        """True when what is free is kept for one that has waited long for room, and is wanted still."""
+        stuck = self._stuck
+        if stuck is not None and (stuck is item or stuck.done or stuck.cancelled or stuck.expired):
+            self._stuck = None
+        return self._stuck is not None and time.monotonic() - self._stuck_since > PATIENCE_SECONDS
+
+    def _admit(self, item: Item) -> None:
+        """Gives it a slot, if the graph can compute it."""
+        if item is self._stuck:
+            self._stuck = None
         if not isinstance(item, TextItem):
             item.fail(BadInput("", "the model generates texts, and has no tensors to give"))
-            return None
+            return
         prompt = item.ask.prompt
         if not len(prompt) or prompt.min() < 0 or prompt.max() >= self._vocabulary:
             item.fail(BadInput("prompt", f"expected tokens from 0 to {self._vocabulary - 1}, at least one"))
-            return None
+            return
         if any(not 0 <= token < self._vocabulary for token in item.ask.sampling.bias):
             item.fail(BadInput("sampling.logit_bias", f"expected tokens from 0 to {self._vocabulary - 1}"))
-            return None
-        return item
+            return
+        self._make_room(self._reserved + item.size)
+        self._begin(item)
 
     def _begin(self, item: TextItem) -> None:
         """In the first slot behind those in progress."""

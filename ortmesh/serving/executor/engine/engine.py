@@ -81,8 +81,7 @@ class EngineExecutor:
         open_, why = True, ExecutorFailed("the model's executor broke while it generated this text")
         try:
             self._admission.tell_held()
-            while (open_ or not self._admission.idle) and not self._turn.over:
-                self._admission.admit()
+            while (open_ or self._texts) and not self._turn.over:
                 if open_:
                     open_ = self._admission.take(pile)
                 if self._texts:

@@ -1,13 +1,14 @@
 """Prefill: whose prompt is read next, and who else gets what was read of it. Stage: executor.
 
-Prompts are computed in chunks, and take turns. Those that begin alike (choices of one request, a system prompt that
-many send at once) are computed once: one of them is read, and after each chunk its keys and values are copied to the
-others, which wait for it as long as that saves them work. When that one leaves, another is read on from there.
+Prompts are computed in chunks; callers take turns, and so do the texts of each. Those that begin alike (choices of one
+request, a system prompt that many send at once) are computed once: one of them is read, and after each chunk its keys
+and values are copied to the others, which wait for it as long as that saves them work. When that one leaves, another is
+read on from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from ortmesh.serving.executor.engine.slots import Slots, common, usable
 from ortmesh.serving.executor.engine.text import Text
@@ -22,6 +23,8 @@ class Prefill:
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
+        self._turns: dict[Hashable, int] = {}
+        """The last turn of each caller and of each text."""
         self._turn = 0
 
     def next(self, texts: Sequence[Text]) -> tuple[int, list[int]] | None:
@@ -30,8 +33,11 @@ class Prefill:
         ready = [place for place in prefilling if not any(_waits(texts[place], texts[other]) for other in prefilling)]
         if not ready:
             return None
-        place = next((place for place in ready if place >= self._turn), ready[0])
-        self._turn = place + 1
+        place = min(ready, key=lambda place: [self._turns.get(each, 0) for each in _takers(texts[place])])
+        self._turn += 1
+        self._turns.update(dict.fromkeys(_takers(texts[place]), self._turn))
+        there = {each for text in texts for each in _takers(text)}
+        self._turns = {each: turn for each, turn in self._turns.items() if each in there}
         most = CHUNK if len(prefilling) < len(texts) else CHUNK_ALONE
         left = texts[place].prompt_left
         return place, texts[place].following(left if left <= most + 1 else most)  # a single one is never left
@@ -46,6 +52,11 @@ class Prefill:
                 text.took(gain)
                 given += gain
         return given
+
+
+def _takers(text: Text) -> tuple[Hashable, Hashable]:
+    """Who takes turns: callers, then the texts of each. A text of which nobody knows whose it is, is a caller."""
+    return text.item.caller or id(text), id(text)
 
 
 def _waits(text: Text, other: Text) -> bool:
