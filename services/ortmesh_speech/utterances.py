@@ -92,7 +92,8 @@ class Utterances:
             if self._is_long:
                 end = held.pause(self._chain, self._chain[0][0] + self._longest)
             elif closed:
-                end, self._told = min(self._chain[-1][1] + held.margin, len(held)), False
+                following = runs[len(self._chain)][0] if len(runs) > len(self._chain) else len(held)
+                end, self._told = min(self._chain[-1][1] + held.margin, following), False
             else:
                 self._forget_silence()
                 return

@@ -51,6 +51,14 @@ def test_however_frames_come_the_utterances_are_the_same(speech: Samples, places
     assert [(each.start, each.end) for each in pieces] == [(each.start, each.end) for each in whole]
 
 
+def test_what_follows_an_utterance_closely_is_not_cut_off() -> None:
+    """After a silence shorter than what is kept around speech."""
+    speech = frames((0, 1), (1, 0.3), (0, 0.2), (1, 1))
+    first, second = windows(said(speech, [], end_silence=0.1))
+    assert (second.start - first.end) / SECONDS == pytest.approx(round(0.2 / SECONDS))
+    assert second.offset >= first.offset + len(first.samples) / SAMPLE_RATE
+
+
 @settings(max_examples=150, deadline=None)
 @given(runs, st.lists(st.integers(0, 10**6), max_size=20), st.sampled_from([3.0, 25.0]))
 def test_no_speech_is_lost_or_heard_twice(speech: Samples, places: list[int], longest: float) -> None:
