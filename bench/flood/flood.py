@@ -98,8 +98,8 @@ def flood(
     """So many calls, at so many a second or all at once for 0, each process on so many connections; for `seconds` it
     measures without them, if at all."""
 
-    def plan(**how: float) -> Plan:
-        return Plan(service.address, INFER, (infer(model),), **how)  # type: ignore[arg-type]  # floats and whole numbers
+    def plan(asked: str = model, **how: float) -> Plan:
+        return Plan(service.address, INFER, (infer(asked),), **how)  # type: ignore[arg-type]  # floats and whole numbers
 
     def unloaded() -> Answers:
         return call(plan(in_flight=IN_FLIGHT, seconds=seconds))[0] if seconds else Answers([])
@@ -107,15 +107,7 @@ def flood(
     def beside() -> Answers:
         if not (seconds and rate):
             return Answers([])
-        nothing = Plan(
-            service.address,
-            INFER,
-            (infer(NOBODY),),
-            calls=int(rate * seconds),
-            rate=rate,
-            timeout=timeout,
-            channels=channels,
-        )
+        nothing = plan(NOBODY, calls=int(rate * seconds), rate=rate, timeout=timeout, channels=channels)
         return call(plan(in_flight=IN_FLIGHT, seconds=seconds), nothing)[0]
 
     before = unloaded()

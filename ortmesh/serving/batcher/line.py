@@ -95,15 +95,8 @@ class Line:
 
     def drop(self, items: Sequence[Item]) -> None:
         """Removes items that cost nothing, wherever they wait."""
-        gone = {id(item) for item in items}
-        for caller, priority in {(item.caller, item.priority) for item in items}:
-            turns = self._callers[caller]
-            turns.remove(priority, len(turns.by_priority[priority]), gone)
-            if not len(turns):
-                del self._callers[caller]
-        self._length -= len(items)
-        self.nbytes -= sum(item.nbytes for item in items)
-        self._forget()
+        lines = {(item.caller, item.priority) for item in items}
+        self._remove({line: len(self._callers[line[0]].by_priority[line[1]]) for line in lines}, items)
 
     def take(self, window: Sequence[Item], taken: Sequence[Item], dropped: Sequence[Item]) -> None:
         """Removes items that `first` has just given: those that run, and those that cost nothing."""
@@ -112,18 +105,10 @@ class Line:
         for item in taken:
             self._used[item.caller] += item.price
             self._callers[item.caller].charge(item)
-        gone = {id(item) for item in taken} | {id(item) for item in dropped}
         seen: dict[tuple[str, int], int] = {}
         for item in window:
             seen[item.caller, item.priority] = seen.get((item.caller, item.priority), 0) + 1
-        for (caller, priority), count in seen.items():
-            turns = self._callers[caller]
-            turns.remove(priority, count, gone)
-            if not len(turns):
-                del self._callers[caller]
-        self._length -= len(gone)
-        self.nbytes -= sum(item.nbytes for item in taken) + sum(item.nbytes for item in dropped)
-        self._forget()
+        self._remove(seen, [*taken, *dropped])
 
     def clear(self) -> list[Item]:
         """Removes all items and returns them."""
@@ -132,6 +117,18 @@ class Line:
         self._length = self.nbytes = 0
         self._forget()
         return items
+
+    def _remove(self, fronts: Mapping[tuple[str, int], int], items: Sequence[Item]) -> None:
+        """Removes items, which are among the first so many of each caller's priority."""
+        gone = {id(item) for item in items}
+        for (caller, priority), count in fronts.items():
+            turns = self._callers[caller]
+            turns.remove(priority, count, gone)
+            if not len(turns):
+                del self._callers[caller]
+        self._length -= len(gone)
+        self.nbytes -= sum(item.nbytes for item in items)
+        self._forget()
 
     def _in_turns(self) -> Iterator[Item]:
         """By what each caller would have used when its earlier items have run; of equals the older item."""

@@ -121,7 +121,11 @@ class Pile:
     def drop_unwanted(self) -> None:
         """Ends what waits and nobody waits for any more."""
         with self._lock:
-            dropped = self._sweep()
+            now = self._clock()
+            dropped = [(item, error) for item in self._waiting if (error := _ended(item, now)) is not None]
+            if dropped:
+                self._waiting.drop([item for item, _ in dropped])
+                self._tell([], dropped, now)
         _fail(dropped)
 
     @property
@@ -155,15 +159,6 @@ class Pile:
         self._swept = self._clock()
         self.drop_unwanted()
 
-    def _sweep(self) -> list[Dropped]:
-        """What was dropped of all that waits. Called with the lock held."""
-        now = self._clock()
-        dropped = [(item, error) for item in self._waiting if (error := _ended(item, now)) is not None]
-        if dropped:
-            self._waiting.drop([item for item, _ in dropped])
-            self._tell_dropped(dropped, now)
-        return dropped
-
     def _choose_first(self, accept: Callable[[Item], bool]) -> tuple[Item | None, list[Dropped]]:
         """(an item, what was dropped before it), removed from the pile. Called with the lock held."""
         now, dropped, chosen = self._clock(), list[Dropped](), None
@@ -176,16 +171,17 @@ class Pile:
         gone = [item for item, _ in dropped]
         taken = [] if chosen is None else [chosen]
         self._waiting.take([*gone, *taken], taken, gone)
+        self._tell(taken, dropped, now)
+        return chosen, dropped
+
+    def _tell(self, taken: Sequence[Item], dropped: Sequence[Dropped], now: float) -> None:
+        """The items and the meters, what has just left the pile."""
         for item in taken:
             item.taken = now
             self._meter.queued(now - item.arrival, item.why)
-        self._tell_dropped(dropped, now, taken=len(taken))
-        return chosen, dropped
-
-    def _tell_dropped(self, dropped: Sequence[Dropped], now: float, *, taken: int = 0) -> None:
         for _, error in dropped:
             self._meter.dropped("cancelled" if isinstance(error, Cancelled) else "expired")
-        self._drain.took(taken + len(dropped), now)
+        self._drain.took(len(taken) + len(dropped), now)
 
     def _admit(self, items: Sequence[Item], nbytes: int) -> None:
         if self._closed:
@@ -253,13 +249,10 @@ class Pile:
         places = self._policy.choose(alive, limit, now, shared=self._waiting.shared(now)) if alive else []
         chosen = [alive[index] for index in places]
         self._waiting.take(window, chosen, [item for item, _ in dropped])
-        for item in chosen:
-            item.taken = now
-            self._meter.queued(now - item.arrival, item.why)
+        self._tell(chosen, dropped, now)
         if places and places[-1] >= len(places):
             for item in alive[: places[-1]]:  # who was overtaken; who was taken has been told
                 item.why = "passed_over"
-        self._tell_dropped(dropped, now, taken=len(chosen))
         return chosen, dropped
 
     def _last_chance(self, dropped: list[Dropped]) -> tuple[list[Item], list[Dropped]]:

@@ -55,7 +55,7 @@ def serve(
                     passed(now - ended)
                 computed = _run(items, compute, turn)
                 ended = time.monotonic()
-                wait = idle.ran(sum(item.nbytes for item in items), time.monotonic())
+                wait = idle.ran(sum(item.nbytes for item in items), ended)
             elif not computed:
                 wait = idle.do()
             else:
