@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ortmesh.serving.executor.engine.engine import EngineExecutor
-from ortmesh.serving.executor.engine.graph import CausalGraph
+from ortmesh.serving.executor.engine.graph import HostGraph
 from ortmesh.serving.executor.engine.slots import Slots
 from ortmesh.serving.executor.engine.text import Text
 from ortmesh.serving.executor.interruptible import InterruptibleSession
@@ -41,16 +41,21 @@ class Times:
             run(session, binding)
             inside = time.perf_counter() - began
 
-        def computed(graph: Any, slots: Any, first: Any, ids: Any, lengths: Any) -> Any:
-            began = time.perf_counter()
-            logits = compute(graph, slots, first, ids, lengths)
-            self._add(STEPS if ids.shape[1] == 1 else PROMPTS, inside)
-            self._add(BOUND, time.perf_counter() - began - inside)
-            return logits
+        def watched(part: str, compute: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(compute)
+            def computed(*arguments: Any) -> Any:
+                began = time.perf_counter()
+                found = compute(*arguments)
+                self._add(part, inside)
+                self._add(BOUND, time.perf_counter() - began - inside)
+                return found
 
-        run, compute = InterruptibleSession.run_with_iobinding, CausalGraph.run
+            return computed
+
+        run = InterruptibleSession.run_with_iobinding
         _replace(InterruptibleSession, "run_with_iobinding", bound)
-        _replace(CausalGraph, "run", computed)
+        _replace(HostGraph, "step", watched(STEPS, HostGraph.step))
+        _replace(HostGraph, "read", watched(PROMPTS, HostGraph.read))
         _replace(Text, "append", self._timed(CHOOSING, Text.append))
         _replace(EngineExecutor, "_put_first", self._timed(COPYING, EngineExecutor._put_first))
         for name in ("begin", "end"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
+from ortmesh.serving.executor.cuda import Box
+
 
 class Block:
     """Bytes at a fixed address."""
@@ -50,6 +52,18 @@ class HostStream:
         self.copies += 1
         self.read_bytes += nbytes
         ctypes.memmove(target, source, nbytes)
+
+    def copy(self, target: int, source: int, box: Box) -> None:
+        """Copies at once, row by row."""
+        self.copies += 1
+        for piece in range(box.slices):
+            for row in range(box.rows):
+                at = (piece * box.slice_rows + row) * box.pitch
+                ctypes.memmove(target + at, source + at, box.width)
+
+    def zero(self, target: int, nbytes: int) -> None:
+        """At once."""
+        ctypes.memset(target, 0, nbytes)
 
     def wait(self) -> None:
         """Nothing is under way."""

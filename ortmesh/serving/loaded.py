@@ -16,12 +16,13 @@ from ortmesh.serving.cards import Card, Runtime
 from ortmesh.serving.executor.binding import Runner
 from ortmesh.serving.executor.buckets import buckets_of
 from ortmesh.serving.executor.contest import Run
+from ortmesh.serving.executor.engine.device_graph import NotOnDevice
 from ortmesh.serving.executor.engine.engine import EngineExecutor
 from ortmesh.serving.executor.program import Program, ProgramExecutor
 from ortmesh.serving.executor.programs import PROGRAMS
 from ortmesh.serving.executor.provider_options import Options, engines_of, profiles_of
 from ortmesh.serving.executor.session import SessionExecutor
-from ortmesh.serving.executor.sessions import PROVIDERS, ProviderMissing, Sessions, providers_of
+from ortmesh.serving.executor.sessions import PROVIDERS, Sessions, providers_of
 from ortmesh.serving.executor.study import Study
 from ortmesh.serving.free_memory import bytes_of, free_bytes
 from ortmesh.serving.kept import Kept, key_of
@@ -134,7 +135,7 @@ def _spread(card: Card, folder: Path, threads: int, meter: Meter, stop: Stop, re
     instances, each = share(card.runtime, threads, bytes_of(folder))
     open_one: Open[_Opened] = _open_session if card.runtime.program is None else _open_program
     if card.runtime.engine is not None:
-        card, instances, each, open_one = _on_cpu_alone(card), 1, threads, _open_engine
+        return _Spread([_engine(card, folder, threads, meter, stop, resident)], 1, threads)
     opened = [_open(open_one, card, folder, meter, resident, stop, each) for _ in range(instances)]
     return _Spread(opened, 1, each)
 
@@ -271,18 +272,26 @@ def _open_program(card: Card, folder: Path, sessions: Sessions, meter: Meter, re
     return _Opened(program.signature, program.provider, finding, sessions, executor)
 
 
-def _on_cpu_alone(card: Card) -> Card:
-    """An engine's keys and values are in the CPU's memory: on a device each step would copy all of them.
-    ProviderMissing for a card that demands one."""
-    if card.runtime.require not in (None, "cpu"):
-        raise ProviderMissing(f"the card requires {card.runtime.require}, and texts are generated on the CPU alone")
-    return card.model_copy(update={"runtime": card.runtime.model_copy(update={"providers": ["cpu"]})})
+def _engine(card: Card, folder: Path, threads: int, meter: Meter, stop: Stop, resident: Resident) -> _Opened:
+    """On a device if it can compute attention there, else on the CPU, unless the card demands the device."""
+    try:
+        return _open(_open_engine, card, folder, meter, resident, stop, threads)
+    except NotOnDevice as reason:
+        if card.runtime.require not in (None, "cpu"):
+            raise
+        note = f"on the CPU: {reason}"
+    runtime = card.runtime.model_copy(update={"providers": ["cpu"]})
+    there = card.model_copy(update={"runtime": runtime})
+    opened = _open(_open_engine, there, folder, meter, resident, stop, threads)
+    opened.sessions.note = note
+    return opened
 
 
 def _open_engine(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _Opened:
     """A graph whose texts would depend on each other generates one at a time."""
     opened = EngineExecutor.load(card, folder, sessions, meter=meter)
     dependent = opened.warm_up()
+    sessions.note = sessions.note or opened.note
     finding = Finding(Mode.ALONE if dependent else Mode.TOGETHER, dependent, None)
     return _Opened(opened.signature, opened.provider, finding, sessions, lambda limit, book: opened)
 

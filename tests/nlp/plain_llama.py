@@ -5,18 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from ortmesh.catalogue.recipes._graph import Array
-from ortmesh.catalogue.recipes._llama import LlamaShape, LlamaWeights
+from ortmesh.catalogue.recipes._llama import LlamaShape, LlamaWeights, Matrix
+from ortmesh.catalogue.recipes._nbits import NBits
 
 
 def logits(shape: LlamaShape, weights: LlamaWeights, ids: Array) -> Array:
     """f32 [tokens, vocabulary] of one text, ids [tokens]."""
-    plain = {**weights.norms, **{name: matrix.numbers() for name, matrix in weights.matrices.items()}}
+    plain = {**weights.norms, **{name: _numbers(matrix) for name, matrix in weights.matrices.items()}}
     x = plain["token_embd.weight"][ids]
     for layer in range(shape.layers):
         name = f"blk.{layer}"
         x = x + _attention(shape, plain, name, _norm(x, plain[f"{name}.attn_norm.weight"], shape.epsilon))
         x = x + _feed_forward(plain, name, _norm(x, plain[f"{name}.ffn_norm.weight"], shape.epsilon))
     return np.asarray(_norm(x, plain["output_norm.weight"], shape.epsilon) @ plain["token_embd.weight"].T)
+
+
+def _numbers(matrix: Matrix) -> Array:
+    return matrix.numbers() if isinstance(matrix, NBits) else matrix.astype(np.float32)
 
 
 def _norm(x: Array, weight: Array, epsilon: float) -> Array:

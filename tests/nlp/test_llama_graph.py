@@ -1,8 +1,9 @@
-"""The graph that a causal model is made of, on a tiny one: beside plain NumPy, in chunks, padded, in one buffer."""
+"""The graph that a causal model is made of, on a tiny one: beside NumPy, in chunks, in one buffer, of 8 and 16 bits."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ import onnxruntime
 import pytest
 from tokenizers import Tokenizer
 
+from ortmesh.catalogue.recipes._gguf import halves
 from ortmesh.catalogue.recipes._graph import Array
 from tests.nlp import plain_llama
 from tests.nlp.tiny_llama import MARKS, SHAPE, weights, write_tiny_llama
@@ -22,10 +24,11 @@ ALIKE = 0.98  # the least cosine of logits whose activations were rounded to 8 b
 class Stepper:
     """A session and the buffer of its rows, which is past and present at once."""
 
-    def __init__(self, model: Path | bytes, rows: int) -> None:
+    def __init__(self, model: Path | bytes, rows: int, element: type[np.floating[Any]] = np.float32) -> None:
+        self.element = element
         self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         size = (rows, SHAPE.kv_heads, LENGTH, SHAPE.head_size)
-        self.buffers = {name: np.zeros(size, np.float32) for name in NAMES}
+        self.buffers = {name: np.zeros(size, element) for name in NAMES}
 
     def step(self, ids: Array, lengths: list[int], first_row: int = 0) -> Array:
         """One run of rows from `first_row` on, of these lengths after it; logits [rows, vocabulary]."""
@@ -36,7 +39,7 @@ class Stepper:
         binding.bind_output("logits", "cpu")
         for name, buffer in self.buffers.items():
             part = buffer[first_row : first_row + len(ids)]
-            place = ("cpu", 0, np.float32, part.shape, part.ctypes.data)
+            place = ("cpu", 0, self.element, part.shape, part.ctypes.data)
             binding.bind_input(f"past_key_values.{name}", *place)
             binding.bind_output(f"present.{name}", *place)
         self.session.run_with_iobinding(binding)
@@ -79,6 +82,18 @@ def test_graph_computes_a_llama(model: Path, exact: bytes) -> None:
     assert rounded @ wanted > ALIKE * np.linalg.norm(rounded) * np.linalg.norm(wanted)
 
 
+def test_graph_of_16_bits_computes_a_llama(tmp_path: Path) -> None:
+    ids = text(40)
+    plain = weights(kind=halves)
+    wanted = plain_llama.logits(SHAPE, plain, ids)[-1]
+    stepper = Stepper(write_tiny_llama(tmp_path, kind=halves) / "model.onnx", 1, np.float16)
+    (found,) = stepper.step(ids[None], [40])
+    np.testing.assert_allclose(found, wanted, atol=5e-3 * np.abs(wanted).max())
+    (following,) = stepper.step(np.array([[7]]), [41])
+    wanted = plain_llama.logits(SHAPE, plain, np.append(ids, 7))[-1]
+    np.testing.assert_allclose(following, wanted, atol=5e-3 * np.abs(wanted).max())
+
+
 def test_a_token_at_a_time_computes_the_same(exact: bytes) -> None:
     ids, stepper = text(20), Stepper(exact, 1)
     wanted = plain_llama.logits(SHAPE, weights(), ids)
@@ -97,17 +112,6 @@ def test_a_prompt_in_chunks_leaves_what_it_leaves_at_once(exact: bytes, chunk: i
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
     for name, buffer in whole.buffers.items():
         np.testing.assert_allclose(parts.buffers[name], buffer, atol=1e-4)
-
-
-def test_prompts_padded_on_the_right_give_each_rows_own_last_logits(exact: bytes) -> None:
-    lengths = [5, 12, 9]
-    together, ids = Stepper(exact, 3), np.zeros((3, 12), np.int64)
-    for row, length in enumerate(lengths):
-        ids[row, :length] = text(length, row)
-    logits = together.step(ids, lengths)
-    for row, length in enumerate(lengths):
-        (alone,) = Stepper(exact, 1).step(text(length, row)[None], [length])
-        np.testing.assert_allclose(logits[row], alone, atol=1e-4)
 
 
 def test_rows_of_several_lengths_step_together_as_alone(model: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ortmesh.catalogue.recipes._gguf_tokenizer import CONTROL, write_tokenizer
 from ortmesh.catalogue.recipes._graph import Array
-from ortmesh.catalogue.recipes._llama import LlamaShape, LlamaWeights, llama
+from ortmesh.catalogue.recipes._llama import LlamaShape, LlamaWeights, Matrix, llama
 from ortmesh.catalogue.recipes._nbits import rounded
 
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -47,8 +48,8 @@ SHAPE = LlamaShape(
 )
 
 
-def weights(seed: int = 0, scale: float = 0.2) -> LlamaWeights:
-    """Random ones in `SHAPE`; with a larger scale the next token is surer."""
+def weights(seed: int = 0, scale: float = 0.2, kind: Callable[[Array], Matrix] = rounded) -> LlamaWeights:
+    """Random ones in `SHAPE`, matrices of this kind; with a larger scale the next token is surer."""
     random = np.random.default_rng(seed)
 
     def normal(*size: int) -> Array:
@@ -58,18 +59,18 @@ def weights(seed: int = 0, scale: float = 0.2) -> LlamaWeights:
     sizes = {"attn_q": (hidden, hidden), "attn_k": (keys, hidden), "attn_v": (keys, hidden)}
     sizes |= {"attn_output": (hidden, hidden), "ffn_down": (hidden, FEED_FORWARD)}
     sizes |= {"ffn_gate": (FEED_FORWARD, hidden), "ffn_up": (FEED_FORWARD, hidden)}
-    matrices = {"token_embd.weight": rounded(normal(SHAPE.vocabulary, hidden))}
+    matrices = {"token_embd.weight": kind(normal(SHAPE.vocabulary, hidden))}
     norms = {"output_norm.weight": 1 + normal(hidden)}
     for layer in range(SHAPE.layers):
-        matrices |= {f"blk.{layer}.{name}.weight": rounded(normal(*size)) for name, size in sizes.items()}
+        matrices |= {f"blk.{layer}.{name}.weight": kind(normal(*size)) for name, size in sizes.items()}
         norms |= {f"blk.{layer}.{name}.weight": 1 + normal(hidden) for name in ("attn_norm", "ffn_norm")}
     return LlamaWeights(matrices, norms)
 
 
-def write_tiny_llama(folder: Path, seed: int = 0) -> Path:
+def write_tiny_llama(folder: Path, seed: int = 0, kind: Callable[[Array], Matrix] = rounded) -> Path:
     """Writes the files of a model as a recipe does, into a folder that is there; returns it."""
     tokens = vocabulary()
-    llama("tiny_llama", SHAPE, weights(seed)).save(folder / "model.onnx")
+    llama("tiny_llama", SHAPE, weights(seed, kind=kind)).save(folder / "model.onnx")
     kinds = [CONTROL if token in MARKS else 1 for token in tokens]
     write_tokenizer(tokens, MERGES, kinds, folder / "tokenizer.json")
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")

@@ -16,8 +16,7 @@ from ortmesh.serving.cards import Runtime
 from ortmesh.serving.executor.engine import admission
 from ortmesh.serving.executor.engine.ask import Ask, TextItem
 from ortmesh.serving.executor.engine.engine import EngineExecutor
-from ortmesh.serving.executor.engine.graph import CausalGraph
-from ortmesh.serving.executor.engine.prefill import CHUNK_ALONE
+from ortmesh.serving.executor.engine.graph import HostGraph
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.types import NoMeter
 from tests.nlp.tiny_llama import write_tiny_llama
@@ -35,7 +34,7 @@ class Slowly:
     def __init__(self, model: Path, *, slots: int, tokens: int) -> None:
         sessions = Sessions(Runtime(), 1)
         settings = SETTINGS.model_copy(update={"slots": slots, "tokens": tokens, "context": 512})
-        self.executor = EngineExecutor(CausalGraph(sessions.open(model)), sessions, settings, meter=NoMeter())
+        self.executor = EngineExecutor(HostGraph(sessions.open(model)), sessions, settings, meter=NoMeter())
         self.pile = Pile()
         self.heard: list[Heard] = []
 
@@ -152,7 +151,7 @@ def test_a_callers_prompts_take_turns_with_anothers(model: Path) -> None:
     """Ten long prompts of one, a short one of another: it is read next, not after a chunk of each."""
     engine = Slowly(model, slots=16, tokens=16 * 512)
     for _ in range(10):
-        engine.ask("long", length=CHUNK_ALONE + 200, tokens=1)
+        engine.ask("long", length=HostGraph.chunks[1] + 200, tokens=1)
     engine.step()
     other = engine.ask("other", length=30, tokens=1)
     steps = 0

@@ -20,9 +20,11 @@ from ortmesh.errors import BadInput, Cancelled, Expired
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import EngineSettings, Runtime
 from ortmesh.serving.executor.engine.ask import CACHED, REASON, TOKEN, Ask, Reason, TextItem
-from ortmesh.serving.executor.engine.engine import EngineExecutor
-from ortmesh.serving.executor.engine.graph import CausalGraph
+from ortmesh.serving.executor.engine.cache import HostCache
+from ortmesh.serving.executor.engine.engine import EngineExecutor, open_graph
+from ortmesh.serving.executor.engine.graph import HostGraph
 from ortmesh.serving.executor.engine.sampler import Sampling
+from ortmesh.serving.executor.engine.slots import Held
 from ortmesh.serving.executor.failures import ExecutorBroken
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.types import Tensors
@@ -85,11 +87,18 @@ class Heard:
 class Engine:
     """A running engine on a tiny model."""
 
-    def __init__(self, model: Path, settings: EngineSettings = SETTINGS, *, warm_up: bool = False) -> None:
+    def __init__(
+        self,
+        model: Path,
+        settings: EngineSettings = SETTINGS,
+        *,
+        warm_up: bool = False,
+        sessions: Sessions | None = None,
+    ) -> None:
         """Without `warm_up` it takes for granted that texts don't depend on each other."""
-        self.sessions = Sessions(Runtime(), 1)
+        self.sessions = sessions or Sessions(Runtime(), 1)
         meter, self.rest = resting()
-        self.executor = EngineExecutor(CausalGraph(self.sessions.open(model)), self.sessions, settings, meter=meter)
+        self.executor = EngineExecutor(open_graph(self.sessions.open(model)), self.sessions, settings, meter=meter)
         self.found = self.executor.warm_up() if warm_up else ""
         """What warm-up said."""
         self.broken: ExecutorBroken | None = None
@@ -355,16 +364,24 @@ def test_two_thousand_texts_left_at_random_leave_nothing(engine: Engine) -> None
 
 def test_a_graph_of_another_kind_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"it lacks .*attention_mask"):
-        CausalGraph(Sessions(Runtime(), 1).open(double(tmp_path)))
+        HostGraph(Sessions(Runtime(), 1).open(double(tmp_path)))
 
 
 def test_runs_over_other_slots_write_into_their_own_buffers(model: Path) -> None:
     """What is bound once for some slots is not used for others."""
-    graph = CausalGraph(Sessions(Runtime(), 1).open(model))
+    graph = HostGraph(Sessions(Runtime(), 1).open(model))
     one, other = (graph.slots(slots=2, length=16) for _ in range(2))
-    given = [graph.run(slots, 0, prompt(seed, 8)[None], [8]) for slots, seed in ((one, 1), (other, 2), (one, 1))]
+    given = []
+    for slots, seed in ((one, 1), (other, 2), (one, 1)):
+        slots.held[0] = Held()
+        graph.read(slots, 0, prompt(seed, 8).tolist())
+        slots.held[0].tokens = prompt(seed, 8).tolist()
+        given.append(graph.step(slots, [5]))
     assert np.array_equal(given[0], given[2])
     assert not np.array_equal(given[0], given[1])
-    assert one.buffers[0][0, :, :8].any()
-    assert other.buffers[0][0, :, :8].any()
-    assert not np.array_equal(one.buffers[0], other.buffers[0])
+    first, second = (slots.cache for slots in (one, other))
+    assert isinstance(first, HostCache)
+    assert isinstance(second, HostCache)
+    assert first.buffers[0][0, :, :8].any()
+    assert second.buffers[0][0, :, :8].any()
+    assert not np.array_equal(first.buffers[0], second.buffers[0])

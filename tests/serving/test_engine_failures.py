@@ -18,8 +18,8 @@ from ortmesh.serving.executor.engine import admission
 from ortmesh.serving.executor.engine import engine as engines
 from ortmesh.serving.executor.engine.ask import Ask
 from ortmesh.serving.executor.engine.engine import FAILURES
-from ortmesh.serving.executor.engine.graph import CausalGraph
-from ortmesh.serving.executor.engine.probe import DEPENDENT, Found
+from ortmesh.serving.executor.engine.graph import HostGraph
+from ortmesh.serving.executor.engine.probe import DEPENDENT
 from ortmesh.serving.executor.engine.slots import Ids
 from tests.nlp.tiny_llama import SHAPE, write_tiny_llama
 from tests.serving.rest import SECONDS
@@ -208,15 +208,19 @@ def test_a_text_alone_has_an_idle_row_only_where_that_is_needed(
     start: Start, tiny: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     steps: list[int] = []
-    run = CausalGraph.run
+    run = HostGraph._run
 
-    def counted(graph: CausalGraph, slots: Any, first: int, ids: Ids, lengths: Sequence[int]) -> Any:
+    def found(graph: HostGraph, slots: Any) -> str:
+        graph.least_rows = rows
+        return ""
+
+    def counted(graph: HostGraph, slots: Any, first: int, ids: Ids, lengths: Sequence[int]) -> Any:
         if ids.shape[1] == 1:
             steps.append(len(ids))
         return run(graph, slots, first, ids, lengths)
 
-    monkeypatch.setattr(engines, "probe", lambda graph, slots: Found(rows, independent=True))
-    monkeypatch.setattr(CausalGraph, "run", counted)
+    monkeypatch.setattr(engines, "probe", found)
+    monkeypatch.setattr(HostGraph, "_run", counted)
     engine = start(tiny, warm_up=True)
     texts = [engine.ask(asked(1, tokens=5)).wait().tokens for _ in range(2)]
     assert steps == [rows] * 10

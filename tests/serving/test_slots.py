@@ -8,17 +8,26 @@ import sys
 import numpy as np
 import pytest
 
-from ortmesh.serving.executor.engine.slots import SPARE, Slots
+from ortmesh.serving.executor.engine.cache import SPARE, HostCache, Shape
+from ortmesh.serving.executor.engine.slots import Slots
+from ortmesh.serving.types import Array
 
 LENGTH = 4096
+SHAPE = Shape(8, 2, 16, np.dtype(np.float32), 16, LENGTH)
+TOKEN_BYTES = 8 * 2 * 2 * 16 * 4
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux takes pages back")
+
+
+def buffers(slots: Slots) -> list[Array]:
+    assert isinstance(slots.cache, HostCache)
+    return slots.cache.buffers
 
 
 def write(slots: Slots, slot: int, tokens: range) -> None:
     """Computes tokens of a slot."""
     held = slots.held[slot]
     begin, end = len(held.tokens), len(held.tokens) + len(tokens)
-    for number, buffer in enumerate(slots.buffers):
+    for number, buffer in enumerate(buffers(slots)):
         buffer[slot, :, begin:end] = np.array(tokens, np.float32)[None, :, None] + number
     held.tokens.extend(tokens)
     held.read = end
@@ -31,7 +40,7 @@ def right(slots: Slots, slot: int) -> bool:
         np.array_equal(
             buffer[slot, :, : len(held)], np.broadcast_to((held + number)[None, :, None], (2, len(held), 16))
         )
-        for number, buffer in enumerate(slots.buffers)
+        for number, buffer in enumerate(buffers(slots))
     )
 
 
@@ -39,7 +48,7 @@ def memory(slots: Slots) -> int:
     """Bytes of the buffers that have memory: the highest bit of a page's entry in Linux's pagemap (8 bytes a page)."""
     pages = 0
     with open("/proc/self/pagemap", "rb") as entries:
-        for buffer in slots.buffers:
+        for buffer in buffers(slots):
             first = buffer.ctypes.data // mmap.PAGESIZE
             entries.seek(8 * first)
             read = entries.read(8 * (-(-buffer.nbytes // mmap.PAGESIZE)))
@@ -49,15 +58,13 @@ def memory(slots: Slots) -> int:
 
 def bound(slots: Slots) -> int:
     """What they may have: of each strip a page at both ends beside its tokens, and in each slot some spare ones."""
-    strips = len(slots.buffers) * 2 * slots.count
-    return (slots.tokens + slots.count * SPARE) * slots.token_bytes + 2 * strips * mmap.PAGESIZE
+    strips = slots.cache.shape.buffers * 2 * slots.count
+    return (slots.tokens + slots.count * SPARE) * TOKEN_BYTES + 2 * strips * mmap.PAGESIZE
 
 
 @pytest.fixture
 def slots() -> Slots:
-    made = Slots(8, 2, 16, slots=16, length=LENGTH)
-    assert made.token_bytes == 8 * 2 * 2 * 16 * 4
-    return made
+    return Slots(HostCache(SHAPE))
 
 
 @pytest.mark.parametrize("tokens", [LENGTH, LENGTH - 1000 + 7])
@@ -69,7 +76,7 @@ def test_a_text_that_others_overtake_leaves_no_memory_behind(slots: Slots, token
         slots.exchange(place - 1, place)
         assert right(slots, place)
         assert right(slots, place - 1)
-        assert tokens * slots.token_bytes <= memory(slots) <= bound(slots)
+        assert tokens * TOKEN_BYTES <= memory(slots) <= bound(slots)
 
 
 def test_what_a_text_shared_with_a_longer_one_is_all_that_stays(slots: Slots) -> None:
@@ -78,7 +85,7 @@ def test_what_a_text_shared_with_a_longer_one_is_all_that_stays(slots: Slots) ->
     assert 0 < shared < SPARE
     assert slots.tokens == shared
     assert right(slots, 0)
-    assert memory(slots) <= bound(slots) < LENGTH * slots.token_bytes
+    assert memory(slots) <= bound(slots) < LENGTH * TOKEN_BYTES
 
 
 def test_texts_that_come_and_go_hold_what_they_say(slots: Slots) -> None:

@@ -1,7 +1,8 @@
-"""GGUF files of Llamas: their facts, and their weights as matrices of 8 bits. The format: github.com/ggml-org/ggml."""
+"""GGUF files of Llamas: their facts, and their weights as matrices. The format: github.com/ggml-org/ggml."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, ReaderTensor, dequantize
 
 from ortmesh.catalogue.recipes._graph import Array
-from ortmesh.catalogue.recipes._llama import LlamaShape, LlamaWeights
+from ortmesh.catalogue.recipes._llama import LlamaShape, LlamaWeights, Matrix
 from ortmesh.catalogue.recipes._nbits import rounded
 
 
@@ -57,15 +58,21 @@ def llama_shape(source: Gguf) -> LlamaShape:
     )
 
 
-def llama_weights(source: Gguf) -> LlamaWeights:
-    """Matrices of 8 bits and norms of 32; ValueError where the file holds what the graph would leave out."""
+def halves(numbers: Array) -> Array:
+    """f32 as f16, the nearest."""
+    return numbers.astype(np.float16)
+
+
+def llama_weights(source: Gguf, kind: Callable[[Array], Matrix] = rounded) -> LlamaWeights:
+    """Matrices of this kind, of 8 bits by default or `halves`, and norms of 32 bits; ValueError where the file holds
+    what the graph would leave out."""
     shape = llama_shape(source)
     unknown = source.tensors.keys() - _names(shape)
     if unknown:
         raise ValueError(f"no part of a plain llama: {', '.join(sorted(unknown))}")
     numbers = {name: source.numbers(name) for name in source.tensors}
     norms = {name: value for name, value in numbers.items() if value.ndim == 1}
-    matrices = {name: rounded(_in_order(name, value, shape)) for name, value in numbers.items() if value.ndim == 2}
+    matrices = {name: kind(_in_order(name, value, shape)) for name, value in numbers.items() if value.ndim == 2}
     return LlamaWeights(matrices, norms)
 
 
@@ -77,12 +84,12 @@ def _names(shape: LlamaShape) -> set[str]:
 
 
 def _in_order(name: str, matrix: Array, shape: LlamaShape) -> Array:
-    """Rows as the graph has them: see `_halves`."""
+    """Rows as the graph has them: see `_half_apart`."""
     heads = {"attn_q.weight": shape.heads, "attn_k.weight": shape.kv_heads}.get(name.split(".", 2)[-1])
-    return matrix if heads is None else matrix[_halves(heads, shape.head_size)]
+    return matrix if heads is None else matrix[_half_apart(heads, shape.head_size)]
 
 
-def _halves(heads: int, head_size: int) -> Array:
+def _half_apart(heads: int, head_size: int) -> Array:
     """Where each row stands in GGUF, which puts the two numbers that a position rotates side by side.
 
     The graph has them half a head apart, as the model was trained: in 1,000 tokens the operator is quicker so.

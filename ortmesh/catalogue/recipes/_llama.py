@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, cast
 
 import numpy as np
 from onnx import TensorProto
 
 from ortmesh.catalogue.recipes._graph import CONTRIB, Array, Graph, int64
-from ortmesh.catalogue.recipes._nbits import MIDDLE, NBits, joined
+from ortmesh.catalogue.recipes._nbits import MIDDLE, NBits
+from ortmesh.catalogue.recipes._nbits import joined as joined_nbits
+
+Matrix: TypeAlias = NBits | Array
+"""[outputs, inputs]: of 8 bits, multiplied with floats of 32, or as it is, f16, with floats of 16."""
 
 ROUNDED = 4
 """MatMulNBits' accuracy_level that rounds activations to 8 bits, a scale a block of a row: twice as quick as floats."""
@@ -36,18 +41,18 @@ class LlamaShape:
 
 @dataclass(frozen=True)
 class LlamaWeights:
-    """The weights of a Llama by GGUF's names."""
+    """The weights of a Llama by GGUF's names, all matrices of one kind."""
 
-    matrices: Mapping[str, NBits]  # [outputs, inputs]; without `output.weight` the embedding is the head, too
+    matrices: Mapping[str, Matrix]  # without `output.weight` the embedding is the head, too
     norms: Mapping[str, Array]  # f32 [hidden]
 
 
 def llama(name: str, shape: LlamaShape, weights: LlamaWeights) -> Graph:
     """`input_ids` [batch, tokens], `attention_mask` [batch, total] → `logits` f32 [batch, 1, vocabulary].
 
-    `past_key_values.N.key`, `.value` and `present.N.key`, `.value`: f32 [batch, kv_heads, length, head_size]; one
-    buffer may be bound as both and is then written in place. A row's length after the run is the sum of its mask.
-    Rows of several lengths, padded on the right, may share their first run; in a later one all have as many new tokens.
+    `past_key_values.N.key`, `.value` and `present.N.key`, `.value`: f32, or f16 where the matrices are, [batch,
+    kv_heads, length, head_size]; one buffer may be bound as both and is then written in place. A row's length after the
+    run is the sum of its mask; all have as many new tokens.
     """
     return _Llama(name, shape, weights).build()
 
@@ -60,7 +65,8 @@ class _Llama:
         self.shape = shape
         self.weights = weights
         self.embedding = weights.matrices["token_embd.weight"]
-        self.codes = self._constants("token_embd.weight", self.embedding)
+        self.element = np.dtype(np.float32 if isinstance(self.embedding, NBits) else np.float16)
+        self.table = self._constants("token_embd.weight", self.embedding)
 
     def build(self) -> Graph:
         graph, shape = self.graph, self.shape
@@ -70,13 +76,12 @@ class _Llama:
         ends = graph.op("Sub", graph.op("ReduceSum", mask, int64(1), keepdims=0), int64(1))
         total = graph.op("Cast", graph.op("Gather", graph.op("Shape", mask), np.array(1)), to=TensorProto.INT32)
         attended = (graph.op("Cast", ends, to=TensorProto.INT32), total, *self._rotations())
-        last = self._last(ids, ends)
         x = y = self._half_embedding(ids)
         for layer in range(shape.layers):
             x, normed = self._norm(x, y, f"blk.{layer}.attn_norm.weight")
             y = self._attention(normed, attended, layer)
             if layer == shape.layers - 1:  # of the rest only the last token's is asked for
-                x, y = (graph.op("GatherND", value, last, batch_dims=1) for value in (x, y))
+                x, y = (graph.op("Gather", value, int64(-1), axis=1) for value in (x, y))
             y = self._linear(y, f"blk.{layer}.attn_output.weight")
             x, normed = self._norm(x, y, f"blk.{layer}.ffn_norm.weight")
             y = self._feed_forward(normed, f"blk.{layer}")
@@ -84,40 +89,32 @@ class _Llama:
         self._head(normed)
         return graph
 
-    def _last(self, ids: str, ends: str) -> str:
-        """The index of each row's last token among those of this run: [batch, 1, 1].
-
-        Of rows of several lengths, padded on the right, that is known where the run is their first; later each row
-        of a run has as many new tokens as the others.
-        """
-        graph = self.graph
-        run = graph.op("Sub", graph.op("Shape", ids, start=1, end=2), int64(1))
-        return graph.op("Unsqueeze", graph.op("Min", ends, run), int64(1, 2))
-
     def _rotations(self) -> tuple[str, str]:
         """Cosines and sines [positions, head_size / 2] of rotary embeddings (Su et al., arXiv:2104.09864)."""
         shape = self.shape
         speeds = shape.rope_base ** -(np.arange(0, shape.head_size, 2) / shape.head_size)
         angles = np.outer(np.arange(shape.positions), speeds)
-        cosines, sines = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        cosines, sines = np.cos(angles).astype(self.element), np.sin(angles).astype(self.element)
         return self.graph.constant(cosines, "cos_cache"), self.graph.constant(sines, "sin_cache")
 
     def _half_embedding(self, ids: str) -> str:
         """Half of it, exactly: the first norm adds two (ONNX Runtime's norm without a sum is in no checked opset).
 
-        The rows are those of the very codes that the head multiplies with, which are stored once.
+        The rows are those of the very matrix that the head multiplies with, which is stored once.
         """
-        graph = self.graph
-        codes, scales = self.codes
+        graph, half = self.graph, np.array(0.5, self.element)
+        if not isinstance(self.embedding, NBits):
+            return graph.op("Mul", graph.op("Gather", *self.table, ids, axis=0), half)
+        codes, scales = self.table
         numbers = graph.op("Cast", graph.op("Gather", codes, ids, axis=0), to=TensorProto.FLOAT)
-        scale = graph.op("Mul", graph.op("Gather", scales, ids, axis=0), np.array(0.5, np.float32))
+        scale = graph.op("Mul", graph.op("Gather", scales, ids, axis=0), half)
         centred = graph.op("Sub", numbers, np.array(MIDDLE, np.float32))
         scaled = graph.op("Mul", centred, graph.op("Unsqueeze", scale, int64(3)))
         return graph.op("Reshape", scaled, int64(0, 0, self.shape.hidden))
 
     def _norm(self, x: str, y: str, name: str) -> tuple[str, str]:
         """The sum of both, and its root-mean-square norm."""
-        weight, results = self.weights.norms[name], (f"{name}.normed", "", "", f"{name}.sum")
+        weight, results = self.weights.norms[name].astype(self.element), (f"{name}.normed", "", "", f"{name}.sum")
         normed, _, _, total = self.graph.ops(
             "SkipSimplifiedLayerNormalization",
             *(x, y, weight),
@@ -133,11 +130,11 @@ class _Llama:
         qkv = self._linear(x, *(f"blk.{layer}.attn_{part}.weight" for part in "qkv"))
         sides = ("key", "value")
         past = [
-            graph.input(f"past_key_values.{layer}.{side}", np.float32, self._cache("past_length")) for side in sides
+            graph.input(f"past_key_values.{layer}.{side}", self.element, self._cache("past_length")) for side in sides
         ]
         present = [f"present.{layer}.{side}" for side in sides]
         for name in present:
-            graph.given(name, np.float32, self._cache("length"))
+            graph.given(name, self.element, self._cache("length"))
         context, *_ = graph.ops(
             "GroupQueryAttention",
             *(qkv, "", "", *past, *attended),
@@ -164,15 +161,25 @@ class _Llama:
     def _head(self, x: str) -> None:
         own = self.weights.matrices.get("output.weight")
         weight = self.embedding if own is None else own
-        constants = self.codes if own is None else self._constants("output.weight", own)
-        self._product(x, weight, constants, ["logits"])
+        constants = self.table if own is None else self._constants("output.weight", own)
+        if isinstance(weight, NBits):
+            self._product_of_codes(x, weight, constants, ["logits"])
+            return
+        graph = self.graph
+        rows = graph.op("Gemm", graph.op("Squeeze", x, int64(1)), *constants, transB=1)
+        numbers = graph.op("Cast", rows, to=TensorProto.FLOAT)
+        graph.ops("Unsqueeze", numbers, int64(1), outputs=["logits"])
 
     def _linear(self, x: str, *names: str) -> str:
         """The product with the rows of these matrices, one after the other."""
-        weight = joined([self.weights.matrices[name] for name in names])
-        return self._product(x, weight, self._constants("+".join(names), weight), 1)
+        matrices, name = [self.weights.matrices[name] for name in names], "+".join(names)
+        if isinstance(matrices[0], NBits):
+            weight = joined_nbits(cast("list[NBits]", matrices))
+            return self._product_of_codes(x, weight, self._constants(name, weight), 1)
+        whole = np.concatenate(cast("list[Array]", matrices)).T
+        return self.graph.op("MatMul", x, self.graph.constant(whole, name))
 
-    def _product(self, x: str, weight: NBits, constants: Sequence[str], outputs: int | Sequence[str]) -> str:
+    def _product_of_codes(self, x: str, weight: NBits, constants: Sequence[str], outputs: int | Sequence[str]) -> str:
         (result,) = self.graph.ops(
             "MatMulNBits",
             *(x, *constants),
@@ -186,6 +193,8 @@ class _Llama:
         )
         return result
 
-    def _constants(self, name: str, weight: NBits) -> tuple[str, str]:
+    def _constants(self, name: str, weight: Matrix) -> tuple[str, ...]:
         graph = self.graph
+        if not isinstance(weight, NBits):
+            return (graph.constant(weight, name),)
         return graph.constant(weight.codes, f"{name}.codes"), graph.constant(weight.scales, f"{name}.scales")

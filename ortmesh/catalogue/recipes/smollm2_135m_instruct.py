@@ -4,13 +4,15 @@ Weights: huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ortmesh.catalogue.recipes._gguf import llama_shape, llama_weights, read_gguf
 from ortmesh.catalogue.recipes._gguf_tokenizer import write_tokenizer
-from ortmesh.catalogue.recipes._llama import LlamaShape, llama
+from ortmesh.catalogue.recipes._graph import Array
+from ortmesh.catalogue.recipes._llama import LlamaShape, Matrix, llama
+from ortmesh.catalogue.recipes._nbits import rounded
 
 OUTPUTS: tuple[str, ...] = ("model.onnx", "tokenizer.json", "chat_template.jinja", "generation.json")
 
@@ -21,9 +23,14 @@ END_OF_TEXT = 0
 
 def convert(sources: Mapping[str, Path], out: Path) -> None:
     """Write the graph, its tokenizer and template, and what an engine needs to know of them."""
+    write(sources, out, rounded)
+
+
+def write(sources: Mapping[str, Path], out: Path, kind: Callable[[Array], Matrix]) -> None:
+    """The same with matrices of another kind."""
     source = read_gguf(sources[SOURCE])
     shape, facts = llama_shape(source), source.facts
-    llama("smollm2_135m_instruct", shape, llama_weights(source)).save(out / "model.onnx")
+    llama("smollm2_135m_instruct", shape, llama_weights(source, kind)).save(out / "model.onnx")
     tokens, merges, kinds = (facts[f"tokenizer.ggml.{part}"] for part in ("tokens", "merges", "token_type"))
     write_tokenizer(tokens, merges, kinds, out / "tokenizer.json")
     _write(out / "chat_template.jinja", facts["tokenizer.chat_template"])

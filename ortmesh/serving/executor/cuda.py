@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Protocol
 
@@ -19,6 +20,8 @@ from ortmesh.serving.executor.quiet import QUIET
 from ortmesh.serving.types import Array
 
 TO_DEVICE, TO_HOST = 1, 2
+ANY_WAY = 4
+"""The addresses tell where from and where to (`cudaMemcpyDefault`)."""
 NON_BLOCKING = 1
 """Not ordered with the default stream, which other libraries of the process may use."""
 PORTABLE = 1
@@ -41,9 +44,27 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "cudaMalloc": (ctypes.POINTER(_POINTER), _SIZE),
     "cudaFree": (_POINTER,),
     "cudaMemcpyAsync": (_POINTER, _POINTER, _SIZE, _INT, _POINTER),
+    "cudaMemcpy3DAsync": (_POINTER, _POINTER),
+    "cudaMemsetAsync": (_POINTER, _INT, _SIZE, _POINTER),
     "cudaMemGetInfo": (ctypes.POINTER(_SIZE), ctypes.POINTER(_SIZE)),
     "cudaGetDeviceProperties": (_POINTER, _INT),
 }
+
+
+class _Place(ctypes.Structure):
+    """`cudaPitchedPtr`."""
+
+    _fields_ = (("address", _POINTER), ("pitch", _SIZE), ("width", _SIZE), ("rows", _SIZE))
+
+
+class _Copy(ctypes.Structure):
+    """`cudaMemcpy3DParms`."""
+
+    _fields_ = (
+        *(("source_array", _POINTER), ("source_at", _SIZE * 3), ("source", _Place)),
+        *(("target_array", _POINTER), ("target_at", _SIZE * 3), ("target", _Place)),
+        *(("extent", _SIZE * 3), ("kind", _INT)),
+    )
 
 
 class CudaFailed(RuntimeError):
@@ -55,6 +76,19 @@ class Memory(Protocol):
 
     address: int
     nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Bytes that lie apart in memory: rows of `width` of them, `rows` in each of `slices`."""
+
+    width: int
+    rows: int
+    slices: int
+    pitch: int
+    """From one row to the next, in bytes."""
+    slice_rows: int
+    """From one slice to the next, in rows of so many bytes."""
 
 
 class Stream(Protocol):
@@ -82,6 +116,12 @@ class Stream(Protocol):
 
     def to_host(self, target: int, source: int, nbytes: int) -> None:
         """Begins a copy to pinned memory."""
+
+    def copy(self, target: int, source: int, box: Box) -> None:
+        """Begins a copy of a box, which lies in the same way in both places: pinned memory and the device's."""
+
+    def zero(self, target: int, nbytes: int) -> None:
+        """Begins to fill memory of the device with zeros."""
 
     def wait(self) -> None:
         """Until everything begun on the stream is done."""
@@ -151,6 +191,7 @@ class CudaStream:
         self.handle = int(stream.value or 0)
         weakref.finalize(self, QUIET.free, partial(runtime().cudaStreamDestroy, self.handle)).atexit = False
         self._copy = runtime(holding=True).cudaMemcpyAsync
+        self._copy_box = runtime(holding=True).cudaMemcpy3DAsync
 
     @property
     def name(self) -> str:
@@ -182,6 +223,18 @@ class CudaStream:
         """Begins a copy; `target` must be pinned, else it waits with the interpreter held."""
         if status := self._copy(target, source, nbytes, TO_HOST, self.handle):
             raise _failure("cudaMemcpyAsync", status)
+
+    def copy(self, target: int, source: int, box: Box) -> None:
+        """Begins a copy; both must be pinned or on the GPU, else it waits with the interpreter held."""
+        places = (_Place(address, box.pitch, box.pitch, box.slice_rows) for address in (source, target))
+        asked = _Copy(source=next(places), target=next(places), kind=ANY_WAY)
+        asked.extent[:] = box.width, box.rows, box.slices
+        if status := self._copy_box(ctypes.byref(asked), self.handle):
+            raise _failure("cudaMemcpy3DAsync", status)
+
+    def zero(self, target: int, nbytes: int) -> None:
+        """Begins to fill it."""
+        call("cudaMemsetAsync", target, 0, nbytes, self.handle)
 
     def wait(self) -> None:
         """Until all is done; other threads of the interpreter go on meanwhile."""

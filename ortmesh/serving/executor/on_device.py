@@ -11,47 +11,34 @@ What is prepared: the addresses of a shape's tensors are bound once, and used ag
 
 from __future__ import annotations
 
-import logging
-import re
-import threading
-import weakref
 from typing import NamedTuple
 
 from ortmesh.serving.cards import MAX_RECORDED
 from ortmesh.serving.executor.buckets import Buckets, cut, padded_shape, rows_and_size
 from ortmesh.serving.executor.cuda import Memory, Stream, raw_of
-from ortmesh.serving.executor.failures import readable
 from ortmesh.serving.executor.interruptible import UNRECORDED, InterruptibleSession
 from ortmesh.serving.executor.lent import LEAST_BYTES, Lender
 from ortmesh.serving.executor.quiet import QUIET
+from ortmesh.serving.executor.recording import Recorder, Recording
 from ortmesh.serving.executor.room import Bound, Plan, Room, Shapes
 from ortmesh.serving.executor.stack import must_have_rows
 from ortmesh.serving.signature import Signature
 from ortmesh.serving.types import Array, Tensors
 
-log = logging.getLogger(__name__)
-
 MAX_PLANS = 1024
 """Shapes whose bindings are kept, some kilobytes each: those of texts are lengths times rows."""
 MOST_RECORDINGS = 4 * MAX_RECORDED
 """Ever: ONNX Runtime keeps the recordings of memory that was given back until the session ends."""
-DISTURBED = re.compile(r"CUDA (?:failure|error) 90[01]\b")
-"""A recording failed by a call that CUDA forbids meanwhile: the graph's own, or one of another library."""
 UNLIKE = ("shape verification failed", "computed output shape")
 """What ONNX Runtime says when an output has not the shape that it had before."""
 
 
-class Recording:
+class Recorded(NamedTuple):
     """One shape's memory at fixed addresses, and the run that is recorded on it."""
 
-    def __init__(self, number: int, room: Room, plan: Plan) -> None:
-        self.number = number
-        self.room = room
-        self.plan = plan
-        self.ran = False
-        """True once its outputs have their memory."""
-        self.threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        """Those that recorded it: ONNX Runtime keeps recordings a thread."""
+    room: Room
+    plan: Plan
+    recording: Recording
 
 
 class Fit(NamedTuple):
@@ -94,15 +81,17 @@ class OnDevice:
         self._placed: Placed | None = None
         self._varies = False
         """True when outputs of the same inputs' shapes were found to differ in shape."""
-        self._recordings: dict[object, Recording] = {}
+        self._recordings: dict[object, Recorded] = {}
         self._shrunk = session.shrunk
         self._beyond = False
         """True when a run was too large to be recorded: then the arena holds more than recorded runs need."""
         self._made = 0
-        self._disturbed = False
-        """True once a recording was spoilt, until the next one is good."""
-        self.note = ""
+        self._recorder = Recorder()
+
+    @property
+    def note(self) -> str:
         """What an operator should know."""
+        return self._recorder.note
 
     def places(self, shapes: Shapes, outputs: tuple[str, ...], *, pad: bool = True) -> dict[str, Array]:
         """Arrays of these shapes to write a batch into, of which these outputs are wanted. `run` must come next."""
@@ -111,8 +100,8 @@ class OnDevice:
         if buckets is not None:
             try:
                 fit = self._fit(shapes, buckets, pad)
-                recording = self._recording(shapes, outputs, fit) if fit is not None else None
-                plan = recording.plan if recording is not None else None
+                recorded = self._recorded(shapes, outputs, fit) if fit is not None else None
+                plan = recorded.plan if recorded is not None else None
             except Exception as error:
                 self._failed(error)
         if plan is None:
@@ -192,13 +181,13 @@ class OnDevice:
         """None when runs of this shape are not recorded."""
         shapes = {name: array.shape for name, array in feeds.items()}
         fit = self._fit(shapes, buckets, pad)
-        recording = self._recording(shapes, outputs, fit) if fit is not None else None
-        if fit is None or recording is None:
+        recorded = self._recorded(shapes, outputs, fit) if fit is not None else None
+        if fit is None or recorded is None:
             return None
         try:
-            found = self._replay(recording, feeds, outputs, written)
+            found = self._replay(recorded, feeds, outputs, written)
         except Exception:
-            self._recordings = {key: each for key, each in self._recordings.items() if each is not recording}
+            self._recordings = {key: each for key, each in self._recordings.items() if each is not recorded}
             raise
         must_have_rows(found, fit.many, self._signature)
         return cut(found, self._signature, fit.rows, fit.size, fit.long)
@@ -217,7 +206,7 @@ class OnDevice:
             return None
         return Fit(rows, size, many, long)
 
-    def _recording(self, shapes: Shapes, outputs: tuple[str, ...], fit: Fit) -> Recording | None:
+    def _recorded(self, shapes: Shapes, outputs: tuple[str, ...], fit: Fit) -> Recorded | None:
         """Of the bucket for inputs of these shapes; None when no more are recorded."""
         if self._shrunk != self._session.shrunk:
             self._shrunk = self._session.shrunk
@@ -234,31 +223,15 @@ class OnDevice:
             if plan.apart:
                 raise ValueError("an input is read on the CPU")
             self._made += 1
-            found = self._recordings[key] = Recording(self._session.new_recording(), room, plan)
+            found = self._recordings[key] = Recorded(room, plan, Recording(self._session.new_recording()))
         return found
 
-    def _replay(
-        self, recording: Recording, feeds: Tensors, outputs: tuple[str, ...], written: Placed | None
-    ) -> Tensors:
-        """The first run finds memory for its outputs, the second is recorded, the others are replayed.
-
-        A thread that finds no quiet moment to record runs without.
-        """
-        me = threading.current_thread()
-        plan, room = recording.plan, recording.room
-        if me in recording.threads:
-            with QUIET.using():
-                return self._compute(plan, room, feeds, outputs, written, recording.number)
-        if recording.ran:
-            with QUIET.alone() as quiet:
-                if quiet:
-                    found = self._compute(plan, room, feeds, outputs, written, recording.number)
-                    recording.threads.add(me)
-                    self._disturbed = False
-                    return found
-        with QUIET.using():
-            found = self._compute(plan, room, feeds, outputs, written)
-        recording.ran = True
+    def _replay(self, recorded: Recorded, feeds: Tensors, outputs: tuple[str, ...], written: Placed | None) -> Tensors:
+        room, plan, recording = recorded
+        made = recording.made
+        found = recording.run(lambda number: self._compute(plan, room, feeds, outputs, written, number))
+        if recording.made and not made:
+            self._recorder.good()
         return found
 
     def _compute(
@@ -319,16 +292,7 @@ class OnDevice:
         return self._small
 
     def _failed(self, error: Exception) -> None:
-        """After a recording failed: what may have been another's doing is tried once more."""
-        if DISTURBED.search(str(error)) and not self._disturbed:
-            self._disturbed = True
-            log.info("a run is recorded anew: %s", readable(error))
-        else:
-            self._give_up(error)
-
-    def _give_up(self, error: Exception) -> None:
-        """From now on without recordings: the same run worked without."""
-        self._buckets = None
-        self._recordings.clear()
-        self.note = f"its runs are not recorded (CUDA graphs): {readable(error)}"
-        log.warning("%s", self.note)
+        """After a recording failed."""
+        if not self._recorder.goes_on(error):
+            self._buckets = None
+            self._recordings.clear()

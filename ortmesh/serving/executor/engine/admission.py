@@ -14,9 +14,9 @@ import time
 from ortmesh.errors import BadInput, OrtmeshError
 from ortmesh.serving.cards import EngineSettings
 from ortmesh.serving.executor.engine.ask import TextItem
+from ortmesh.serving.executor.engine.graph import CausalGraph
 from ortmesh.serving.executor.engine.slots import Slots
 from ortmesh.serving.executor.engine.text import Text
-from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.types import Item, Meter, Pile
 
 KEPT_SECONDS = 300.0
@@ -32,9 +32,7 @@ LOOK_SECONDS = 0.5
 class Admission:
     """Who comes and who leaves: nobody else makes `texts` more or fewer. Belongs to the engine's thread."""
 
-    def __init__(
-        self, slots: Slots, sessions: Sessions, settings: EngineSettings, *, vocabulary: int, meter: Meter
-    ) -> None:
+    def __init__(self, slots: Slots, graph: CausalGraph, settings: EngineSettings, *, meter: Meter) -> None:
         self.texts: list[Text] = []
         """Those in progress, in the slots of their places."""
         self.independent = True
@@ -44,9 +42,8 @@ class Admission:
         self._stuck_since = 0.0
         self._looked = 0.0
         self._slots = slots
-        self._sessions = sessions
+        self._graph = graph
         self._settings = settings
-        self._vocabulary = vocabulary
         self._meter = meter
 
     def take(self, pile: Pile) -> bool:
@@ -135,11 +132,11 @@ class Admission:
             item.fail(BadInput("", "the model generates texts, and has no tensors to give"))
             return
         prompt = item.ask.prompt
-        if not len(prompt) or prompt.min() < 0 or prompt.max() >= self._vocabulary:
-            item.fail(BadInput("prompt", f"expected tokens from 0 to {self._vocabulary - 1}, at least one"))
+        if not len(prompt) or prompt.min() < 0 or prompt.max() >= self._graph.vocabulary:
+            item.fail(BadInput("prompt", f"expected tokens from 0 to {self._graph.vocabulary - 1}, at least one"))
             return
-        if any(not 0 <= token < self._vocabulary for token in item.ask.sampling.bias):
-            item.fail(BadInput("sampling.logit_bias", f"expected tokens from 0 to {self._vocabulary - 1}"))
+        if any(not 0 <= token < self._graph.vocabulary for token in item.ask.sampling.bias):
+            item.fail(BadInput("sampling.logit_bias", f"expected tokens from 0 to {self._graph.vocabulary - 1}"))
             return
         self._make_room(self._reserved + item.size)
         self._begin(item)
@@ -161,7 +158,7 @@ class Admission:
         """Nothing has come for long: what was kept is given back."""
         if not self.texts:
             self._slots.forget_kept(0)
-            self._sessions.shrink()
+            self._graph.rest()
             self.tell_held()
 
     @property

@@ -11,18 +11,18 @@ import logging
 import time
 from pathlib import Path
 
-import numpy as np
-
 from ortmesh.errors import BadInput, ExecutorFailed, NotReady, OrtmeshError
 from ortmesh.serving.cards import Card, EngineSettings
 from ortmesh.serving.executor.engine.admission import Admission
 from ortmesh.serving.executor.engine.ask import PROMPT
-from ortmesh.serving.executor.engine.graph import CausalGraph
+from ortmesh.serving.executor.engine.device_graph import DeviceGraph
+from ortmesh.serving.executor.engine.graph import CausalGraph, HostGraph
 from ortmesh.serving.executor.engine.prefill import Prefill
-from ortmesh.serving.executor.engine.probe import DEPENDENT, probe
-from ortmesh.serving.executor.engine.slots import LEAST_ROWS, Values
+from ortmesh.serving.executor.engine.probe import probe
+from ortmesh.serving.executor.engine.slots import Values
 from ortmesh.serving.executor.engine.text import Text
 from ortmesh.serving.executor.failures import ExecutorBroken, failure_of
+from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.executor.loop import is_wanted
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.executor.turn import Turn
@@ -43,20 +43,21 @@ class EngineExecutor:
         self._graph = graph
         self._meter = meter
         self._slots = graph.slots(slots=settings.slots, length=settings.context)
-        self._admission = Admission(self._slots, sessions, settings, vocabulary=graph.vocabulary, meter=meter)
+        self._admission = Admission(self._slots, graph, settings, meter=meter)
         self._texts = self._admission.texts
         """In the slots of their places. The very list of the admission: here only their order changes."""
-        self._prefill = Prefill(self._slots)
+        self._prefill = Prefill(self._slots, graph.chunks)
         self._failures = 0
-        self._least_rows = LEAST_ROWS
         self._turn = Turn(sessions)
 
     @classmethod
     def load(cls, card: Card, folder: Path, sessions: Sessions, *, meter: Meter) -> EngineExecutor:
-        """Opens the session. ValueError for a graph that is none of a causal language model."""
-        assert card.runtime.engine is not None
-        graph = CausalGraph(sessions.open(folder / card.graph), card.runtime.engine.head_size)
-        return cls(graph, sessions, card.runtime.engine, meter=meter)
+        """Opens the session. ValueError for a graph that is none of a causal language model, NotOnDevice for one that a
+        device can't generate with."""
+        settings = card.runtime.engine
+        assert settings is not None
+        session = sessions.open(folder / card.graph)
+        return cls(open_graph(session, settings.head_size), sessions, settings, meter=meter)
 
     @property
     def signature(self) -> Signature:
@@ -70,11 +71,16 @@ class EngineExecutor:
         return self._graph.provider
 
     def warm_up(self) -> str:
-        """Computes a few tokens: what fails here would fail for every text. Finds out whether a text alone needs an
-        idle row beside it, and whether texts depend on each other: why, or nothing when they do not."""
-        found = probe(self._graph, self._slots)
-        self._least_rows, self._admission.independent = found.least_rows, found.independent
-        return "" if found.independent else DEPENDENT
+        """Computes a few tokens: what fails here would fail for every text. Finds out whether texts depend on each
+        other: why, or nothing when they do not."""
+        dependent = probe(self._graph, self._slots)
+        self._admission.independent = not dependent
+        return dependent
+
+    @property
+    def note(self) -> str:
+        """What an operator should know."""
+        return self._graph.note
 
     def serve(self, pile: Pile) -> None:
         """Generates until the pile closes and all texts have ended; ExecutorBroken when it can't go on."""
@@ -122,7 +128,7 @@ class EngineExecutor:
         place, chunk = turn
         text = self._texts[place]
         try:
-            self._graph.run(self._slots, place, np.array([chunk], np.int64), [text.length + len(chunk)])
+            self._graph.read(self._slots, place, chunk)
         except Exception as error:
             if self._turn.over or not is_wanted(text.item):
                 return
@@ -139,12 +145,7 @@ class EngineExecutor:
         if not decoding:
             return
         started = time.perf_counter()
-        rows = max(decoding, self._least_rows)
-        # An idle row writes behind what its slot holds: that may be a prompt that is being read.
-        ids, lengths = np.zeros((rows, 1), np.int64), [len(self._slots.held[row].tokens) + 1 for row in range(rows)]
-        for place, text in enumerate(self._texts[:decoding]):
-            ids[place, 0] = text.following(1)[0]
-        logits = self._graph.run(self._slots, 0, ids, lengths)
+        logits = self._graph.step(self._slots, [text.following(1)[0] for text in self._texts[:decoding]])
         self._failures = 0
         self._meter.batch(decoding, 0.0, time.perf_counter() - started)
         came = [self._decoded(text, logits[place]) for place, text in enumerate(self._texts[:decoding])]
@@ -203,6 +204,11 @@ class EngineExecutor:
         self._failures += 1
         if self._failures >= FAILURES:
             raise ExecutorBroken(f"{FAILURES} runs in a row failed")
+
+
+def open_graph(session: InterruptibleSession, head_size: int | None = None) -> CausalGraph:
+    """Where its session computes: on a device's stream, or else on the host."""
+    return HostGraph(session, head_size) if session.stream is None else DeviceGraph(session, session.stream, head_size)
 
 
 def _failure(error: Exception) -> OrtmeshError:

@@ -13,16 +13,14 @@ from collections.abc import Hashable, Sequence
 from ortmesh.serving.executor.engine.slots import Slots, common, usable
 from ortmesh.serving.executor.engine.text import Text
 
-CHUNK, CHUNK_ALONE = 64, 256
-"""Tokens of a prompt that are computed at once, while others' texts grow and while none does: 64 of SmolLM2's take
-0.1 s on two cores, and 1,000 in such chunks a tenth longer than in one piece."""
-
 
 class Prefill:
     """Of the texts in progress, in the slots of their places. Belongs to the engine's thread."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, chunks: tuple[int, int]) -> None:
+        """`chunks` are how many tokens are read at once while others' texts grow, and while none does."""
         self._slots = slots
+        self._chunks = chunks
         self._turns: dict[Hashable, int] = {}
         """The last turn of each caller and of each text."""
         self._turn = 0
@@ -38,7 +36,7 @@ class Prefill:
         self._turns.update(dict.fromkeys(_takers(texts[place]), self._turn))
         there = {each for text in texts for each in _takers(text)}
         self._turns = {each: turn for each, turn in self._turns.items() if each in there}
-        most = CHUNK if len(prefilling) < len(texts) else CHUNK_ALONE
+        most = self._chunks[0 if len(prefilling) < len(texts) else 1]
         left = texts[place].prompt_left
         return place, texts[place].following(left if left <= most + 1 else most)  # a single one is never left
 

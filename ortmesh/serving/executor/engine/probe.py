@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from ortmesh.serving.executor.engine.graph import CausalGraph
-from ortmesh.serving.executor.engine.slots import LEAST_ROWS, Slots
+from ortmesh.serving.executor.engine.slots import LEAST_ROWS, Held, Slots, Values
 
 LENGTH = 8
 """Tokens of the prompts that are tried."""
 DEPENDENT = "texts depended on the rest of the batch, or on how a prompt was cut"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """How a graph must be run."""
+def probe(graph: CausalGraph, slots: Slots) -> str:
+    """Computes them in slots that hold nothing, and tells the graph how many rows a step must have. What fails here
+    would fail for every text.
 
-    least_rows: int
-    """So many rows a run of one token must have: fewer would give other numbers."""
-    independent: bool
-    """False when texts differ by who is beside them, or by how their prompts were cut."""
+    Why texts depend on each other: they differ by who is beside them, or by how their prompts were cut. Empty when
+    they do not.
+    """
+    try:
+        return "" if _independent(graph, slots) else DEPENDENT
+    finally:
+        slots.held[:] = [Held() for _ in slots.held]
 
 
-def probe(graph: CausalGraph, slots: Slots) -> Found:
-    """Computes them in slots that hold nothing. What fails here would fail for every text."""
-    run = graph.run
-    prompts = np.arange(3 * LENGTH, dtype=np.int64).reshape(3, LENGTH) % graph.vocabulary
-    for row, prompt in enumerate(prompts[: slots.count]):
-        run(slots, row, prompt[None], [LENGTH])
-    following = np.arange(3, dtype=np.int64)[:, None] % graph.vocabulary
-    alone = run(slots, 0, following[:1], [LENGTH + 1])[0]
-    beside = [run(slots, 0, following[:rows], [LENGTH + 1] * rows)[0] for rows in range(2, min(slots.count, 3) + 1)]
-    run(slots, 1, prompts[2:], [LENGTH])  # the second row's neighbour is another now
-    other = run(slots, 0, following[[0, 2]], [LENGTH + 1] * 2)[0]
-    whole = run(slots, 0, prompts[:1], [LENGTH])[0]
-    run(slots, 0, prompts[:1, : LENGTH // 2], [LENGTH // 2])
-    parts = run(slots, 0, prompts[:1, LENGTH // 2 :], [LENGTH])[0]
-    equal = [np.array_equal(beside[0], each) for each in (*beside[1:], other)] + [np.array_equal(whole, parts)]
-    return Found(1 if np.array_equal(alone, beside[0]) else LEAST_ROWS, all(equal))
+def _independent(graph: CausalGraph, slots: Slots) -> bool:
+    prompts = np.arange(3 * LENGTH).reshape(3, LENGTH) % graph.vocabulary
+    one, two, three = prompts.tolist()
+    following = (np.arange(3) % graph.vocabulary).tolist()
+
+    def read(slot: int, *parts: Sequence[int]) -> None:
+        held = slots.held[slot] = Held()
+        for part in parts:
+            graph.read(slots, slot, part)
+            held.tokens.extend(part)
+
+    def stepped(*tokens: int) -> Values:
+        """The first text's logits."""
+        first: Values = graph.step(slots, tokens)[0]
+        return first.copy()
+
+    for slot, prompt in enumerate((one, two, three)[: slots.count]):
+        read(slot, prompt)
+    graph.least_rows = 1
+    alone = stepped(following[0])
+    wanted = stepped(*following[:2])
+    if not np.array_equal(alone, wanted):
+        graph.least_rows = LEAST_ROWS
+    found = [stepped(following[0]), *(stepped(*following[:rows]) for rows in range(3, min(slots.count, 3) + 1))]
+    read(1, three)  # the first one's neighbour is another now
+    found.append(stepped(following[0], following[2]))
+    read(0, one[: LENGTH // 2], one[LENGTH // 2 :])
+    found.append(stepped(following[0]))
+    return all(np.array_equal(wanted, each) for each in found)

@@ -1,19 +1,18 @@
 """Slots: the keys and values of texts in progress, and of texts that have ended and may be continued. Stage: executor.
 
-One buffer a layer and side, [slots, heads, length, head size]: a graph with GroupQueryAttention takes a run of slots as
-past and present at once, and writes what is new where it belongs. The texts in progress are the first slots, so that a
-step is one run without a copy; those behind keep the beginnings of ended texts (a conversation goes on, a system prompt
-comes again) until their memory is needed.
+The texts in progress are the first slots, so that a step is one run without a copy; those behind keep the beginnings of
+ended texts (a conversation goes on, a system prompt comes again) until their memory is needed.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+from ortmesh.serving.executor.engine.cache import Cache
 
 Ids = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]
@@ -21,8 +20,6 @@ Values = npt.NDArray[np.float32]
 LEAST_ROWS = 2
 """On some CPUs a run of one row takes another kernel than a run of several, and rounds differently: there a text that
 is alone has an idle row beside it, so that it is the same text among others. So nothing is kept in the second slot."""
-SPARE = 64
-"""Tokens behind what a slot holds whose memory it may have kept: to give back less takes longer than it is worth."""
 LEAST_KEPT = 16
 """A shorter beginning is computed in one step anyway."""
 
@@ -43,31 +40,19 @@ class Held:
 class Slots:
     """Belongs to the engine's thread."""
 
-    def __init__(self, layers: int, heads: int, head_size: int, *, slots: int, length: int) -> None:
-        """`length` is the most tokens of a text. Memory is taken where it is written, not before."""
-        self.count = max(slots, LEAST_ROWS)
-        self.length = length
-        self._maps: list[mmap.mmap] = []
-        self.buffers = [self._buffer((self.count, heads, length, head_size)) for _ in range(2 * layers)]
-        """Keys and values of each layer in turns."""
+    def __init__(self, cache: Cache) -> None:
+        """Of as many slots as the cache has, at least `LEAST_ROWS`."""
+        self.cache = cache
+        self.count = cache.shape.slots
+        self.length = cache.shape.length
+        """The most tokens of a text."""
         self.held = [Held() for _ in range(self.count)]
-        self._written = [0] * self.count
-        """How many tokens of each slot may have memory, counted when it came to hold less."""
         self._step = 0
-
-    @property
-    def token_bytes(self) -> int:
-        """Of one token's keys and values."""
-        return sum(buffer[0, :, 0].nbytes for buffer in self.buffers)
 
     @property
     def tokens(self) -> int:
         """How many tokens all slots hold."""
         return sum(len(each.tokens) for each in self.held)
-
-    def rows(self, first: int, last: int) -> list[Values]:
-        """The buffers of slots `first` to `last` (exclusive)."""
-        return [buffer[first:last] for buffer in self.buffers]
 
     def begin(self, slot: int, prompt: Ids, active: int) -> int:
         """Makes a slot ready for a text: how many tokens of its prompt are there already (see `usable`).
@@ -85,7 +70,7 @@ class Slots:
             self.copy(source, slot, 0, shared)
             self.held[source].used = self._step
         self.held[slot] = Held(prompt[:shared].tolist(), shared, self._step) if shared else Held()
-        self._give_back_behind(slot, there)
+        self._behind(slot, there)
         return shared
 
     def end(self, slot: int, active: int, *, keep: bool) -> None:
@@ -97,7 +82,7 @@ class Slots:
         self._step += 1
         last, there = active - 1, len(self.held[slot].tokens)
         kept = self.held[slot] = self._worth_keeping(slot) if keep else Held()  # first: less is to be moved
-        self._give_back_behind(slot, there)
+        self._behind(slot, there)
         if slot != last:
             self.exchange(slot, last)
         for place in range(active, self.count) if kept.tokens else ():
@@ -109,29 +94,22 @@ class Slots:
         if target is not None:
             self._put(target, kept, last)
         self.held[last] = Held()
-        self._give_back(last)
+        self.cache.forget(last)
 
     def copy(self, source: int, target: int, first: int, last: int) -> None:
         """Keys and values of tokens `first` to `last` (exclusive)."""
-        for buffer in self.buffers:
-            buffer[target, :, first:last] = buffer[source, :, first:last]
+        self.cache.copy(source, target, first, last)
 
     def exchange(self, one: int, other: int) -> None:
         """Two texts in progress change places."""
-        here, there = len(self.held[one].tokens), len(self.held[other].tokens)
-        for buffer in self.buffers:
-            kept = buffer[one, :, :here].copy()
-            buffer[one, :, :there] = buffer[other, :, :there]
-            buffer[other, :, :here] = kept
+        self.cache.exchange(one, other, len(self.held[one].tokens), len(self.held[other].tokens))
         self.held[one], self.held[other] = self.held[other], self.held[one]
-        self._give_back_behind(one, here)
-        self._give_back_behind(other, there)
 
     def forget(self, slot: int) -> None:
         """Nothing is kept of what a slot held, its memory neither."""
         if self.held[slot].tokens:
             self.held[slot] = Held()
-            self._give_back(slot)
+            self.cache.forget(slot)
 
     def forget_kept(self, active: int, tokens: int | None = None) -> None:
         """Forgets ended texts, the longest unused first, until so many tokens are free; all of them by default."""
@@ -173,43 +151,16 @@ class Slots:
         there = len(self.held[target].tokens)
         self.copy(source, target, 0, len(held.tokens))
         self.held[target] = held
-        self._give_back_behind(target, there)
+        self._behind(target, there)
 
     def _least_used(self, first: int, *, but: int) -> int | None:
         """Of the slots from `first` on, one that is free or was not used for longest."""
         choice = [slot for slot in range(first, self.count) if slot != but]
         return min(choice, key=lambda slot: (bool(self.held[slot].tokens), self.held[slot].used), default=None)
 
-    def _buffer(self, shape: tuple[int, ...]) -> Values:
-        memory = mmap.mmap(-1, int(np.prod(shape)) * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._maps.append(memory)
-        return np.frombuffer(memory, np.float32).reshape(shape)
-
-    def _give_back(self, slot: int) -> None:
-        """All its pages go back."""
-        size = self.buffers[0][0].nbytes
-        self._give_back_bytes(slot * size, (slot + 1) * size)
-        self._written[slot] = 0
-
-    def _give_back_behind(self, slot: int, there: int) -> None:
-        """The pages behind what a slot holds go back; it has held `there` tokens."""
-        held = len(self.held[slot].tokens)
-        written = self._written[slot] = max(self._written[slot], there, held)
-        if written - held < SPARE:
-            return
-        self._written[slot] = held
-        strip = self.buffers[0][0, 0].nbytes
-        token = strip // self.length
-        for begin in range(slot * self.buffers[0][0].nbytes, (slot + 1) * self.buffers[0][0].nbytes, strip):
-            self._give_back_bytes(begin + held * token, min(begin + written * token + mmap.PAGESIZE, begin + strip))
-
-    def _give_back_bytes(self, first: int, last: int) -> None:
-        """The whole pages between two places of each buffer go back to the system, where it can take them: they are
-        zeros when they come again."""
-        begin, end = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE, last // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > begin and hasattr(mmap, "MADV_DONTNEED"):
-            for memory in self._maps:
-                memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+    def _behind(self, slot: int, before: int) -> None:
+        """It holds something else than so many tokens that were there before."""
+        self.cache.holds(slot, len(self.held[slot].tokens), before)
 
 
 def usable(prompt: int, there: int, had: int = 0) -> int:

@@ -1,0 +1,223 @@
+"""DeviceGraph: a language model's graph on a GPU, always in one of two shapes. Stage: executor.
+
+A GPU chooses other kernels for other shapes, which round differently, and what becomes of a text must not depend on who
+is beside it. So a step has a row for every slot, whether there is a text or not, and a chunk of a prompt always as many
+tokens: what is too much is computed and overwritten later. That costs little where starting a kernel takes as long as
+what it does, and a run whose shape and memory never change can be recorded and replayed (CUDA graphs).
+
+A run: ids and mask are written to pinned memory, and go to the GPU in the order of the session's stream; the graph runs
+there; of a step the logits of the rows that are texts come back to pinned memory; then the thread waits, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ortmesh.serving.executor.cuda import Box, Stream, view
+from ortmesh.serving.executor.engine.cache import Cache, DeviceCache, Shape
+from ortmesh.serving.executor.engine.graph import CausalGraph
+from ortmesh.serving.executor.engine.slots import Slots, Values
+from ortmesh.serving.executor.interruptible import UNRECORDED, InterruptibleSession
+from ortmesh.serving.executor.quiet import QUIET
+from ortmesh.serving.executor.recording import Recorder, Recording
+from ortmesh.serving.types import Array
+
+CHUNK = 256
+"""Tokens of a prompt that are read at once."""
+IDS, MASK, LOGITS = "input_ids", "attention_mask", "logits"
+
+
+class NotOnDevice(ValueError):
+    """The graph's keys and values can't be on the device."""
+
+
+class DeviceGraph(CausalGraph):
+    """On the GPU of its session's stream."""
+
+    chunks = (CHUNK - 1, CHUNK - 1)
+
+    def __init__(self, session: InterruptibleSession, stream: Stream, head_size: int | None = None) -> None:
+        """ValueError for a graph of another kind; NotOnDevice where ONNX Runtime would compute attention on the CPU:
+        each step would copy all keys and values."""
+        super().__init__(session, head_size)
+        self._stream = stream
+        devices = dict(zip((info.name for info in session.get_inputs()), session.input_devices(), strict=True))
+        if any(devices[past].lower() != stream.kind for past, _ in self._names):
+            raise NotOnDevice(f"attention over {self.dtype} has no kernel for {stream.kind}")
+        self._recorder = Recorder()
+        self._records = session.records
+        self._shrunk = session.shrunk
+        self._runs: WeakKeyDictionary[Slots, _Runs] = WeakKeyDictionary()
+
+    @property
+    def note(self) -> str:
+        """What an operator should know."""
+        return self._recorder.note
+
+    def slots(self, *, slots: int, length: int) -> Slots:
+        """Memory on the device for so many texts of so many tokens."""
+        with QUIET.using():
+            made = super().slots(slots=slots, length=length)
+            self._runs[made] = _Runs(self._stream, made, self.vocabulary)
+        return made
+
+    def read(self, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
+        """In a run that is filled up with tokens that do not count; near the end of a slot with those before."""
+        runs, there = self._runs[slots], slots.held[slot].tokens
+        begin = min(len(there), slots.length - runs.chunk)
+        self._run(runs.of_chunk(slot), slots.cache, slot, [*there[begin:], *tokens], [begin + runs.chunk], 0)
+
+    def step(self, slots: Slots, tokens: Sequence[int]) -> Values:
+        """With a row for each slot."""
+        runs = self._runs[slots]
+        lengths = [len(each.tokens) + 1 for each in slots.held]
+        self._run(runs.of_step, slots.cache, 0, tokens, lengths, len(tokens))
+        return runs.logits.values[: len(tokens)]
+
+    def rest(self) -> None:
+        """Nothing: its runs are always the same, and the next text needs what they take."""
+
+    def _cache(self, shape: Shape) -> Cache:
+        return DeviceCache(shape, self._stream)
+
+    def _run(
+        self, run: _Run, cache: Cache, first: int, tokens: Sequence[int], lengths: Sequence[int], wanted: int
+    ) -> None:
+        """One run, of which the logits of the first `wanted` rows are brought."""
+        compute = partial(self._compute, run, cache, first, tokens, lengths, wanted)
+        if self._shrunk != self._session.shrunk:  # what was recorded computes where no memory is any more
+            self._shrunk = self._session.shrunk
+            for runs in self._runs.values():
+                runs.forget_recordings()
+        if not self._records:
+            with QUIET.using():
+                compute(UNRECORDED)
+            return
+        if run.recording is None:
+            run.recording = Recording(self._session.new_recording())
+        made = run.recording.made
+        try:
+            run.recording.run(compute)
+        except Exception as error:
+            run.recording = None
+            with QUIET.using():
+                compute(UNRECORDED)  # fails too when it is not the recording that is wrong
+            self._records = self._recorder.goes_on(error)
+        else:
+            if not made and run.recording.made:
+                self._recorder.good()
+
+    def _compute(
+        self,
+        run: _Run,
+        cache: Cache,
+        first: int,
+        tokens: Sequence[int],
+        lengths: Sequence[int],
+        wanted: int,
+        number: int,
+    ) -> None:
+        if run.binding is None:
+            run.binding = self._bound(run, cache, first)
+        try:
+            run.inputs.send(tokens, lengths)
+            self._session.begin_with_iobinding(run.binding, number)
+            run.logits.bring(wanted)
+        finally:
+            self._stream.wait()  # also after a failure: what was begun uses the memory of the next run
+
+    def _bound(self, run: _Run, cache: Cache, first: int) -> Any:
+        """Bound once: ids, mask and logits beside so many slots."""
+        binding = self._session.io_binding()
+        place = (self._stream.kind, self._stream.device_id)
+        rows, inputs = len(run.inputs.ids), run.inputs
+        binding.bind_output(LOGITS, *place, np.float32, [rows, 1, self.vocabulary], run.logits.address)
+        binding.bind_input(IDS, *place, np.int64, list(inputs.ids.shape), inputs.ids_at)
+        binding.bind_input(MASK, *place, np.int64, list(inputs.mask.shape), inputs.mask_at)
+        self._bind_cache(binding, cache, first, rows, place)
+        return binding
+
+
+class _Runs:
+    """What is prepared for some slots: a step, and a chunk in each of them."""
+
+    def __init__(self, stream: Stream, slots: Slots, vocabulary: int) -> None:
+        self.chunk = min(CHUNK, slots.length)
+        self.logits = _Logits(stream, slots.count, vocabulary)
+        self.of_step = _Run(_Inputs(stream, slots.count, 1, slots.length), self.logits)
+        self._of_chunk = _Inputs(stream, 1, self.chunk, slots.length)
+        self._chunks: dict[int, _Run] = {}
+
+    def of_chunk(self, slot: int) -> _Run:
+        """A run over so many tokens of one slot."""
+        if slot not in self._chunks:
+            self._chunks[slot] = _Run(self._of_chunk, self.logits)
+        return self._chunks[slot]
+
+    def forget_recordings(self) -> None:
+        """All are recorded anew."""
+        for run in (self.of_step, *self._chunks.values()):
+            run.recording = None
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run of one shape over certain slots."""
+
+    inputs: _Inputs
+    logits: _Logits
+    binding: Any = None
+    recording: Recording | None = None
+
+
+class _Inputs:
+    """Ids and mask of one shape, on the device and where the host writes them."""
+
+    def __init__(self, stream: Stream, rows: int, tokens: int, length: int) -> None:
+        ids, mask = 8 * rows * tokens, 8 * rows * length
+        self._stream = stream
+        self._pinned, self._device = stream.pinned(ids + mask), stream.memory(ids + mask)
+        stream.zero(self._device.address, ids + mask)
+        int64 = np.dtype(np.int64)
+        self.ids: Array = view(self._pinned, int64, (rows, tokens))
+        self.mask: Array = view(self._pinned, int64, (rows, length), ids)
+        self.mask[:] = 0
+        self.ids_at, self.mask_at = self._device.address, self._device.address + ids
+        self._columns = 0
+        """Of the mask: others are zeros, here and there."""
+        self._longest = 0
+
+    def send(self, tokens: Sequence[int], lengths: Sequence[int]) -> None:
+        """Writes tokens, and 0 where there are none, and masks of these lengths; begins to copy them."""
+        flat = self.ids.reshape(-1)
+        flat[: len(tokens)] = tokens
+        flat[len(tokens) :] = 0
+        longest = max(lengths)
+        columns, self._longest = max(longest, self._longest), longest
+        self.mask[:, :columns] = np.arange(columns) < np.asarray(lengths)[:, None]
+        self._stream.to_device(self.ids_at, self._pinned.address, self.ids.nbytes)
+        rows, length = self.mask.shape
+        box = Box(8 * columns, rows, 1, 8 * length, rows)
+        self._stream.copy(self.mask_at, self._pinned.address + self.ids.nbytes, box)
+
+
+class _Logits:
+    """[rows, vocabulary] on the device and on the host."""
+
+    def __init__(self, stream: Stream, rows: int, vocabulary: int) -> None:
+        nbytes = 4 * rows * vocabulary
+        self._stream = stream
+        self._pinned, self._device = stream.pinned(nbytes), stream.memory(nbytes)
+        self.values: Values = view(self._pinned, np.dtype(np.float32), (rows, vocabulary))
+        self.address = self._device.address
+
+    def bring(self, rows: int) -> None:
+        """Begins to copy those of the first rows to the host."""
+        if rows:
+            self._stream.to_host(self._pinned.address, self.address, self.values[:rows].nbytes)

@@ -1,0 +1,87 @@
+"""Recording: a run at fixed addresses that is recorded once, and replayed from then on (CUDA graphs).
+
+Stage: executor.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TypeVar
+
+from ortmesh.serving.executor.failures import readable
+from ortmesh.serving.executor.interruptible import UNRECORDED
+from ortmesh.serving.executor.quiet import QUIET
+
+log = logging.getLogger(__name__)
+
+DISTURBED = re.compile(r"CUDA (?:failure|error) 90[01]\b")
+"""A recording failed by a call that CUDA forbids meanwhile: the graph's own, or one of another library."""
+
+T = TypeVar("T")
+
+
+class Recording:
+    """One run, always on the memory that was bound to it the first time. By one thread at a time."""
+
+    def __init__(self, number: int) -> None:
+        """`number` is its name for the session (`InterruptibleSession.new_recording`)."""
+        self._number = number
+        self._ran = False
+        """True once its outputs have their memory."""
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """Those that recorded it: ONNX Runtime keeps recordings a thread."""
+
+    @property
+    def made(self) -> bool:
+        """True when this thread has recorded it."""
+        return threading.current_thread() in self._threads
+
+    def run(self, compute: Callable[[int], T]) -> T:
+        """Calls `compute` with the name of the recording, or with `UNRECORDED`.
+
+        The first run finds memory for what it computes, the second is recorded, the others are replayed. A thread
+        that finds no quiet moment to record runs without.
+        """
+        me = threading.current_thread()
+        if me in self._threads:
+            with QUIET.using():
+                return compute(self._number)
+        if self._ran:
+            with QUIET.alone() as quiet:
+                if quiet:
+                    found = compute(self._number)
+                    self._threads.add(me)
+                    return found
+        with QUIET.using():
+            found = compute(UNRECORDED)
+        self._ran = True
+        return found
+
+
+class Recorder:
+    """What becomes of recordings that fail."""
+
+    def __init__(self) -> None:
+        self.note = ""
+        """Why nothing is recorded any more."""
+        self._disturbed = False
+        """True once a recording was spoilt, until the next one is good."""
+
+    def good(self) -> None:
+        """One was recorded."""
+        self._disturbed = False
+
+    def goes_on(self, error: Exception) -> bool:
+        """After one failed: what may have been another's doing is tried once more. False when nothing is to be
+        recorded any more: the same run worked without."""
+        if DISTURBED.search(str(error)) and not self._disturbed:
+            self._disturbed = True
+            log.info("a run is recorded anew: %s", readable(error))
+            return True
+        self.note = f"its runs are not recorded (CUDA graphs): {readable(error)}"
+        log.warning("%s", self.note)
+        return False

@@ -1,0 +1,203 @@
+"""Texts as a GPU generates them, on a CPU: the host's memory stands in for the device's, all else is the product's."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.gpu.host import HostStream
+from ortmesh.catalogue.recipes._gguf import halves
+from ortmesh.catalogue.recipes._nbits import rounded
+from ortmesh.serving.cards import EngineSettings, Runtime
+from ortmesh.serving.executor.engine import device_graph
+from ortmesh.serving.executor.engine.cache import DeviceCache, HostCache, Place, Shape
+from ortmesh.serving.executor.engine.device_graph import DeviceGraph, NotOnDevice
+from ortmesh.serving.executor.engine.engine import open_graph
+from ortmesh.serving.executor.engine.graph import HostGraph
+from ortmesh.serving.executor.engine.probe import probe
+from ortmesh.serving.executor.interruptible import UNRECORDED, InterruptibleSession
+from ortmesh.serving.executor.sessions import Sessions
+from tests.nlp.tiny_llama import write_tiny_llama
+from tests.serving.test_engine import Engine, ask
+
+CHUNK = 32
+LONG = EngineSettings(slots=6, context=160, tokens=960)
+
+
+@pytest.fixture(scope="module", params=[rounded, halves], ids=["f32", "f16"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny"), kind=request.param) / "model.onnx"
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_graph, "CHUNK", CHUNK)
+    monkeypatch.setattr(DeviceGraph, "chunks", (CHUNK - 1, CHUNK - 1))
+
+
+class Device(Sessions):
+    """Opens sessions that believe their stream is a GPU's, and name the runs that they record or replay."""
+
+    def __init__(self, *, record: bool = True) -> None:
+        super().__init__(Runtime(), 1)
+        self.stream = HostStream()
+        self.record = record
+        self.runs: list[int] = []
+
+    def open(self, path: Path) -> InterruptibleSession:
+        session = super().open(path)
+        session.stream, session.records = self.stream, self.record
+        begin = session.begin_with_iobinding
+
+        def begun(binding: Any, recorded: int = UNRECORDED) -> None:
+            self.runs.append(recorded)
+            begin(binding, UNRECORDED)
+
+        session.begin_with_iobinding = begun  # type: ignore[method-assign]
+        return session
+
+
+Start = Callable[..., Engine]
+
+
+@pytest.fixture
+def start(model: Path) -> Iterator[Start]:
+    running: list[Engine] = []
+
+    def started(sessions: Sessions | None = None, settings: EngineSettings = LONG, **options: Any) -> Engine:
+        running.append(Engine(model, settings, sessions=sessions, **options))
+        return running[-1]
+
+    yield started
+    for each in running:
+        each.stop()
+
+
+@pytest.mark.parametrize("record", [False, True], ids=["plain", "recorded"])
+def test_texts_are_those_of_the_cpu(start: Start, record: bool) -> None:
+    """Many at once: prompts of one token, of a chunk, one more and one less, of nearly all that a text may have."""
+    lengths = [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 100, 150, 156, 5, CHUNK, 130, 3]
+    asks = [ask(seed, length=length, tokens=min(20, 160 - length)) for seed, length in enumerate(lengths)]
+    device = Device(record=record)
+    found = [heard.wait().tokens for heard in start(device).ask_all(asks)]
+    assert found == [heard.wait().tokens for heard in start().ask_all(asks)]
+    assert (max(device.runs) > 0) == record
+
+
+def test_a_step_and_each_slots_chunk_are_recorded_at_their_second_run(start: Start) -> None:
+    device = Device()
+    engine = start(device)
+    engine.ask(ask(1, length=2, tokens=5)).wait()
+    assert device.runs == [UNRECORDED, 1, 1, 1, 1, 1], "a step is always the same run"
+    engine.ask(ask(2, length=100, tokens=2)).wait()
+    assert len(set(device.runs)) == 3, "and so is a chunk of the first slot"
+
+
+def test_what_begins_alike_is_copied_on_the_device(start: Start) -> None:
+    engine = start(Device())
+    alone = start().ask(ask(3, length=100, tokens=9)).wait()
+    first, again = engine.ask(ask(3, length=100, tokens=9)).wait(), engine.ask(ask(3, length=100, tokens=9)).wait()
+    assert first.tokens == again.tokens == alone.tokens
+    assert (first.cached, again.cached) == (0, 99)
+
+
+def test_warm_up_finds_that_texts_are_independent(start: Start) -> None:
+    assert start(Device(), warm_up=True).found == ""
+
+
+def test_a_step_brings_the_logits_of_texts_alone(model: Path) -> None:
+    device = Device()
+    graph = open_graph(device.open(model))
+    slots = graph.slots(slots=6, length=64)
+    probe(graph, slots)
+    device.stream.read_bytes = 0
+    graph.step(slots, [1, 2])
+    assert device.stream.read_bytes == 2 * 4 * graph.vocabulary
+    graph.read(slots, 3, [1, 2, 3])
+    assert device.stream.read_bytes == 2 * 4 * graph.vocabulary
+
+
+def test_a_recording_that_fails_is_done_without(model: Path) -> None:
+    device = Device()
+    session = device.open(model)
+    graph = open_graph(session)
+    slots = graph.slots(slots=2, length=64)
+    begin, failed = session.begin_with_iobinding, []
+
+    def begun(binding: Any, recorded: int = UNRECORDED) -> None:
+        if recorded != UNRECORDED:
+            failed.append(recorded)
+            raise RuntimeError("operation not permitted when stream is capturing")
+        begin(binding, recorded)
+
+    session.begin_with_iobinding = begun  # type: ignore[method-assign]
+    found = [graph.step(slots, [4]).copy() for _ in range(4)]
+    assert all(np.array_equal(each, found[0]) for each in found)
+    assert len(failed) == 1
+    assert "not permitted when stream is capturing" in graph.note
+
+
+def test_what_was_recorded_is_recorded_anew_when_memory_was_given_back(model: Path) -> None:
+    device = Device()
+    session = device.open(model)
+    graph = open_graph(session)
+    slots = graph.slots(slots=2, length=64)
+    for _ in range(3):
+        graph.step(slots, [4])
+    session.shrink()
+    for _ in range(3):
+        graph.step(slots, [4])
+    assert device.runs == [UNRECORDED, 1, 1, UNRECORDED, 2, 2]
+
+
+def test_a_graph_whose_attention_is_computed_elsewhere_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Device().open(model)
+    monkeypatch.setattr(session, "input_devices", lambda: ["Cpu", "Cpu", *["Elsewhere"] * 4])
+    with pytest.raises(NotOnDevice, match="has no kernel for cpu"):
+        open_graph(session)
+
+
+def test_the_mask_has_nothing_of_longer_texts(model: Path) -> None:
+    """Columns that were written once are cleared, on the device too."""
+    graph, host = open_graph(Device().open(model)), HostGraph(Sessions(Runtime(), 1).open(model))
+    for each in (graph, host):
+        each.least_rows = 2
+    ours, theirs = graph.slots(slots=3, length=64), host.slots(slots=3, length=64)
+    chance = np.random.default_rng(5)
+    for length in (60, 3, 20, 1, 50):
+        for slots, each in ((ours, graph), (theirs, host)):
+            for row in range(2):
+                slots.held[row].tokens = []
+                text = np.random.default_rng(length + row).integers(3, graph.vocabulary, length - row).tolist()
+                for at in range(0, len(text), CHUNK - 1):
+                    each.read(slots, row, text[at : at + CHUNK - 1])
+                    slots.held[row].tokens.extend(text[at : at + CHUNK - 1])
+        tokens = chance.integers(3, graph.vocabulary, 2).tolist()
+        np.testing.assert_array_equal(graph.step(ours, tokens), host.step(theirs, tokens))
+
+
+@pytest.mark.parametrize("element", [np.float32, np.float16])
+def test_slots_on_a_device_are_copied_and_exchanged_as_on_a_host(element: type[Any]) -> None:
+    shape = Shape(layers=3, heads=2, head_size=4, dtype=np.dtype(element), slots=4, length=16)
+    device, host = DeviceCache(shape, HostStream()), HostCache(shape)
+    for cache in (device, host):
+        chance = np.random.default_rng(1)
+        for place in cache.places(0, 4):
+            _at(place, shape)[:] = chance.standard_normal((4, 2, 16, 4))
+        cache.copy(0, 2, 3, 9)
+        cache.exchange(1, 3, 16, 16)
+        cache.copy(2, 1, 5, 5)
+        cache.exchange(0, 2, 7, 7)
+    for ours, theirs in zip(device.places(0, 4), host.places(0, 4), strict=True):
+        np.testing.assert_array_equal(_at(ours, shape), _at(theirs, shape))
+
+
+def _at(place: Place, shape: Shape) -> Any:
+    size = int(np.prod(place.shape)) * shape.dtype.itemsize
+    raw = (ctypes.c_char * size).from_address(place.address)
+    return np.frombuffer(raw, shape.dtype).reshape(place.shape)
