@@ -18,7 +18,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from bench.gpu import costs, memory, mixed, right
+from bench.gpu import costs, memory, mixed, right, texts
 from bench.gpu.models import Bench
 from ortmesh.serving.executor.sessions import PROVIDERS, why_no_gpu
 
@@ -31,6 +31,10 @@ STEPS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
     "bound": ("Bound memory against `session.run`", costs.bound_against_plain),
     "recorded": ("CUDA graphs", costs.recorded_against_not),
     "instances": ("Two sessions on one GPU", costs.instances),
+    "steps": ("A step and a chunk of a text", texts.steps),
+    "same": ("Texts are those of the CPU, and whoever is beside them", texts.same),
+    "rates": ("Tokens a second", texts.rates),
+    "texts_memory": ("Memory of texts", texts.memory),
     "mixed": ("Mixed lengths, items a second", mixed.throughput),
     "memory": ("Memory comes back", memory.comes_back),
 }

@@ -50,7 +50,8 @@ class Bench:
         card = read_card(folder / "card.yaml")
         where = {"require": "cuda"} if self.provider == "cuda" else {"providers": ["cpu"]}
         buckets = shown(name).runtime.buckets
-        return card.model_copy(update={"runtime": Runtime(**where, **{"buckets": buckets, **runtime})}), folder
+        given = {"buckets": buckets, "engine": shown(name).runtime.engine, **runtime}
+        return card.model_copy(update={"runtime": Runtime(**where, **given)}), folder
 
     def open(self, name: str, *, record: bool = False) -> Opened:
         """A model of the store on the provider."""
