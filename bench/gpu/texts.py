@@ -42,15 +42,15 @@ def steps(bench: Bench) -> list[str]:
         ("a step", 50, _step),
         ("a step", 500, _step),
         ("a step", 2000, _step),
-        ("a chunk", 0, _chunk),
-        ("a chunk", 1500, _chunk),
+        ("a window", 0, _window),
+        ("a window", 1536, _window),
     ):
         took = [_median(run(graphs[record], slots[record], before)) for record in (False, True)]
         plain, recorded = (1e3 * seconds for seconds in took)
         lines.append(f"| {name} | {before} | {plain:.3f} | {recorded:.3f} | {plain / recorded:.2f} |")
-    rows, (first, _) = slots[True].count, graphs[True].chunks
+    rows, window = slots[True].count, graphs[True].chunk(slots[True], 0, alone=True)
     notes = sorted({graph.note for graph in graphs.values()} - {""})
-    return [*lines, "", f"A step has {rows} rows, of which one is a text here; a chunk {first + 1} tokens.", *notes]
+    return [*lines, "", f"A step has {rows} rows, of which one is a text here; a window {window} tokens.", *notes]
 
 
 def same(bench: Bench) -> list[str]:
@@ -85,16 +85,21 @@ def rates(bench: Bench) -> list[str]:
     _, folder = _model(bench)
     engine = Bare(folder, THREADS)
     lines = [
-        "| streams | tokens/s | step, ms | of bare steps | first token, p50, ms | longest gap, ms |",
-        "|---|---|---|---|---|---|",
+        "| streams | tokens/s | step, ms | of bare steps | in steps | in windows | first token, p50, ms "
+        "| longest gap, ms |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     try:
         drawn = Drawn(_tokenizer(folder), seed=1)
-        _wave(engine, drawn.stories(64, 8), 32)  # every slot's chunk is recorded
+        _wave(engine, drawn.stories(64, 8), 32)  # both runs are recorded
         bare = engine.step(32, 120)
+        took = {name: _watched(engine._executor._graph, name) for name in ("step", "read")}
         for count in STREAMS:
+            for each in took.values():
+                each.clear()
             wave = _wave(engine, drawn.stories(2 * count, TOKENS), count)
-            lines.append(_row(str(count), wave, count, bare))
+            shares = [sum(each) / wave.seconds for each in took.values()]
+            lines.append(_row(str(count), wave, count, bare, shares))
         lines += ["", f"A bare step: {1e3 * bare:.3f} ms; it gives a token to each stream."]
         lines += ["", *_long_prompts(engine, folder, drawn, bare)]
     finally:
@@ -140,13 +145,28 @@ def _long_prompts(engine: Bare, folder: Path, drawn: Drawn, bare: float) -> list
     ]
 
 
-def _row(name: str, wave: Wave, count: int, bare: float) -> str:
+def _watched(graph: CausalGraph, name: str) -> list[float]:
+    """The seconds of each call of this method from now on."""
+    took: list[float] = []
+    compute = getattr(graph, name)
+
+    def timed(*arguments: Any) -> Any:
+        began = time.perf_counter()
+        found = compute(*arguments)
+        took.append(time.perf_counter() - began)
+        return found
+
+    setattr(graph, name, timed)
+    return took
+
+
+def _row(name: str, wave: Wave, count: int, bare: float, shares: Sequence[float]) -> str:
     texts = wave.streams
     rate = _rate(texts)
     first, gap = median(text.first_seconds for text in texts), max(text.gap_seconds for text in texts)
     return (
-        f"| {name} | {rate:.0f} | {1e3 * count / rate:.3f} | {rate * bare / count:.2f} | {1e3 * first:.1f} "
-        f"| {1e3 * gap:.1f} |"
+        f"| {name} | {rate:.0f} | {1e3 * count / rate:.3f} | {rate * bare / count:.2f} | {shares[0]:.0%} "
+        f"| {shares[1]:.0%} | {1e3 * first:.1f} | {1e3 * gap:.1f} |"
     )
 
 
@@ -195,9 +215,9 @@ def _step(graph: CausalGraph, slots: Slots, before: int) -> Callable[[], object]
     return lambda: graph.step(slots, [5])
 
 
-def _chunk(graph: CausalGraph, slots: Slots, before: int) -> Callable[[], object]:
+def _window(graph: CausalGraph, slots: Slots, before: int) -> Callable[[], object]:
     slots.held[0] = Held([7] * before)
-    tokens = [5] * graph.chunks[0]
+    tokens = [5] * graph.chunk(slots, before, alone=True)
     return lambda: graph.read(slots, 0, tokens)
 
 
@@ -205,9 +225,11 @@ def _logits(graph: CausalGraph, slots: Slots, ids: list[int]) -> Any:
     """Of the last places of these tokens, one after the other: [places, vocabulary]."""
     slots.held[0] = held = Held()
     before = ids[: len(ids) - PLACES]
-    for at in range(0, len(before), graph.chunks[0]):
-        graph.read(slots, 0, before[at : at + graph.chunks[0]])
-        held.tokens.extend(before[at : at + graph.chunks[0]])
+    while len(held.tokens) < len(before):
+        there = len(held.tokens)
+        part = before[there : there + graph.chunk(slots, there, alone=True)]
+        graph.read(slots, 0, part)
+        held.tokens.extend(part)
     found = []
     for token in ids[len(before) :]:
         found.append(graph.step(slots, [token])[0].copy())

@@ -16,7 +16,7 @@ from ortmesh.serving.cards import Runtime
 from ortmesh.serving.executor.engine import admission
 from ortmesh.serving.executor.engine.ask import Ask, TextItem
 from ortmesh.serving.executor.engine.engine import EngineExecutor
-from ortmesh.serving.executor.engine.graph import HostGraph
+from ortmesh.serving.executor.engine.graph import CHUNK_ALONE, HostGraph
 from ortmesh.serving.executor.sessions import Sessions
 from ortmesh.serving.types import NoMeter
 from tests.nlp.tiny_llama import write_tiny_llama
@@ -151,7 +151,7 @@ def test_a_callers_prompts_take_turns_with_anothers(model: Path) -> None:
     """Ten long prompts of one, a short one of another: it is read next, not after a chunk of each."""
     engine = Slowly(model, slots=16, tokens=16 * 512)
     for _ in range(10):
-        engine.ask("long", length=HostGraph.chunks[1] + 200, tokens=1)
+        engine.ask("long", length=CHUNK_ALONE + 200, tokens=1)
     engine.step()
     other = engine.ask("other", length=30, tokens=1)
     steps = 0

@@ -16,7 +16,7 @@ from ortmesh.catalogue.recipes._nbits import rounded
 from ortmesh.serving.cards import EngineSettings, Runtime
 from ortmesh.serving.executor.engine import device_graph
 from ortmesh.serving.executor.engine.cache import DeviceCache, HostCache, Place, Shape
-from ortmesh.serving.executor.engine.device_graph import DeviceGraph, NotOnDevice
+from ortmesh.serving.executor.engine.device_graph import NotOnDevice
 from ortmesh.serving.executor.engine.engine import open_graph
 from ortmesh.serving.executor.engine.graph import HostGraph
 from ortmesh.serving.executor.engine.probe import probe
@@ -25,7 +25,7 @@ from ortmesh.serving.executor.sessions import Sessions
 from tests.nlp.tiny_llama import write_tiny_llama
 from tests.serving.test_engine import Engine, ask
 
-CHUNK = 32
+WINDOW = 32
 LONG = EngineSettings(slots=6, context=160, tokens=960)
 
 
@@ -35,9 +35,8 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_graph, "CHUNK", CHUNK)
-    monkeypatch.setattr(DeviceGraph, "chunks", (CHUNK - 1, CHUNK - 1))
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_graph, "WINDOW", WINDOW)
 
 
 class Device(Sessions):
@@ -81,7 +80,7 @@ def start(model: Path) -> Iterator[Start]:
 @pytest.mark.parametrize("record", [False, True], ids=["plain", "recorded"])
 def test_texts_are_those_of_the_cpu(start: Start, record: bool) -> None:
     """Many at once: prompts of one token, of a chunk, one more and one less, of nearly all that a text may have."""
-    lengths = [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 100, 150, 156, 5, CHUNK, 130, 3]
+    lengths = [1, 2, WINDOW - 1, WINDOW, WINDOW + 1, 100, 150, 156, 5, WINDOW, 130, 3]
     asks = [ask(seed, length=length, tokens=min(20, 160 - length)) for seed, length in enumerate(lengths)]
     device = Device(record=record)
     found = [heard.wait().tokens for heard in start(device).ask_all(asks)]
@@ -89,13 +88,13 @@ def test_texts_are_those_of_the_cpu(start: Start, record: bool) -> None:
     assert (max(device.runs) > 0) == record
 
 
-def test_a_step_and_each_slots_chunk_are_recorded_at_their_second_run(start: Start) -> None:
+def test_a_step_and_a_window_are_recorded_at_their_second_run(start: Start) -> None:
     device = Device()
     engine = start(device)
-    engine.ask(ask(1, length=2, tokens=5)).wait()
+    engine.ask(ask(1, length=1, tokens=6)).wait()
     assert device.runs == [UNRECORDED, 1, 1, 1, 1, 1], "a step is always the same run"
-    engine.ask(ask(2, length=100, tokens=2)).wait()
-    assert len(set(device.runs)) == 3, "and so is a chunk of the first slot"
+    engine.ask_all([ask(seed, length=100, tokens=2) for seed in (2, 3)])[1].wait()
+    assert len(set(device.runs)) == 3, "and so is a window, whatever the slot"
 
 
 def test_what_begins_alike_is_copied_on_the_device(start: Start) -> None:
@@ -174,9 +173,9 @@ def test_the_mask_has_nothing_of_longer_texts(model: Path) -> None:
             for row in range(2):
                 slots.held[row].tokens = []
                 text = np.random.default_rng(length + row).integers(3, graph.vocabulary, length - row).tolist()
-                for at in range(0, len(text), CHUNK - 1):
-                    each.read(slots, row, text[at : at + CHUNK - 1])
-                    slots.held[row].tokens.extend(text[at : at + CHUNK - 1])
+                for at in range(0, len(text), WINDOW):
+                    each.read(slots, row, text[at : at + WINDOW])
+                    slots.held[row].tokens.extend(text[at : at + WINDOW])
         tokens = chance.integers(3, graph.vocabulary, 2).tolist()
         np.testing.assert_array_equal(graph.step(ours, tokens), host.step(theirs, tokens))
 

@@ -54,7 +54,7 @@ def test_the_step_that_only_ends_a_text_is_no_time_of_its_tokens(clock: Clock) -
         clock.now = at
         assert text.append(likely(token))
         assert text.token_seconds is None, "it has not ended"
-        text.computed(1)
+        text.stepped()
     clock.now = 90.0
     assert not text.append(likely(STOP))
     clock.now = 100.0

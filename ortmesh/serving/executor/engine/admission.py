@@ -145,7 +145,7 @@ class Admission:
         """In the first slot behind those in progress."""
         place = len(self.texts)
         cached = self._slots.begin(place, item.ask.prompt, place) if self.independent else 0
-        self.texts.append(Text(item, self._slots.held[place], cached))
+        self.texts.append(Text(item, self._slots.held[place], cached, self._slots.least_read))
         self._meter.texts.prompt(cached=cached)
         self.tell_held()
 

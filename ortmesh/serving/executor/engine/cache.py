@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ortmesh.serving.executor.cuda import Box, Stream
+from ortmesh.serving.executor.quiet import QUIET
 from ortmesh.serving.types import Array
 
 SPARE = 64
@@ -136,7 +137,7 @@ class HostCache:
 
 class DeviceCache:
     """In one piece of a device's memory, all of it taken at once. Copies are begun in the order of the stream's runs,
-    one for all buffers; each buffer has a slot more than there are, through which two slots change places."""
+    one for all buffers. Each buffer has a spare slot, through which two change places."""
 
     def __init__(self, shape: Shape, stream: Stream) -> None:
         self.shape = shape
@@ -145,6 +146,11 @@ class DeviceCache:
         nbytes = shape.buffers * self._buffer
         self._memory = stream.memory(nbytes)
         stream.zero(self._memory.address, nbytes)  # what was never written is loaded too, and then left out
+
+    @property
+    def spare(self) -> int:
+        """The slot that nobody has."""
+        return self.shape.slots
 
     def places(self, first: int, last: int) -> list[Place]:
         """Of these slots in each buffer."""
@@ -158,14 +164,14 @@ class DeviceCache:
         shape = self.shape
         token = shape.strip // shape.length
         box = Box((last - first) * token, shape.heads, shape.buffers, shape.strip, self._buffer // shape.strip)
-        self._stream.copy(self._address(target) + first * token, self._address(source) + first * token, box)
+        with QUIET.using():
+            self._stream.copy(self._address(target) + first * token, self._address(source) + first * token, box)
 
     def exchange(self, one: int, other: int, here: int, there: int) -> None:
         """Begins to."""
-        spare = self.shape.slots
-        self.copy(one, spare, 0, here)
+        self.copy(one, self.spare, 0, here)
         self.copy(other, one, 0, there)
-        self.copy(spare, other, 0, here)
+        self.copy(self.spare, other, 0, here)
 
     def holds(self, slot: int, tokens: int, before: int) -> None:
         """Its memory stays."""

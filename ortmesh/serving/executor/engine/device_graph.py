@@ -1,9 +1,11 @@
 """DeviceGraph: a language model's graph on a GPU, always in one of two shapes. Stage: executor.
 
-A GPU chooses other kernels for other shapes, which round differently, and what becomes of a text must not depend on who
-is beside it. So a step has a row for every slot, whether there is a text or not, and a chunk of a prompt always as many
-tokens: what is too much is computed and overwritten later. That costs little where starting a kernel takes as long as
-what it does, and a run whose shape and memory never change can be recorded and replayed (CUDA graphs).
+A GPU chooses other kernels for other shapes, which round differently, and what becomes of a text must not depend on
+who is beside it, nor on how much of its prompt was there before. So a step has a row for every slot, whether there is a text
+or not. A prompt is read in windows of as many tokens, each from a place that its number gives: what is there already is
+computed once more, what is too much is left behind in a spare slot. That costs little where starting a kernel takes as
+long as what it does; and as neither shape nor memory of the two runs ever changes, they can be recorded and replayed
+(CUDA graphs).
 
 A run: ids and mask are written to pinned memory, and go to the GPU in the order of the session's stream; the graph runs
 there; of a step the logits of the rows that are texts come back to pinned memory; then the thread waits, once.
@@ -28,7 +30,7 @@ from ortmesh.serving.executor.quiet import QUIET
 from ortmesh.serving.executor.recording import Recorder, Recording
 from ortmesh.serving.types import Array
 
-CHUNK = 256
+WINDOW = 256
 """Tokens of a prompt that are read at once."""
 IDS, MASK, LOGITS = "input_ids", "attention_mask", "logits"
 
@@ -39,8 +41,6 @@ class NotOnDevice(ValueError):
 
 class DeviceGraph(CausalGraph):
     """On the GPU of its session's stream."""
-
-    chunks = (CHUNK - 1, CHUNK - 1)
 
     def __init__(self, session: InterruptibleSession, stream: Stream, head_size: int | None = None) -> None:
         """ValueError for a graph of another kind; NotOnDevice where ONNX Runtime would compute attention on the CPU:
@@ -64,20 +64,29 @@ class DeviceGraph(CausalGraph):
         """Memory on the device for so many texts of so many tokens."""
         with QUIET.using():
             made = super().slots(slots=slots, length=length)
+            made.least_read = 1  # a window has as many as any other
             self._runs[made] = _Runs(self._stream, made, self.vocabulary)
         return made
 
+    def chunk(self, slots: Slots, there: int, *, alone: bool) -> int:
+        """What is left of the window."""
+        window = self._runs[slots].window
+        return self._begin(slots, there) + window - there
+
     def read(self, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
-        """In a run that is filled up with tokens that do not count; near the end of a slot with those before."""
-        runs, there = self._runs[slots], slots.held[slot].tokens
-        begin = min(len(there), slots.length - runs.chunk)
-        self._run(runs.of_chunk(slot), slots.cache, slot, [*there[begin:], *tokens], [begin + runs.chunk], 0)
+        """All within a window, which is computed in the spare slot."""
+        cache, there = slots.cache, slots.held[slot].tokens
+        assert isinstance(cache, DeviceCache)
+        runs, begin, end = self._runs[slots], self._begin(slots, len(there)), len(there) + len(tokens)
+        cache.copy(slot, cache.spare, 0, begin)
+        self._run(runs.of_window, cache, [*there[begin:], *tokens], [begin + runs.window], 0)
+        cache.copy(cache.spare, slot, len(there), end)
 
     def step(self, slots: Slots, tokens: Sequence[int]) -> Values:
         """With a row for each slot."""
         runs = self._runs[slots]
         lengths = [len(each.tokens) + 1 for each in slots.held]
-        self._run(runs.of_step, slots.cache, 0, tokens, lengths, len(tokens))
+        self._run(runs.of_step, slots.cache, tokens, lengths, len(tokens))
         return runs.logits.values[: len(tokens)]
 
     def rest(self) -> None:
@@ -86,15 +95,19 @@ class DeviceGraph(CausalGraph):
     def _cache(self, shape: Shape) -> Cache:
         return DeviceCache(shape, self._stream)
 
-    def _run(
-        self, run: _Run, cache: Cache, first: int, tokens: Sequence[int], lengths: Sequence[int], wanted: int
-    ) -> None:
+    def _begin(self, slots: Slots, there: int) -> int:
+        """Where the window begins in which a token is read before which there are so many; the last one ends with the
+        slot."""
+        window = self._runs[slots].window
+        return min(there // window * window, slots.length - window)
+
+    def _run(self, run: _Run, cache: Cache, tokens: Sequence[int], lengths: Sequence[int], wanted: int) -> None:
         """One run, of which the logits of the first `wanted` rows are brought."""
-        compute = partial(self._compute, run, cache, first, tokens, lengths, wanted)
+        compute = partial(self._compute, run, cache, tokens, lengths, wanted)
         if self._shrunk != self._session.shrunk:  # what was recorded computes where no memory is any more
             self._shrunk = self._session.shrunk
             for runs in self._runs.values():
-                runs.forget_recordings()
+                runs.of_step.recording = runs.of_window.recording = None
         if not self._records:
             with QUIET.using():
                 compute(UNRECORDED)
@@ -117,14 +130,13 @@ class DeviceGraph(CausalGraph):
         self,
         run: _Run,
         cache: Cache,
-        first: int,
         tokens: Sequence[int],
         lengths: Sequence[int],
         wanted: int,
         number: int,
     ) -> None:
         if run.binding is None:
-            run.binding = self._bound(run, cache, first)
+            run.binding = self._bound(run, cache)
         try:
             run.inputs.send(tokens, lengths)
             self._session.begin_with_iobinding(run.binding, number)
@@ -132,7 +144,7 @@ class DeviceGraph(CausalGraph):
         finally:
             self._stream.wait()  # also after a failure: what was begun uses the memory of the next run
 
-    def _bound(self, run: _Run, cache: Cache, first: int) -> Any:
+    def _bound(self, run: _Run, cache: Cache) -> Any:
         """Bound once: ids, mask and logits beside so many slots."""
         binding = self._session.io_binding()
         place = (self._stream.kind, self._stream.device_id)
@@ -140,30 +152,18 @@ class DeviceGraph(CausalGraph):
         binding.bind_output(LOGITS, *place, np.float32, [rows, 1, self.vocabulary], run.logits.address)
         binding.bind_input(IDS, *place, np.int64, list(inputs.ids.shape), inputs.ids_at)
         binding.bind_input(MASK, *place, np.int64, list(inputs.mask.shape), inputs.mask_at)
-        self._bind_cache(binding, cache, first, rows, place)
+        self._bind_cache(binding, cache, run.first, rows, place)
         return binding
 
 
 class _Runs:
-    """What is prepared for some slots: a step, and a chunk in each of them."""
+    """What is prepared for some slots: a step of them, and a window in the spare one."""
 
     def __init__(self, stream: Stream, slots: Slots, vocabulary: int) -> None:
-        self.chunk = min(CHUNK, slots.length)
+        self.window = min(WINDOW, slots.length)
         self.logits = _Logits(stream, slots.count, vocabulary)
-        self.of_step = _Run(_Inputs(stream, slots.count, 1, slots.length), self.logits)
-        self._of_chunk = _Inputs(stream, 1, self.chunk, slots.length)
-        self._chunks: dict[int, _Run] = {}
-
-    def of_chunk(self, slot: int) -> _Run:
-        """A run over so many tokens of one slot."""
-        if slot not in self._chunks:
-            self._chunks[slot] = _Run(self._of_chunk, self.logits)
-        return self._chunks[slot]
-
-    def forget_recordings(self) -> None:
-        """All are recorded anew."""
-        for run in (self.of_step, *self._chunks.values()):
-            run.recording = None
+        self.of_step = _Run(_Inputs(stream, slots.count, 1, slots.length), self.logits, 0)
+        self.of_window = _Run(_Inputs(stream, 1, self.window, slots.length), self.logits, slots.count)
 
 
 @dataclass(slots=True)
@@ -172,6 +172,8 @@ class _Run:
 
     inputs: _Inputs
     logits: _Logits
+    first: int
+    """The first of the slots."""
     binding: Any = None
     recording: Recording | None = None
 

@@ -46,7 +46,7 @@ class EngineExecutor:
         self._admission = Admission(self._slots, graph, settings, meter=meter)
         self._texts = self._admission.texts
         """In the slots of their places. The very list of the admission: here only their order changes."""
-        self._prefill = Prefill(self._slots, graph.chunks)
+        self._prefill = Prefill(self._slots, graph)
         self._failures = 0
         self._turn = Turn(sessions)
 
@@ -136,7 +136,7 @@ class EngineExecutor:
             text.fail(_failure(error))  # nobody else's keys and values were touched
             self._count_failure()
             return
-        text.computed(len(chunk))
+        text.read(len(chunk))
         self._meter.texts.prompt(computed=len(chunk), cached=self._prefill.give(self._texts, place))
 
     def _decode(self) -> None:
@@ -154,7 +154,7 @@ class EngineExecutor:
     def _decoded(self, text: Text, logits: Values) -> bool:
         """Its next token has been computed; True when another has come of it."""
         begins = not text.generated
-        text.computed(1)
+        text.stepped()
         came = text.append(logits)
         if begins:
             self._meter.texts.prompt(computed=1)
@@ -166,7 +166,7 @@ class EngineExecutor:
         """Exchanges places until those that are decoded come first; how many they are."""
         decoding = 0
         for place, text in enumerate(self._texts):
-            if text.prompt_left > 1:
+            if text.to_read:
                 continue
             if place != decoding:
                 self._slots.exchange(decoding, place)

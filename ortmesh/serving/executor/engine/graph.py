@@ -29,13 +29,14 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float16)": np.dtype(np.float16),
 }
 """Of keys and values."""
+CHUNK, CHUNK_ALONE = 64, 256
+"""Tokens of a prompt that a CPU reads at once: 64 of SmolLM2's take 0.1 s on two cores, and 1,000 in such chunks a
+tenth longer than in one piece."""
 
 
 class CausalGraph(ABC):
     """Belongs to the engine's thread."""
 
-    chunks: tuple[int, int]
-    """Tokens of a prompt that are read at once, while others' texts grow and while none does; there may be one more."""
     least_rows = LEAST_ROWS
     """So many rows a step has at least, idle ones beside those of texts: fewer may give other numbers."""
 
@@ -74,6 +75,11 @@ class CausalGraph(ABC):
         return Slots(self._cache(Shape(self.layers, self.heads, self.head_size, self.dtype, slots, length)))
 
     @abstractmethod
+    def chunk(self, slots: Slots, there: int, *, alone: bool) -> int:
+        """How many tokens of a prompt of which so many are there are to be read at once, while others' texts grow or
+        while none does."""
+
+    @abstractmethod
     def read(self, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
         """Computes the keys and values of several tokens of a slot, behind those that it holds."""
 
@@ -107,16 +113,17 @@ class CausalGraph(ABC):
 
 
 class HostGraph(CausalGraph):
-    """On a CPU: as many rows as there are texts, and of a prompt as much as others can wait for: 64 of SmolLM2's tokens
-    take 0.1 s on two cores, and 1,000 in such chunks a tenth longer than in one piece."""
-
-    chunks = (64, 256)
+    """On a CPU: as many rows as there are texts, and of a prompt as much as others can wait for."""
 
     def __init__(self, session: InterruptibleSession, head_size: int | None = None) -> None:
         """ValueError for a graph of another kind."""
         super().__init__(session, head_size)
         self._bindings: WeakKeyDictionary[Slots, dict[tuple[int, int], Any]] = WeakKeyDictionary()
         """They point into the buffers of slots, and end with them."""
+
+    def chunk(self, slots: Slots, there: int, *, alone: bool) -> int:
+        """Fewer while others wait."""
+        return CHUNK_ALONE if alone else CHUNK
 
     def read(self, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
         """In one run."""

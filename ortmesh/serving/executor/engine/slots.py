@@ -20,6 +20,8 @@ Values = npt.NDArray[np.float32]
 LEAST_ROWS = 2
 """On some CPUs a run of one row takes another kernel than a run of several, and rounds differently: there a text that
 is alone has an idle row beside it, so that it is the same text among others. So nothing is kept in the second slot."""
+LEAST_READ = 2
+"""Tokens of a chunk of a prompt, where one alone takes another kernel than several."""
 LEAST_KEPT = 16
 """A shorter beginning is computed in one step anyway."""
 
@@ -31,8 +33,8 @@ class Held:
     tokens: list[int] = field(default_factory=list)
     """Those whose keys and values are there."""
     read: int = 0
-    """How many of them, from the first on, were computed several at a time. One alone takes another kernel and rounds
-    differently, so only these are given to other texts: what a text becomes does not depend on what was before."""
+    """How many of them, from the first on, were computed in chunks. A step takes other kernels and rounds differently,
+    so only these are given to other texts: what a text becomes does not depend on what was before."""
     used: int = 0
     """When it was used last: a step's number."""
 
@@ -40,9 +42,11 @@ class Held:
 class Slots:
     """Belongs to the engine's thread."""
 
-    def __init__(self, cache: Cache) -> None:
-        """Of as many slots as the cache has, at least `LEAST_ROWS`."""
+    def __init__(self, cache: Cache, least_read: int = LEAST_READ) -> None:
+        """Of as many slots as the cache has, at least `LEAST_ROWS`; a chunk of a prompt has at least `least_read`
+        tokens."""
         self.cache = cache
+        self.least_read = least_read
         self.count = cache.shape.slots
         self.length = cache.shape.length
         """The most tokens of a text."""
@@ -62,7 +66,7 @@ class Slots:
         """
         self._step += 1
         source, alike = self._longest(prompt)
-        shared = usable(len(prompt), alike)
+        shared = usable(len(prompt), alike, least_read=self.least_read)
         there = len(self.held[slot].tokens)
         if there and source != slot:
             self._move_away(slot, active, source)
@@ -163,16 +167,17 @@ class Slots:
         self.cache.holds(slot, len(self.held[slot].tokens), before)
 
 
-def usable(prompt: int, there: int, had: int = 0) -> int:
+def usable(prompt: int, there: int, had: int = 0, *, least_read: int = LEAST_READ) -> int:
     """How many more tokens of a prompt of so many than are `had` may be taken over when its first ones are `there`.
 
-    Those that are there were computed several at a time, as is all of a prompt but its last token: so it is all before
-    that one, or it leaves at least two. 0 for so few that they are computed in one step anyway, unless they are all.
+    Those that are there were computed in chunks, as is all of a prompt but its last token: so it is all before that
+    one, or it leaves as many as a chunk has at least. 0 for so few that they are computed in one step anyway, unless
+    they are all.
     """
     whole = prompt - 1
-    if whole < 2:  # a prompt of two is computed one at a time
+    if whole < least_read:  # where it is two, a prompt of two is computed one at a time
         return 0
-    most = whole if there >= whole else min(there, whole - 2)
+    most = whole if there >= whole else min(there, whole - least_read)
     return max(most - had, 0) if most == whole or most - had >= LEAST_KEPT else 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ortmesh.errors import OrtmeshError
 from ortmesh.serving.executor.engine.ask import CACHED, LOGPROB, REASON, TOKEN, TOP, TOP_LOGPROBS, Reason, TextItem
 from ortmesh.serving.executor.engine.sampler import Sampler
-from ortmesh.serving.executor.engine.slots import Held, Ids, Values
+from ortmesh.serving.executor.engine.slots import LEAST_READ, Held, Ids, Values
 from ortmesh.serving.executor.failures import failure_of
 from ortmesh.serving.types import Array
 
@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 class Text:
     """What is there of it, and what comes next. Belongs to the engine's thread."""
 
-    def __init__(self, item: TextItem, held: Held, cached: int) -> None:
+    def __init__(self, item: TextItem, held: Held, cached: int, least_read: int = LEAST_READ) -> None:
         self.item = item
+        self._least_read = least_read
         self.cached = cached
         """How many tokens of its prompt were not computed for it."""
         self._ask = item.ask
@@ -44,9 +45,11 @@ class Text:
         return self._ask.prompt
 
     @property
-    def prompt_left(self) -> int:
-        """How many tokens of its prompt are to be computed before its last one."""
-        return len(self._ask.prompt) - 1 - len(self._held.tokens)
+    def to_read(self) -> int:
+        """How many tokens of its prompt are to be computed in chunks: those before its last one, if there are enough
+        for a chunk."""
+        left = len(self._ask.prompt) - 1 - len(self._held.tokens)
+        return left if left >= self._least_read else 0
 
     @property
     def length(self) -> int:
@@ -83,17 +86,19 @@ class Text:
         """Its next tokens to compute, at most so many."""
         return self._tokens[self.length : self.length + count]
 
-    def computed(self, count: int) -> None:
-        """So many more are in its slot."""
-        if count > 1:
-            self._held.read += count
+    def stepped(self) -> None:
+        """One more is in its slot."""
+        self._held.tokens.extend(self.following(1))
+
+    def read(self, count: int) -> None:
+        """So many more are in its slot, which were computed in a chunk."""
+        self._held.read += count
         self._held.tokens.extend(self.following(count))
 
     def took(self, count: int) -> None:
-        """So many more are in its slot, which were computed for another text, several at a time."""
+        """So many more are in its slot, which were computed for another text."""
         self.cached += count
-        self._held.read += count
-        self._held.tokens.extend(self.following(count))
+        self.read(count)
 
     def append(self, logits: Values) -> bool:
         """Chooses its next token by the logits [vocabulary] after its last computed one: none within its prompt. True
