@@ -1,11 +1,11 @@
 """DeviceGraph: a language model's graph on a GPU, always in one of two shapes. Stage: executor.
 
 A GPU chooses other kernels for other shapes, which round differently, and what becomes of a text must not depend on
-who is beside it, nor on how much of its prompt was there before. So a step has a row for every slot, whether there is a text
-or not. A prompt is read in windows of as many tokens, each from a place that its number gives: what is there already is
-computed once more, what is too much is left behind in a spare slot. That costs little where starting a kernel takes as
-long as what it does; and as neither shape nor memory of the two runs ever changes, they can be recorded and replayed
-(CUDA graphs).
+who is beside it, nor on how much of its prompt was there before. So a step has a row for every slot, whether there is
+a text or not. A prompt is read in windows of as many tokens, each from a place that its number gives: what is there
+already is computed once more, what is too much is left behind in a spare slot. That costs little where starting a
+kernel takes as long as what it does; and as neither shape nor memory of the two runs ever changes, they can be recorded
+and replayed (CUDA graphs).
 
 A run: ids and mask are written to pinned memory, and go to the GPU in the order of the session's stream; the graph runs
 there; of a step the logits of the rows that are texts come back to pinned memory; then the thread waits, once.
