@@ -31,7 +31,7 @@ STEPS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
     "bound": ("Bound memory against `session.run`", costs.bound_against_plain),
     "recorded": ("CUDA graphs", costs.recorded_against_not),
     "instances": ("Two sessions on one GPU", costs.instances),
-    "steps": ("A step and a chunk of a text", texts.steps),
+    "steps": ("A step and a window of a text", texts.steps),
     "same": ("Texts are those of the CPU, and whoever is beside them", texts.same),
     "rates": ("Tokens a second", texts.rates),
     "texts_memory": ("Memory of texts", texts.memory),

@@ -62,7 +62,7 @@ class Bench:
         """A graph on the provider, by a card."""
         session = Sessions(card.runtime, THREADS).open(path)
         if self.provider == "cpu":
-            session.stream, session.records = HostStream(), card.runtime.cuda_graph
+            session.stream, session.records = HostStream(), card.runtime.records
         return Opened(card, path, session)
 
 

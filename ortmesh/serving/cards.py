@@ -140,8 +140,9 @@ class Runtime(Part):
     """Which GPU, among those that CUDA_VISIBLE_DEVICES leaves."""
     gpu_mem_limit_mb: int | None = Field(default=None, ge=1)
     """The most that one instance's arena may take of a GPU's memory, in MiB, without its weights; None: all."""
-    cuda_graph: bool = False
-    """True to record a run of each bucket and to replay it (CUDA graphs): less work for the CPU at small batches."""
+    cuda_graph: bool | None = None
+    """True to record a run of each bucket and to replay it (CUDA graphs): less work for the CPU at small batches. None:
+    an engine's runs are recorded, which have two shapes, others' are not."""
     tf32: bool = False
     """True to let a GPU multiply 32-bit floats with 11 bits of each: quicker, and results differ between batches."""
     buckets: Buckets = Field(default_factory=Buckets)
@@ -150,6 +151,11 @@ class Runtime(Part):
     """For a causal language model: texts grow side by side. None: one session, or a program."""
     program: str | None = None
     """The program that runs the model's sessions (`ortmesh.serving.executor.programs`); None: one session."""
+
+    @property
+    def records(self) -> bool:
+        """True when runs on a GPU are to be recorded."""
+        return self.engine is not None if self.cuda_graph is None else self.cuda_graph
 
     @model_validator(mode="after")
     def _one_executor(self) -> Runtime:

@@ -128,14 +128,14 @@ class _Spread:
 def _spread(card: Card, folder: Path, threads: int, meter: Meter, stop: Stop, resident: Resident) -> _Spread:
     """On a CPU the executors of a session share it, so that its weights are there once; programs and sessions on a
     device have one executor each."""
-    if card.runtime.program is None and card.runtime.engine is None and _on_cpu(card.runtime):
+    if card.runtime.engine is not None:
+        return _Spread([_engine(card, folder, threads, meter, stop, resident)], 1, threads)
+    if card.runtime.program is None and _on_cpu(card.runtime):
         open_session = partial(_open, _open_session, card, folder, meter, resident, stop)
         one, layout = lay_out(card, folder, threads, stop, open_session)
         return _Spread([one], layout.executors, layout.threads)
     instances, each = share(card.runtime, threads, bytes_of(folder))
     open_one: Open[_Opened] = _open_session if card.runtime.program is None else _open_program
-    if card.runtime.engine is not None:
-        return _Spread([_engine(card, folder, threads, meter, stop, resident)], 1, threads)
     opened = [_open(open_one, card, folder, meter, resident, stop, each) for _ in range(instances)]
     return _Spread(opened, 1, each)
 

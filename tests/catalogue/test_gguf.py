@@ -12,8 +12,8 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 from tokenizers import Tokenizer
 
-from ortmesh.catalogue.recipes import smollm2_135m_instruct
-from ortmesh.catalogue.recipes._gguf import Gguf, llama_shape, llama_weights, read_gguf
+from ortmesh.catalogue.recipes import smollm2_135m_instruct, smollm2_135m_instruct_f16
+from ortmesh.catalogue.recipes._gguf import Gguf, halves, llama_shape, llama_weights, read_gguf
 from ortmesh.catalogue.recipes._graph import Array
 from ortmesh.catalogue.recipes._nbits import rounded
 from tests.nlp import plain_llama, tiny_llama
@@ -110,6 +110,20 @@ def test_conversion_computes_what_the_weights_of_the_file_do(source: Path, conve
     got = session.run(["logits"], inputs)[0][0, 0]
     wanted = plain_llama.logits(SHAPE, tiny_llama.weights(), ids)[-1]
     assert got @ wanted > 0.9 * np.linalg.norm(got) * np.linalg.norm(wanted)
+
+
+def test_conversion_to_16_bits_computes_with_the_very_weights_of_the_file(source: Path, tmp_path: Path) -> None:
+    smollm2_135m_instruct_f16.convert({source.name: source}, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(smollm2_135m_instruct_f16.OUTPUTS)
+    ids = np.random.default_rng(2).integers(3, SHAPE.vocabulary, 24)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    nothing = np.zeros((1, SHAPE.kv_heads, 0, SHAPE.head_size), np.float16)
+    inputs: dict[str, Array] = {value.name: nothing for value in session.get_inputs() if value.name.startswith("past")}
+    inputs |= {"input_ids": ids[None], "attention_mask": np.ones((1, 24), np.int64)}
+    got = session.run(["logits"], inputs)[0][0, 0]
+    wanted = plain_llama.logits(SHAPE, llama_weights(read_gguf(source), halves), ids)[-1]
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, wanted, atol=5e-3 * np.abs(wanted).max())
 
 
 def test_conversion_writes_what_an_engine_needs_to_know(converted: Path) -> None:

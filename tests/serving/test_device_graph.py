@@ -13,7 +13,7 @@ import pytest
 from bench.gpu.host import HostStream
 from ortmesh.catalogue.recipes._gguf import halves
 from ortmesh.catalogue.recipes._nbits import rounded
-from ortmesh.serving.cards import EngineSettings, Runtime
+from ortmesh.serving.cards import Card, EngineSettings, Runtime
 from ortmesh.serving.executor.engine import device_graph
 from ortmesh.serving.executor.engine.cache import DeviceCache, HostCache, Place, Shape
 from ortmesh.serving.executor.engine.device_graph import NotOnDevice
@@ -22,6 +22,9 @@ from ortmesh.serving.executor.engine.graph import HostGraph
 from ortmesh.serving.executor.engine.probe import probe
 from ortmesh.serving.executor.interruptible import UNRECORDED, InterruptibleSession
 from ortmesh.serving.executor.sessions import Sessions
+from ortmesh.serving.loaded import load
+from ortmesh.serving.types import NoMeter
+from ortmesh.serving.warmup import Mode
 from tests.nlp.tiny_llama import write_tiny_llama
 from tests.serving.test_engine import Engine, ask
 
@@ -159,6 +162,45 @@ def test_a_graph_whose_attention_is_computed_elsewhere_is_refused(model: Path, m
     monkeypatch.setattr(session, "input_devices", lambda: ["Cpu", "Cpu", *["Elsewhere"] * 4])
     with pytest.raises(NotOnDevice, match="has no kernel for cpu"):
         open_graph(session)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> list[Sessions]:
+    """Sessions that may run on a GPU do, which computes attention on the CPU; those that were opened."""
+    opened: list[Sessions] = []
+    real = Sessions.open
+
+    def open_(sessions: Sessions, path: Path) -> InterruptibleSession:
+        opened.append(sessions)
+        if sessions._runtime.providers == ["cpu"]:
+            return real(sessions, path)
+        session = real(Sessions(Runtime(), 1), path)
+        session.stream, session.records = HostStream(), True
+        monkeypatch.setattr(session, "input_devices", lambda: ["Elsewhere"] * len(session.get_inputs()))
+        return session
+
+    monkeypatch.setattr(Sessions, "open", open_)
+    return opened
+
+
+def a_card(**runtime: Any) -> Card:
+    return Card(name="tiny", family="nlp", runtime=Runtime(engine=LONG, **runtime))
+
+
+def test_a_model_that_a_gpu_can_not_generate_with_is_served_on_the_cpu_and_says_so(
+    model: Path, elsewhere: list[Sessions]
+) -> None:
+    loaded = load(a_card(), model.parent, 1, NoMeter())
+    assert len(elsewhere) == 2
+    assert loaded.provider == "CPUExecutionProvider"
+    assert loaded.note.startswith("on the CPU: attention over float")
+    assert loaded.finding.mode is Mode.TOGETHER
+
+
+def test_a_card_that_requires_the_gpu_does_not_start_on_the_cpu(model: Path, elsewhere: list[Sessions]) -> None:
+    with pytest.raises(NotOnDevice):
+        load(a_card(require="cuda"), model.parent, 1, NoMeter())
+    assert len(elsewhere) == 1
 
 
 def test_the_mask_has_nothing_of_longer_texts(model: Path) -> None:

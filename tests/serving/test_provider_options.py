@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ortmesh.serving.cards import Batching, Card, Runtime, TensorRT
+from ortmesh.serving.cards import Batching, Card, EngineSettings, Runtime, TensorRT
 from ortmesh.serving.cards import Buckets as Written
 from ortmesh.serving.executor.buckets import buckets_of
 from ortmesh.serving.executor.provider_options import (
@@ -37,6 +37,25 @@ def test_cuda_takes_no_more_memory_than_was_asked_for_and_computes_floats_exactl
         "use_tf32": "0",
         "cudnn_conv_algo_search": "HEURISTIC",
     }
+
+
+def test_an_engines_attention_gives_the_same_digits_each_time() -> None:
+    """ONNX Runtime's numbers of kernels: flash 1, memory-efficient 2, cuDNN's 8, unfused 16; 0 lets it choose."""
+    assert cuda_options(Runtime(engine=EngineSettings()), stream=None, record=True)["sdpa_kernel"] == "19"
+    assert "sdpa_kernel" not in cuda_options(Runtime(), stream=None, record=False)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "records"),
+    [
+        (Runtime(), False),
+        (Runtime(cuda_graph=True), True),
+        (Runtime(engine=EngineSettings()), True),
+        (Runtime(engine=EngineSettings(), cuda_graph=False), False),
+    ],
+)
+def test_an_engines_runs_are_recorded_unless_its_card_says_otherwise(runtime: Runtime, records: bool) -> None:
+    assert Sessions(runtime, 1).records == records
 
 
 def test_the_first_device_is_not_named(tmp_path: Path) -> None:

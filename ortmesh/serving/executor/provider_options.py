@@ -17,6 +17,10 @@ from ortmesh.serving.executor.buckets import Buckets, padded_shape
 from ortmesh.serving.signature import Signature
 
 MEBIBYTE = 1024 * 1024
+FLASH, MEMORY_EFFICIENT, UNFUSED = 1, 2, 16
+REPEATABLE_ATTENTION = FLASH | MEMORY_EFFICIENT | UNFUSED
+"""ONNX Runtime's kernels for attention but cuDNN's, which it prefers from compute capability 9.0 on: with those a step
+of the same text gives other digits each time."""
 
 Options = dict[str, str]
 
@@ -36,6 +40,8 @@ def cuda_options(runtime: Runtime, *, stream: int | None, record: bool) -> Optio
     options["use_tf32"] = (
         "1" if runtime.tf32 else "0"
     )  # on by default, and then errors of 1e-3 break a card's tolerance
+    if runtime.engine is not None:
+        options["sdpa_kernel"] = str(REPEATABLE_ATTENTION)
     options["cudnn_conv_algo_search"] = "HEURISTIC"  # the exhaustive search runs anew for every shape that comes
     return options
 

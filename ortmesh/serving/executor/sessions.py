@@ -117,7 +117,7 @@ class Sessions:
         self._threads = threads
         self._engines = engines
         self._profiles = profiles
-        self._records = runtime.cuda_graph
+        self._records = runtime.records
         self.note = ""
         """What an operator should know of how they were opened."""
         self._loading: onnxruntime.SessionOptions | None = None

@@ -75,9 +75,11 @@ class Sampler:
     def choose(self, logits: Values, allowed: Array | None, top: int) -> Chosen:
         """The next token for logits [vocabulary], of those whose bits are set in `allowed`."""
         adjusted = self._adjusted(logits, allowed)
-        if not np.isfinite(adjusted.max()):
+        token = int(adjusted.argmax())  # of what is no number, if there is any
+        if not np.isfinite(adjusted[token]):
             raise ExecutorFailed("no token may come next: the model gave no numbers, or the text's form allows none")
-        token = int(adjusted.argmax()) if self._sampling.temperature == 0 else self._sampled(adjusted)
+        if self._sampling.temperature != 0:
+            token = self._sampled(adjusted)
         self._generated[token] += 1
         if not top:
             return Chosen(token, NOTHING, NO_LOGPROBS, math.nan)
