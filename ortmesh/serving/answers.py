@@ -59,6 +59,15 @@ class Outbox:
             self._ready.popleft().deliver()
 
 
+class Deed:
+    """Something to be done on the loop, as `put` and `leave` take it."""
+
+    __slots__ = ("deliver",)
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self.deliver = do
+
+
 class FutureAnswer:
     """The answer of one item as a future's result. `future` must be awaited on the outbox's loop."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ortmesh.errors import ExecutorFailed, ModelFailed, NotReady, OrtmeshError
 from ortmesh.front.call import Call
-from ortmesh.serving.answers import FutureAnswer, Outbox, TracedAnswer
+from ortmesh.serving.answers import Deed, FutureAnswer, Outbox, TracedAnswer
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.batcher.book import CostBook
 from ortmesh.serving.batcher.policy import ArrivalOrder, BySize, CostAware, Policy
@@ -211,6 +211,7 @@ class Model:
             max_bytes=batching.max_bytes,
             max_wait_seconds=batching.max_wait_ms / 1000,
             meter=self.meter,
+            aside=lambda do: self.outbox.put(Deed(do)),
         )
         if loaded.study is not None:
             loaded.study.told = learnt

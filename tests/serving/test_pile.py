@@ -221,6 +221,23 @@ def test_an_item_that_cannot_be_done_in_time_is_not_begun() -> None:
     assert isinstance(error_of(late), Expired)
 
 
+def test_who_is_dropped_is_told_aside_while_the_rest_is_computed() -> None:
+    """What takes the executor's time is done elsewhere, if it has something to compute."""
+    deeds: list[Callable[[], None]] = []
+    pile = Pile(policy=FIVE_SECONDS, aside=deeds.append)
+    late, good = item(deadline=time.monotonic() + 4), item()
+    pile.submit_many([late, good])
+    assert pile.take(1) == [good]
+    assert not late.done
+    deeds.pop()()
+    assert isinstance(error_of(late), Expired)
+    expired = item(deadline=time.monotonic())
+    pile.submit(expired)
+    assert pile.take(1, wait=0.0) == []
+    assert isinstance(error_of(expired), Expired)
+    assert not deeds
+
+
 def test_items_that_are_thought_to_be_late_are_tried_when_nothing_else_waits() -> None:
     """The costs may be wrong, and only a run can show it."""
     pile = Pile(policy=FIVE_SECONDS)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 FIRST = 1.25
 LATE, SOONER = 1.0, 0.99
-"""A late answer adds a run, one in time takes off a hundredth of what was added. In a flood of 20 times what a model can
-do, with deadlines of five runs, 98 % of the computed answers are in time where 5 % of the runs take up to 2.5 times as
-long (simulated), 1 % without; on two busy cores it is what bench/results/flood.md says. Beside so many that wait, those
+"""A late answer adds a run, one in time takes off a hundredth of what was added. In a flood of 20 times what a model
+can do, with deadlines of five runs, 98 % of the computed answers are in time where 5 % of the runs take up to 2.5 times
+as long (simulated), 1 % without; on two busy cores it is what bench/results/flood.md says. Where so many wait, those
 that are not tried cost nothing."""
 MOST = 4.0
 HALF_SECONDS = 2.0
