@@ -20,7 +20,7 @@ from bench.generate.equal import equal
 from bench.generate.hour import hour
 from bench.generate.jobs import Drawn
 from bench.generate.memory import memory
-from bench.generate.peers import MODEL, genai, llama, versions
+from bench.generate.peers import MODEL, ON_THEIRS, as_ours, genai, llama, versions
 from bench.generate.plan import FULL, QUICK, Plan
 from bench.generate.processes import BareEngine, Contestant, bare_engine
 from bench.generate.rest import rest
@@ -39,7 +39,8 @@ part only. The bare engine is the executor's loop over its pile in a process of 
 behind gRPC on a Unix socket with a caller beside it, which share the cores with the model. onnxruntime-genai (PyPI's,
 on the graph that its builder makes in 4 bits, where our recipe keeps what the weights say by 8: see
 docs/decisions/0022) has a Generator that writes one text after another, and an Engine that writes
-several. llama.cpp (PyPI's llama-cpp-python, on the GGUF of which our recipe makes its graph) gets one token of every
+several; `bare engine on onnxruntime-genai's graph` is ours with those weights, which tells engines apart from weights.
+llama.cpp (PyPI's llama-cpp-python, on the GGUF of which our recipe makes its graph) gets one token of every
 growing text and up to 512 of prompts in each run, as in its own server. Prompts have less than 16 tokens of their
 beginnings in common, so that nobody is helped by what is kept of them.
 """
@@ -118,7 +119,11 @@ def contestants(model: Path, chosen: argparse.Namespace) -> Iterator[Table]:
         service = stack.enter_context(running(model, THREADS))
         found: list[Contestant] = [engine, service]
         if chosen.genai is not None:
-            found += stack.enter_context(genai(chosen.genai.resolve(), chosen.cache, THREADS, stops, tell))
+            theirs = chosen.genai.resolve()
+            found.append(
+                stack.enter_context(bare_engine(stack.enter_context(as_ours(theirs)), THREADS, stops, ON_THEIRS))
+            )
+            found += stack.enter_context(genai(theirs, chosen.cache, THREADS, stops, tell))
         if not chosen.no_llama:
             found.append(stack.enter_context(llama(chosen.cache, THREADS, stops, tell)))
         tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))

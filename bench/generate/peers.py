@@ -7,16 +7,19 @@ import hashlib
 import json
 import os
 import subprocess
+import tempfile
 import venv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.generate.processes import Process, started
-from ortmesh.catalogue import cards
+from ortmesh.catalogue import card, cards
+from ortmesh.serving.cards import write_card
 
 MODEL = "smollm2-135m-instruct"
 GENERATOR, ENGINE, LLAMA = "onnxruntime-genai, Generator", "onnxruntime-genai, Engine", "llama.cpp"
+ON_THEIRS = "bare engine on onnxruntime-genai's graph"
 DONE = "done.json"
 PEER = Path(__file__).with_name("peer.py")
 SLOWLY = {"CMAKE_BUILD_PARALLEL_LEVEL": "1", "MAKEFLAGS": "-j1"}
@@ -67,6 +70,22 @@ def genai(
             Process(name, stack.enter_context(started([python, str(PEER), kind, str(folder), str(threads)])), stops)
             for kind, name in (("generator", GENERATOR), ("engine", ENGINE))
         ]
+
+
+@contextlib.contextmanager
+def as_ours(folder: Path) -> Iterator[Path]:
+    """A folder as our engine takes it, of one as onnxruntime-genai's builder makes it: with the card of the model that
+    our recipe makes, but for the graph."""
+    head_size = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["decoder"]["head_size"]
+    ours = card(MODEL)
+    assert ours.runtime.engine is not None
+    engine = ours.runtime.engine.model_copy(update={"head_size": head_size})
+    runtime = ours.runtime.model_copy(update={"engine": engine})
+    with tempfile.TemporaryDirectory(prefix="om-") as made:
+        for file in folder.iterdir():
+            (Path(made) / file.name).symlink_to(file)
+        write_card(ours.model_copy(update={"runtime": runtime}), Path(made) / "card.yaml")
+        yield Path(made)
 
 
 @contextlib.contextmanager

@@ -72,11 +72,11 @@ class BareEngine(Process):
 
 
 @contextlib.contextmanager
-def bare_engine(model: Path, threads: int, stops: Sequence[int]) -> Iterator[BareEngine]:
+def bare_engine(model: Path, threads: int, stops: Sequence[int], name: str = BARE) -> Iterator[BareEngine]:
     """The engine of a model's folder, ready."""
     command = [sys.executable, "-m", "bench.generate.bare", str(model), str(threads)]
     with started(command) as process:
-        yield BareEngine(BARE, process, stops)
+        yield BareEngine(name, process, stops)
 
 
 @contextlib.contextmanager

@@ -44,6 +44,14 @@ def failure_of(error: Exception, *, on_device: bool) -> OrtmeshError:
     return ExecutorFailed("the model failed on this request")
 
 
+def failure_of_text(error: Exception) -> OrtmeshError:
+    """The error that whoever waits for a text gets. What a graph refuses of a text is nothing that a caller gave."""
+    failure = failure_of(error, on_device=False)
+    if isinstance(failure, BadInput):
+        return ExecutorFailed("the model failed while it generated this text")
+    return failure
+
+
 def is_of_device(error: BaseException) -> bool:
     """True when it says that a device failed. After an illegal access CUDA refuses its process everything."""
     text = str(error)

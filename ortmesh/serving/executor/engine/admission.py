@@ -17,6 +17,7 @@ from ortmesh.serving.executor.engine.ask import TextItem
 from ortmesh.serving.executor.engine.graph import CausalGraph
 from ortmesh.serving.executor.engine.slots import Slots
 from ortmesh.serving.executor.engine.text import Text
+from ortmesh.serving.executor.failures import failure_of_text
 from ortmesh.serving.types import Item, Meter, Pile
 
 KEPT_SECONDS = 300.0
@@ -63,11 +64,11 @@ class Admission:
         return not pile.closed
 
     def end(self, place: int) -> None:
-        """A text that has ended leaves: its place is the last one's now."""
-        self._slots.end(place, len(self.texts), keep=self.independent)
-        last = self.texts.pop()
+        """A text that has ended leaves: its place is the last one's now. What goes wrong here is the others' failure."""
+        active, last = len(self.texts), self.texts.pop()
         if place < len(self.texts):
             self.texts[place] = last
+        self._slots.end(place, active, keep=self.independent)
         self.tell_held()
 
     def fail_all(self, error: OrtmeshError) -> None:
@@ -91,8 +92,10 @@ class Admission:
         self._meter.texts.held(len(self.texts), reserved=self._reserved, kept=self._kept, budget=budget)
 
     def tell_ended(self, text: Text) -> None:
-        """Why, and how quick it was."""
-        self._meter.texts.ended(text.outcome, text.token_seconds)
+        """Why, and how quick it was; once."""
+        if not text.told:
+            text.told = True
+            self._meter.texts.ended(text.outcome, text.token_seconds)
 
     @property
     def _most(self) -> int:
@@ -142,9 +145,14 @@ class Admission:
         self._begin(item)
 
     def _begin(self, item: TextItem) -> None:
-        """In the first slot behind those in progress."""
+        """In the first slot behind those in progress. What goes wrong here is its failure, and all others'."""
         place = len(self.texts)
-        cached = self._slots.begin(place, item.ask.prompt, place) if self.independent else 0
+        try:
+            cached = self._slots.begin(place, item.ask.prompt, place) if self.independent else 0
+        except Exception as error:
+            item.fail(failure_of_text(error))
+            self._meter.texts.ended("error", None)
+            raise
         self.texts.append(Text(item, self._slots.held[place], cached, self._slots.least_read))
         self._meter.texts.prompt(cached=cached)
         self.tell_held()

@@ -200,13 +200,14 @@ class _Inputs:
         flat = self.ids.reshape(-1)
         flat[: len(tokens)] = tokens
         flat[len(tokens) :] = 0
-        longest = max(lengths)
-        columns, self._longest = max(longest, self._longest), longest
+        longest, whole = max(lengths), self.mask.shape[1]
+        columns, self._longest = max(longest, self._longest), whole  # all of it, if a copy fails
         self.mask[:, :columns] = np.arange(columns) < np.asarray(lengths)[:, None]
         self._stream.to_device(self.ids_at, self._pinned.address, self.ids.nbytes)
-        rows, length = self.mask.shape
-        box = Box(8 * columns, rows, 1, 8 * length, rows)
+        rows = len(self.mask)
+        box = Box(8 * columns, rows, 1, 8 * whole, rows)
         self._stream.copy(self.mask_at, self._pinned.address + self.ids.nbytes, box)
+        self._longest = longest
 
 
 class _Logits:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from ortmesh.errors import BadInput, ExecutorFailed, NotReady, OrtmeshError
+from ortmesh.errors import ExecutorFailed, NotReady
 from ortmesh.serving.cards import Card, EngineSettings
 from ortmesh.serving.executor.engine.admission import Admission
 from ortmesh.serving.executor.engine.ask import PROMPT
@@ -21,7 +22,7 @@ from ortmesh.serving.executor.engine.prefill import Prefill
 from ortmesh.serving.executor.engine.probe import probe
 from ortmesh.serving.executor.engine.slots import Values
 from ortmesh.serving.executor.engine.text import Text
-from ortmesh.serving.executor.failures import ExecutorBroken, failure_of
+from ortmesh.serving.executor.failures import ExecutorBroken, failure_of_text
 from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.executor.loop import is_wanted
 from ortmesh.serving.executor.sessions import Sessions
@@ -89,7 +90,7 @@ class EngineExecutor:
             self._admission.tell_held()
             while (open_ or self._texts) and not self._turn.over:
                 if open_:
-                    open_ = self._admission.take(pile)
+                    open_ = self._take(pile)
                 if self._texts:
                     self._step()
         finally:
@@ -102,6 +103,14 @@ class EngineExecutor:
     def interrupt_unwanted(self) -> float:
         """Ends what it computes when nobody waits for it; for how many seconds it has not heeded that, else 0."""
         return self._turn.interrupt_unwanted()
+
+    def _take(self, pile: Pile) -> bool:
+        """Lets texts in; False once the pile is closed."""
+        try:
+            return self._admission.take(pile)
+        except Exception as error:
+            self._fail_all("a text that begins", error)
+            return True
 
     def _step(self) -> None:
         """One chunk of one prompt, if there is one to be read, and one token of all others."""
@@ -133,7 +142,7 @@ class EngineExecutor:
             if self._turn.over or not is_wanted(text.item):
                 return
             log.error("a prompt of %d tokens failed", len(text.item.ask.prompt), exc_info=error)
-            text.fail(_failure(error))  # nobody else's keys and values were touched
+            text.fail(failure_of_text(error))  # nobody else's keys and values were touched
             self._count_failure()
             return
         text.read(len(chunk))
@@ -175,11 +184,10 @@ class EngineExecutor:
         return decoding
 
     def _end_unwanted(self) -> None:
-        for place in reversed(range(len(self._texts))):
-            text = self._texts[place]
-            if text.item.done or not is_wanted(text.item):
-                self._admission.tell_ended(text)
-                self._admission.end(place)
+        unwanted = [place for place, text in enumerate(self._texts) if text.item.done or not is_wanted(text.item)]
+        for place in unwanted:
+            self._admission.tell_ended(self._texts[place])
+        self._end(unwanted)
 
     def _end_finished(self) -> None:
         ended = [place for place, text in enumerate(self._texts) if text.reason is not None]
@@ -188,16 +196,26 @@ class EngineExecutor:
             self._admission.tell_ended(self._texts[place])
         for wake in {text.item.wake for text in self._texts}:
             wake()
-        for place in reversed(ended):  # which copies keys and values: whoever reads a text needs not wait for it
-            self._admission.end(place)
+        self._end(ended)  # which copies keys and values: whoever reads a text needs not wait for it
+
+    def _end(self, places: Sequence[int]) -> None:
+        """Those in these places leave, the last first."""
+        try:
+            for place in reversed(places):
+                self._admission.end(place)
+        except Exception as error:
+            self._fail_all("a text that leaves", error)
 
     def _fail(self, error: Exception) -> None:
         """A run that fails leaves no text whole: all in progress end. ExecutorBroken when that happens again and
         again. One that was ended because nobody waits for any of its texts is none."""
         if self._turn.over or not any(is_wanted(text.item) for text in self._texts):
             return
-        log.error("a step of %d texts failed", len(self._texts), exc_info=error)
-        self._admission.fail_all(_failure(error))
+        self._fail_all("a step", error)
+
+    def _fail_all(self, what: str, error: Exception) -> None:
+        log.error("%s failed beside %d texts", what, len(self._texts), exc_info=error)
+        self._admission.fail_all(failure_of_text(error))
         self._count_failure()
 
     def _count_failure(self) -> None:
@@ -209,11 +227,3 @@ class EngineExecutor:
 def open_graph(session: InterruptibleSession, head_size: int | None = None) -> CausalGraph:
     """Where its session computes: on a device's stream, or else on the host."""
     return HostGraph(session, head_size) if session.stream is None else DeviceGraph(session, session.stream, head_size)
-
-
-def _failure(error: Exception) -> OrtmeshError:
-    """What a graph refuses here is nothing that a caller gave."""
-    failure = failure_of(error, on_device=False)
-    if isinstance(failure, BadInput):
-        return ExecutorFailed("the model failed while it generated this text")
-    return failure

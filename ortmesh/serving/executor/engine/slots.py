@@ -106,8 +106,10 @@ class Slots:
 
     def exchange(self, one: int, other: int) -> None:
         """Two texts in progress change places."""
-        self.cache.exchange(one, other, len(self.held[one].tokens), len(self.held[other].tokens))
-        self.held[one], self.held[other] = self.held[other], self.held[one]
+        here, there = self.held[one], self.held[other]
+        self.held[one], self.held[other] = Held(), Held()  # should it fail, neither is whole
+        self.cache.exchange(one, other, len(here.tokens), len(there.tokens))
+        self.held[one], self.held[other] = there, here
 
     def forget(self, slot: int) -> None:
         """Nothing is kept of what a slot held, its memory neither."""
@@ -153,6 +155,7 @@ class Slots:
     def _put(self, target: int, held: Held, source: int) -> None:
         """A slot holds what another one does, instead of what it held."""
         there = len(self.held[target].tokens)
+        self.held[target] = Held()  # should it fail, nothing is whole there
         self.copy(source, target, 0, len(held.tokens))
         self.held[target] = held
         self._behind(target, there)

@@ -34,6 +34,8 @@ class Text:
         """Why it has ended."""
         self.failed = False
         """True when something went wrong with it."""
+        self.told = False
+        """True once metrics have been told that it has ended."""
         self._first = 0.0
         """When its first token came."""
         self._last = 0.0
