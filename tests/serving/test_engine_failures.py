@@ -16,6 +16,7 @@ from onnx import NodeProto, helper, numpy_helper
 from ortmesh.errors import ExecutorFailed, NotReady
 from ortmesh.serving.executor.engine import admission
 from ortmesh.serving.executor.engine import engine as engines
+from ortmesh.serving.executor.engine import graph as graphs
 from ortmesh.serving.executor.engine.ask import Ask
 from ortmesh.serving.executor.engine.engine import FAILURES
 from ortmesh.serving.executor.engine.graph import HostGraph
@@ -208,19 +209,18 @@ def test_a_text_alone_has_an_idle_row_only_where_that_is_needed(
     start: Start, tiny: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     steps: list[int] = []
-    run = HostGraph._run
+    fill = graphs._Step.fill
 
     def found(graph: HostGraph, slots: Any) -> str:
         graph.least_rows = rows
         return ""
 
-    def counted(graph: HostGraph, slots: Any, first: int, ids: Ids, lengths: Sequence[int]) -> Any:
-        if ids.shape[1] == 1:
-            steps.append(len(ids))
-        return run(graph, slots, first, ids, lengths)
+    def counted(step: graphs._Step, tokens: Sequence[int], lengths: Sequence[int]) -> None:
+        steps.append(len(lengths))
+        fill(step, tokens, lengths)
 
     monkeypatch.setattr(engines, "probe", found)
-    monkeypatch.setattr(HostGraph, "_run", counted)
+    monkeypatch.setattr(graphs._Step, "fill", counted)
     engine = start(tiny, warm_up=True)
     texts = [engine.ask(asked(1, tokens=5)).wait().tokens for _ in range(2)]
     assert steps == [rows] * 10

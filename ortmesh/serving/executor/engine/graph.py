@@ -11,14 +11,16 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ortmesh.serving.executor.engine.cache import Cache, HostCache, Shape
-from ortmesh.serving.executor.engine.slots import LEAST_ROWS, Ids, Slots, Values
+from ortmesh.serving.executor.engine.slots import LEAST_ROWS, Slots, Values
 from ortmesh.serving.executor.interruptible import InterruptibleSession
+from ortmesh.serving.types import Array
 
 PAST, PRESENT = "past_key_values.{}.{}", "present.{}.{}"
 KEY = re.compile(r"past_key_values\.(\d+)\.key")
@@ -29,6 +31,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float16)": np.dtype(np.float16),
 }
 """Of keys and values."""
+COLUMNS = 64
+"""The mask of a step has a multiple of so many."""
 CHUNK, CHUNK_ALONE = 64, 256
 """Tokens of a prompt that a CPU reads at once: 64 of SmolLM2's take 0.1 s on two cores, and 1,000 in such chunks a
 tenth longer than in one piece."""
@@ -118,8 +122,8 @@ class HostGraph(CausalGraph):
     def __init__(self, session: InterruptibleSession, head_size: int | None = None) -> None:
         """ValueError for a graph of another kind."""
         super().__init__(session, head_size)
-        self._bindings: WeakKeyDictionary[Slots, dict[tuple[int, int], Any]] = WeakKeyDictionary()
-        """They point into the buffers of slots, and end with them."""
+        self._bound: WeakKeyDictionary[Slots, _Bound] = WeakKeyDictionary()
+        """What points into the memory of slots, and ends with them."""
 
     def chunk(self, slots: Slots, there: int, *, alone: bool) -> int:
         """Fewer while others wait."""
@@ -127,14 +131,25 @@ class HostGraph(CausalGraph):
 
     def read(self, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
         """In one run."""
-        self._run(slots, slot, np.array([tokens], np.int64), [len(slots.held[slot].tokens) + len(tokens)])
+        chunks = self._bound.setdefault(slots, _Bound()).chunks
+        if slot not in chunks:
+            chunks[slot] = self._binding(slots, slot, 1)
+        binding, length = chunks[slot], len(slots.held[slot].tokens) + len(tokens)
+        binding.bind_cpu_input("input_ids", np.array([tokens], np.int64))
+        binding.bind_cpu_input("attention_mask", np.ones((1, length), np.int64))
+        binding.bind_output("logits", "cpu")
+        self._session.run_with_iobinding(binding)
 
     def step(self, slots: Slots, tokens: Sequence[int]) -> Values:
         """With idle rows where there are too few."""
         rows = max(len(tokens), self.least_rows)
-        ids = np.zeros((rows, 1), np.int64)
-        ids[: len(tokens), 0] = tokens
-        return self._run(slots, 0, ids, [len(slots.held[row].tokens) + 1 for row in range(rows)])
+        steps = self._bound.setdefault(slots, _Bound()).steps
+        if rows not in steps:
+            steps[rows] = _Step(self._binding(slots, 0, rows), rows, slots.length, self.vocabulary)
+        step = steps[rows]
+        step.fill(tokens, [len(slots.held[row].tokens) + 1 for row in range(rows)])
+        self._session.run_with_iobinding(step.binding)
+        return step.logits[: len(tokens), 0]
 
     def rest(self) -> None:
         """What the longest run took."""
@@ -143,27 +158,48 @@ class HostGraph(CausalGraph):
     def _cache(self, shape: Shape) -> Cache:
         return HostCache(shape)
 
-    def _run(self, slots: Slots, first: int, ids: Ids, lengths: Sequence[int]) -> Values:
-        """Computes the next tokens `ids` [rows, tokens] of the slots from `first` on; `lengths` are their tokens
-        afterwards. The logits of each row's last token: [rows, vocabulary]."""
-        mask = (np.arange(max(lengths)) < np.asarray(lengths)[:, None]).astype(np.int64)
-        binding = self._bound(slots, first, len(ids))
-        binding.bind_cpu_input("input_ids", np.ascontiguousarray(ids))
-        binding.bind_cpu_input("attention_mask", mask)
-        binding.bind_output("logits", "cpu")
-        self._session.run_with_iobinding(binding)
-        logits: Values = binding.get_outputs()[0].numpy()  # outputs come in the order in which they were bound
-        return logits[:, -1]
-
-    def _bound(self, slots: Slots, first: int, rows: int) -> Any:
-        """A binding of the buffers of so many slots, made once: 120 of them take 0.3 to 1 ms, a tenth of a step."""
-        bindings = self._bindings.setdefault(slots, {})
-        binding = bindings.get((first, rows))
-        if binding is None:
-            binding = bindings[first, rows] = self._session.io_binding()
-            binding.bind_output("logits", "cpu")  # the first, since outputs come in the order of binding
-            self._bind_cache(binding, slots.cache, first, rows, ("cpu", 0))
+    def _binding(self, slots: Slots, first: int, rows: int) -> Any:
+        """Of the buffers of so many slots, made once: 120 of them take 0.3 to 1 ms, a tenth of a step."""
+        binding = self._session.io_binding()
+        self._bind_cache(binding, slots.cache, first, rows, ("cpu", 0))
         return binding
+
+
+@dataclass(slots=True)
+class _Bound:
+    """What is bound for some slots: chunks by their slot, steps by how many rows they have."""
+
+    chunks: dict[int, Any] = field(default_factory=dict)
+    steps: dict[int, _Step] = field(default_factory=dict)
+
+
+class _Step:
+    """A step of so many rows, whose ids, mask and logits have their places: to bind them anew, and to copy the logits,
+    took a thirtieth of a step. The mask has a few columns more than the longest text, so that it is bound seldom."""
+
+    def __init__(self, binding: Any, rows: int, length: int, vocabulary: int) -> None:
+        self.binding = binding
+        self._length = length
+        self._ids = np.zeros((rows, 1), np.int64)
+        self._mask = np.zeros((rows, 0), np.int64)
+        self.logits: Values = np.empty((rows, 1, vocabulary), np.float32)
+        binding.bind_output("logits", *_place(self.logits))
+        binding.bind_input("input_ids", *_place(self._ids))
+
+    def fill(self, tokens: Sequence[int], lengths: Sequence[int]) -> None:
+        """The next tokens, 0 in idle rows, and how many all rows have then."""
+        self._ids[: len(tokens), 0] = tokens
+        self._ids[len(tokens) :] = 0
+        columns = min(-(-max(lengths) // COLUMNS) * COLUMNS, self._length)
+        if columns != self._mask.shape[1]:
+            self._mask = np.zeros((len(self._ids), columns), np.int64)
+            self.binding.bind_input("attention_mask", *_place(self._mask))
+        self._mask[:] = np.arange(columns) < np.asarray(lengths)[:, None]
+
+
+def _place(array: Array) -> tuple[Any, ...]:
+    """As a binding takes it."""
+    return "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
 
 
 def _fixed(size: object, what: str) -> int:
