@@ -57,6 +57,22 @@ def test_a_token_is_drawn_from_the_candidates_at_its_place(logits: Array, sampli
         assert sums[place] - probabilities[place] <= draw + 1e-6
 
 
+@given(logits, st.integers(0, 2**64 - 1), st.sampled_from([1, 3, 40, 2999, 3000]))
+def test_of_all_tokens_one_is_drawn_at_its_place(logits: Array, seed: int, allowed: int) -> None:
+    """Of those that a form allows: others are never drawn, however the sums are rounded."""
+    chance = np.random.default_rng(seed)
+    may = np.zeros(-(-VOCABULARY // 32) * 32, np.uint8)
+    may[chance.choice(VOCABULARY, allowed, replace=False)] = 1
+    bits = np.packbits(may, bitorder="little").view(np.uint32)
+    chosen = Sampler(Sampling(seed=seed), NOTHING).choose(logits, bits, 0)
+    assert may[chosen.token]
+    weights = np.where(may[:VOCABULARY] == 1, np.exp(logits.astype(np.float64) - logits.max()), 0)
+    sums = np.cumsum(weights / weights.sum())
+    draw = np.random.Generator(np.random.Philox(key=seed)).random()
+    assert sums[chosen.token] >= draw - 1e-6
+    assert sums[chosen.token] - weights[chosen.token] / weights.sum() <= draw + 1e-6
+
+
 @given(logits)
 def test_without_temperature_it_is_the_likeliest(logits: Array) -> None:
     assert Sampler(Sampling(temperature=0), NOTHING).choose(logits, None, 0).token == int(logits.argmax())

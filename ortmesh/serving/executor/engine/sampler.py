@@ -19,8 +19,17 @@ from ortmesh.errors import ExecutorFailed
 from ortmesh.serving.executor.engine.slots import Ids, Values
 from ortmesh.serving.types import Array
 
-LIKELIEST = 1024
-"""So many candidates are sorted first: nearly always they hold top-p's share, and the vocabulary need not be sorted."""
+LIKELY = (1e-3, 1e-5)
+"""How likely in relation to the likeliest the tokens are that are sorted for top-p: nearly always those hold its share,
+else more are sorted. To sort a vocabulary takes milliseconds, a step of a small model on a GPU two."""
+LEAST_TEMPERATURE = 1e-30
+"""A smaller one is as good as none, and its inverse no number of 32 bits."""
+TINY = float(np.finfo(np.float32).tiny)
+BLOCK = 128
+"""Weights that are added up before one is drawn from all: to add up all of them one by one takes 0.2 ms."""
+BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+FORBIDDEN = np.where(BITS == 1, np.float32(0), np.float32(-np.inf))
+"""f32 [256, 8]: what is added to the logits of eight tokens, by the bits of those that are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ class Sampler:
         if not np.isfinite(adjusted[token]):
             raise ExecutorFailed("no token may come next: the model gave no numbers, or the text's form allows none")
         if self._sampling.temperature != 0:
-            token = self._sampled(adjusted)
+            token = self._sampled(adjusted, token)
         self._generated[token] += 1
         if not top:
             return Chosen(token, NOTHING, NO_LOGPROBS, math.nan)
@@ -106,41 +115,65 @@ class Sampler:
         if len(self._bias[0]):
             adjusted[self._bias[0]] += self._bias[1]
         if allowed is not None:
-            bits = np.unpackbits(allowed.view(np.uint8), bitorder="little", count=len(adjusted))
-            adjusted[bits == 0] = -np.inf
+            adjusted += np.take(FORBIDDEN, allowed.view(np.uint8), axis=0).reshape(-1)[: len(adjusted)]
         return adjusted
 
-    def _sampled(self, logits: Values) -> int:
-        sampling = self._sampling
-        draw = self._random.random()
-        scaled = (logits.astype(np.float64) - logits.max()) / sampling.temperature
-        weights = np.exp(scaled)
-        if sampling.top_k == 0 and sampling.top_p >= 1.0 and sampling.min_p == 0.0:
-            return _drawn(np.arange(len(weights)), weights, draw)
-        return _drawn(*self._nucleus(weights), draw)
+    def _sampled(self, logits: Values, likeliest: int) -> int:
+        """Weights are relative to the likeliest token's. Those of 32 bits find the candidates, those of 64 decide."""
+        highest, draw = logits[likeliest], self._random.random()
+        temperature = max(self._sampling.temperature, LEAST_TEMPERATURE)
+        weights = np.exp((logits - highest) / np.float32(temperature))
+        least = self._least(weights)
+        if not least:
+            return _drawn_of_all(weights, draw)
+        tokens = np.flatnonzero(weights >= least)
+        exact = np.exp((logits[tokens].astype(np.float64) - highest) / temperature)
+        order = np.argsort(-exact, kind="stable")
+        tokens, exact = self._nucleus(tokens[order], exact[order], float(weights.sum()))
+        sums = np.cumsum(exact)
+        return int(tokens[min(int(np.searchsorted(sums, draw * sums[-1], side="right")), len(tokens) - 1)])
 
-    def _nucleus(self, weights: Array) -> tuple[Array, Array]:
-        """(tokens, weights) of the candidates, the likeliest first."""
+    def _least(self, weights: Values) -> float:
+        """The least weight that a candidate may have, or less; 0 where all are candidates."""
         sampling = self._sampling
+        if sampling.top_k:
+            behind = len(weights) - sampling.top_k
+            return max(float(np.partition(weights, behind)[behind]), TINY) if behind > 0 else TINY
+        least = max(0.999 * sampling.min_p, TINY) if sampling.min_p else 0.0
+        if sampling.top_p >= 1.0:
+            return least
         total = float(weights.sum())
-        tokens = _largest(weights, sampling.top_k or LIKELIEST)
-        if not sampling.top_k and not self._cut(weights, tokens, total):
-            tokens = _largest(weights, len(weights))
-        found = weights[tokens]
-        if sampling.top_p < 1.0:
-            whole = found.sum() if sampling.top_k else total
-            before = np.cumsum(found) - found
-            keep = before < sampling.top_p * whole
-            tokens, found = tokens[keep], found[keep]
-        if sampling.min_p:
-            keep = found >= sampling.min_p * found[0]
-            tokens, found = tokens[keep], found[keep]
-        return tokens, found
+        for likely in LIKELY:
+            if likely > least and float(weights[weights >= likely].sum()) > sampling.top_p * total:
+                return likely
+        return max(least, (1 - sampling.top_p) * total / len(weights), TINY)  # all the rest have less than top-p leaves
 
-    def _cut(self, weights: Array, tokens: Array, total: float) -> bool:
-        """True when no token beyond these can be a candidate."""
-        by_share = self._sampling.top_p < 1.0 and float(weights[tokens].sum()) >= self._sampling.top_p * total
-        return by_share or float(weights[tokens[-1]]) < self._sampling.min_p * float(weights[tokens[0]])
+    def _nucleus(self, tokens: Ids, weights: Array, total: float) -> tuple[Ids, Array]:
+        """The candidates among these, the likeliest first; `total` is the weight of the whole vocabulary."""
+        sampling = self._sampling
+        if sampling.top_k:
+            tokens, weights = tokens[: sampling.top_k], weights[: sampling.top_k]
+            total = float(weights.sum())
+        if sampling.top_p < 1.0:
+            keep = np.cumsum(weights) - weights < sampling.top_p * total
+            tokens, weights = tokens[keep], weights[keep]
+        if sampling.min_p:
+            keep = weights >= sampling.min_p * weights[0]
+            tokens, weights = tokens[keep], weights[keep]
+        return tokens, weights
+
+
+def _drawn_of_all(weights: Values, draw: float) -> int:
+    """The place of a weight at a place of the whole, from 0 to 1: first its block, then itself."""
+    sums = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK)), dtype=np.float64)
+    at = draw * sums[-1]
+    block = int(np.searchsorted(sums, at, side="right"))
+    begin = BLOCK * min(block, len(sums) - 1)
+    inside = np.cumsum(weights[begin : begin + BLOCK], dtype=np.float64)
+    place = begin + int(np.searchsorted(inside, at - (sums[block - 1] if block else 0.0), side="right"))
+    if place < len(weights) and weights[place] > 0:
+        return place
+    return int(np.flatnonzero(weights[: begin + BLOCK])[-1])  # rounded beyond the last one of its block
 
 
 def _largest(values: Array, count: int) -> Array:
@@ -155,12 +188,6 @@ def _largest(values: Array, count: int) -> Array:
     before = np.flatnonzero(descending < last)
     before = before[np.argsort(descending[before], kind="stable")]
     return np.concatenate([before, np.flatnonzero(descending == last)[: count - len(before)]])
-
-
-def _drawn(tokens: Array, weights: Array, draw: float) -> int:
-    """The token at a place of the whole weight, from 0 to 1."""
-    sums = np.cumsum(weights)
-    return int(tokens[min(int(np.searchsorted(sums, draw * sums[-1], side="right")), len(tokens) - 1)])
 
 
 def _logsumexp(logits: Values) -> float:
