@@ -19,7 +19,7 @@ from pathlib import Path
 import onnxruntime
 
 from bench.gpu import costs, memory, mixed, right, texts
-from bench.gpu.models import Bench
+from bench.gpu.models import CENTERFACE, EFFICIENTNET, MINILM, Bench
 from ortmesh.serving.executor.sessions import PROVIDERS, why_no_gpu
 
 STEPS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
@@ -32,28 +32,44 @@ STEPS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
     "recorded": ("CUDA graphs", costs.recorded_against_not),
     "instances": ("Two sessions on one GPU", costs.instances),
     "steps": ("A step and a window of a text", texts.steps),
-    "same": ("Texts are those of the CPU, and whoever is beside them", texts.same),
+    "same": ("Logits are those of the CPU, and texts the same whoever is beside them", texts.same),
     "rates": ("Tokens a second", texts.rates),
     "texts_memory": ("Memory of texts", texts.memory),
     "mixed": ("Mixed lengths, items a second", mixed.throughput),
     "memory": ("Memory comes back", memory.comes_back),
 }
+TEXTS = ("steps", "same", "rates", "texts_memory")
+"""Those for which the model of texts is enough."""
 
 
 def main() -> int:
-    """0 when every step ran, 1 when one failed, 2 where there is no GPU."""
+    """0 when every step ran, 1 when one failed, 2 where there is no GPU, or not all models."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--store", type=Path, required=True, help="a store with the models of the bench")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long a throughput is measured")
     parser.add_argument("--rest", type=float, default=15.0, help="seconds after the burst until memory is looked at")
-    parser.add_argument("--steps", default=",".join(STEPS), help="which steps, by name")
+    parser.add_argument("--steps", default=",".join(STEPS), help=f"which of {', '.join(STEPS)}; all by default")
     asked = parser.parse_args()
+    names = asked.steps.split(",")
+    if unknown := sorted(set(names) - set(STEPS)):
+        parser.error(f"there is no step {', '.join(unknown)}")
+    if not _has_models(asked.store, names):
+        return 2
     if asked.provider == "cuda" and not _has_gpu():
         return 2
     with tempfile.TemporaryDirectory(prefix="om-") as work:
         bench = Bench(asked.store, asked.provider, Path(work), asked.seconds, asked.rest)
-        return _run(bench, asked.steps.split(","))
+        return _run(bench, names)
+
+
+def _has_models(store: Path, names: list[str]) -> bool:
+    wanted = [texts.SMOLLM] if set(names) & set(TEXTS) else []
+    wanted += [MINILM, EFFICIENTNET, CENTERFACE] if set(names) - set(TEXTS) else []
+    missing = [name for name in wanted if not list((store / name).glob("*/card.yaml"))]
+    if missing:
+        print(f"{store} lacks models: ortmesh pull {' '.join(missing)}", file=sys.stderr)
+    return not missing
 
 
 def _has_gpu() -> bool:

@@ -85,7 +85,7 @@ def rates(bench: Bench) -> list[str]:
     _, folder = _model(bench)
     engine = Bare(folder, THREADS)
     lines = [
-        "| streams | tokens/s | step, ms | of bare steps | in steps | in windows | first token, p50, ms "
+        "| streams | tokens/s | between two tokens, ms | of bare steps | in steps | in windows | first token, p50, ms "
         "| longest gap, ms |",
         "|---|---|---|---|---|---|---|---|",
     ]

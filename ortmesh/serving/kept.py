@@ -116,7 +116,7 @@ def _on_gpu(runtime: Runtime) -> list[str]:
     """What of a card changes how long a GPU computes."""
     buckets = f"rows {runtime.buckets.rows or 'usual'} sizes {runtime.buckets.sizes or 'usual'}"
     return [
-        *([f"recorded runs of {buckets}"] if runtime.cuda_graph else []),
+        *([f"recorded runs of {buckets}"] if runtime.records else []),
         *(["tf32"] if runtime.tf32 else []),
         *([f"built for {buckets}"] if "tensorrt" in (*runtime.providers, runtime.require) else []),
         *(["fp16"] if runtime.tensorrt.fp16 else []),

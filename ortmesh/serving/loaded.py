@@ -22,7 +22,7 @@ from ortmesh.serving.executor.program import Program, ProgramExecutor
 from ortmesh.serving.executor.programs import PROGRAMS
 from ortmesh.serving.executor.provider_options import Options, engines_of, profiles_of
 from ortmesh.serving.executor.session import SessionExecutor
-from ortmesh.serving.executor.sessions import PROVIDERS, Sessions, providers_of
+from ortmesh.serving.executor.sessions import PROVIDERS, ProviderMissing, Sessions, providers_of
 from ortmesh.serving.executor.study import Study
 from ortmesh.serving.free_memory import bytes_of, free_bytes
 from ortmesh.serving.kept import Kept, key_of
@@ -127,7 +127,7 @@ class _Spread:
 
 def _spread(card: Card, folder: Path, threads: int, meter: Meter, stop: Stop, resident: Resident) -> _Spread:
     """On a CPU the executors of a session share it, so that its weights are there once; programs and sessions on a
-    device have one executor each."""
+    device have one executor each, and a model that generates texts has one anywhere."""
     if card.runtime.engine is not None:
         return _Spread([_engine(card, folder, threads, meter, stop, resident)], 1, threads)
     if card.runtime.program is None and _on_cpu(card.runtime):
@@ -277,8 +277,8 @@ def _engine(card: Card, folder: Path, threads: int, meter: Meter, stop: Stop, re
     try:
         return _open(_open_engine, card, folder, meter, resident, stop, threads)
     except NotOnDevice as reason:
-        if card.runtime.require not in (None, "cpu"):
-            raise
+        if card.runtime.require is not None:
+            raise ProviderMissing(f"the card requires {card.runtime.require}, and {reason}") from None
         note = f"on the CPU: {reason}"
     runtime = card.runtime.model_copy(update={"providers": ["cpu"]})
     there = card.model_copy(update={"runtime": runtime})

@@ -19,12 +19,16 @@ RUN = ("python", "sh")
 SHOWN = ("text", "proto", "yaml", "diff")
 """Languages of blocks that nothing runs; those of the pages about cards and tasks have tests of their own."""
 
+WITH_A_GPU = "for machines with a GPU"
 ELSEWHERE = {
     "scripts/demo    # real models answer real inputs, in the terminal and in demo.html; a minute the first time": (
         "scripts/test runs this test"
     ),
     "pip install '.[all]'          # families, gateway, command line, CPU runtime": "the wheel has a test of its own, "
     "and this page's other blocks run against `ortmesh up`",
+    "pip install '.[vision,speech,nlp,gateway,native,cli,gpu]' 'onnxruntime-gpu[cuda,cudnn]'": WITH_A_GPU,
+    "ortmesh pull smollm2-135m-instruct-f16": "270 MB for GPUs; how they are made is tested on a tiny model",
+    "ortmesh pull all-minilm-l6-v2-f16 efficientnet-lite0 centerface smollm2-135m-instruct-f16": WITH_A_GPU,
 }
 """Blocks that are not run here, by their first line, and why."""
 APPLIED = ("adding-a-task.md",)

@@ -21,7 +21,7 @@ from ortmesh.serving.executor.engine.engine import open_graph
 from ortmesh.serving.executor.engine.graph import HostGraph
 from ortmesh.serving.executor.engine.probe import probe
 from ortmesh.serving.executor.interruptible import UNRECORDED, InterruptibleSession
-from ortmesh.serving.executor.sessions import Sessions
+from ortmesh.serving.executor.sessions import ProviderMissing, Sessions
 from ortmesh.serving.loaded import load
 from ortmesh.serving.types import NoMeter
 from ortmesh.serving.warmup import Mode
@@ -198,7 +198,7 @@ def test_a_model_that_a_gpu_can_not_generate_with_is_served_on_the_cpu_and_says_
 
 
 def test_a_card_that_requires_the_gpu_does_not_start_on_the_cpu(model: Path, elsewhere: list[Sessions]) -> None:
-    with pytest.raises(NotOnDevice):
+    with pytest.raises(ProviderMissing, match="the card requires cuda, and attention over float"):
         load(a_card(require="cuda"), model.parent, 1, NoMeter())
     assert len(elsewhere) == 1
 

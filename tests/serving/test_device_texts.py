@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from bench.gpu.host import HostStream
 from ortmesh.catalogue.recipes._gguf import halves
@@ -190,15 +192,14 @@ def test_the_mask_has_nothing_of_longer_texts_after_a_copy_failed(model: Path, c
 
 def test_a_text_that_can_not_begin_is_told_and_others_are_generated_later(start: Start, model: Path) -> None:
     """What it has in common with a kept one could not be copied: nothing of what is there is used again."""
-    device = Device()
-    engine = start(model, sessions=device)
+    engine = start(model, sessions=Device())
     again = ask(1, length=40, tokens=4)
     first = engine.ask(again).wait()
     go_on = threading.Event()
     beside = engine.ask(ask(2, tokens=60, enough=held(2, go_on)))
     assert beside.begun.wait(SECONDS)
     second = engine.ask(again)
-    fail_next(device.stream, "copy")
+    fail_next(engine.executor._slots.cache, "copy")
     go_on.set()
     assert isinstance(second.wait().error, ExecutorFailed)
     assert isinstance(beside.wait().error, ExecutorFailed)
@@ -225,17 +226,18 @@ def test_a_text_that_leaves_is_whole_though_its_place_can_not_be_filled(start: S
     assert engine.rest.reasons == ["length", "error", "length"]
 
 
-def test_texts_that_can_not_leave_again_and_again_have_the_executor_made_anew(start: Start, model: Path) -> None:
+def test_copies_that_fail_again_and_again_have_the_executor_made_anew(
+    start: Start, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = start(model, sessions=Device())
     for _ in range(FAILURES):
         fail_next(engine.executor._admission, "end")
         assert len(engine.ask(ask(1, tokens=1)).wait().tokens) == 1
-    engine.rest.wait()
-    assert engine.broken is None, "a token came between them"
+    assert engine.thread.is_alive(), "a token came between them"
     go_on = threading.Event()
     beside = engine.ask(ask(2, tokens=60, enough=held(2, go_on)))
     assert beside.begun.wait(SECONDS)
-    engine.executor._slots.begin = lost  # type: ignore[method-assign]
+    monkeypatch.setattr(engine.executor._slots, "begin", lost)
     heard = engine.ask_all([ask(seed) for seed in range(FAILURES)])
     go_on.set()
     assert all(isinstance(each.wait().error, ExecutorFailed) for each in (beside, *heard))
@@ -264,3 +266,61 @@ def test_slots_hold_nothing_of_what_could_not_be_copied() -> None:
     with pytest.raises(Lost):
         slots.end(0, 1, keep=True)
     assert sum(bool(each.tokens) for each in slots.held[1:]) == 1
+
+
+def telling_all(path: Path) -> Path:
+    """The same model with logits after each token, as onnxruntime-genai's builder makes it."""
+    model = onnx.load(path)
+    last = [node for node in model.graph.node if node.op_type == "Gather" and _axis(node) == 1]
+    instead = {node.output[0]: node.input[0] for node in last}
+    for node in last:
+        model.graph.node.remove(node)
+    for node in model.graph.node:
+        node.input[:] = [instead.get(name, name) for name in node.input]
+    _logits(model).type.tensor_type.shape.dim[1].dim_param = "tokens"
+    onnx.save(model, path.parent / "telling_all.onnx")
+    return path.parent / "telling_all.onnx"
+
+
+def of_halves(path: Path) -> Path:
+    """The same model with logits of 16 bits, as onnxruntime-genai's builder makes it for GPUs."""
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.output[:] = ["given" if name == "logits" else name for name in node.output]
+    model.graph.node.append(helper.make_node("Cast", ["given"], ["logits"], to=TensorProto.FLOAT16))
+    _logits(model).type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save(model, path.parent / "of_halves.onnx")
+    return path.parent / "of_halves.onnx"
+
+
+def _axis(node: NodeProto) -> int | None:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), None)
+
+
+def _logits(model: ModelProto) -> ValueInfoProto:
+    return next(output for output in model.graph.output if output.name == "logits")
+
+
+@pytest.mark.parametrize("other", [telling_all, of_halves])
+def test_logits_of_all_tokens_and_of_16_bits_are_taken_too(
+    start: Start, model: Path, monkeypatch: pytest.MonkeyPatch, other: Callable[[Path], Path]
+) -> None:
+    """On a CPU and on a device; their texts are the ones that are known."""
+    monkeypatch.setattr(device_graph, "WINDOW", 16)
+    path = other(model)
+    asks = [ask(seed, length=length, tokens=8, top=2) for seed, length in enumerate((1, 2, 15, 40, 90))]
+    expected = alone(model, asks, SETTINGS)
+    for sessions in (None, Device()):
+        heard = start(path, sessions=sessions, warm_up=True).ask_all(asks)
+        assert [each.wait().tokens for each in heard] == expected
+        assert all(piece["top_logprobs"].dtype == np.float32 for each in heard for piece in each.pieces)
+
+
+def test_on_a_cpu_steps_of_any_number_of_texts_have_one_memory_and_prompts_leave_none(model: Path) -> None:
+    graph = HostGraph(Sessions(Runtime(), 1).open(telling_all(model)))
+    slots = graph.slots(slots=4, length=64)
+    graph.read(slots, 0, prompt(1, 32).tolist())
+    slots.held[0].tokens = prompt(1, 32).tolist()
+    one, three = graph.step(slots, [5]), graph.step(slots, [5, 6, 7])
+    assert np.shares_memory(one, three)
+    assert not graph._bound[slots].chunks[0].get_outputs()[-1].has_value()

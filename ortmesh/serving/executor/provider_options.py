@@ -19,8 +19,9 @@ from ortmesh.serving.signature import Signature
 MEBIBYTE = 1024 * 1024
 FLASH, MEMORY_EFFICIENT, UNFUSED = 1, 2, 16
 REPEATABLE_ATTENTION = FLASH | MEMORY_EFFICIENT | UNFUSED
-"""ONNX Runtime's kernels for attention but cuDNN's, which it prefers from compute capability 9.0 on: with those a step
-of the same text gives other digits each time."""
+"""Of ONNX Runtime's kernels for attention (the bits of its `AttentionBackend`) those that give the same digits each time,
+as was measured (docs/decisions/0024). Not among them: cuDNN's (8), which it prefers from compute capability 9.0 on, and
+which do not."""
 
 Options = dict[str, str]
 

@@ -64,7 +64,7 @@ class Admission:
         return not pile.closed
 
     def end(self, place: int) -> None:
-        """A text that has ended leaves: its place is the last one's now. What goes wrong here is the others' failure."""
+        """A text that has ended leaves: its place is the last one's now. When this fails, no other text is whole."""
         active, last = len(self.texts), self.texts.pop()
         if place < len(self.texts):
             self.texts[place] = last

@@ -65,7 +65,7 @@ class DeviceGraph(CausalGraph):
         with QUIET.using():
             made = super().slots(slots=slots, length=length)
             made.least_read = 1  # a window has as many as any other
-            self._runs[made] = _Runs(self._stream, made, self.vocabulary)
+            self._runs[made] = self._prepared(made)
         return made
 
     def chunk(self, slots: Slots, there: int, *, alone: bool) -> int:
@@ -87,10 +87,16 @@ class DeviceGraph(CausalGraph):
         runs = self._runs[slots]
         lengths = [len(each.tokens) + 1 for each in slots.held]
         self._run(runs.of_step, slots.cache, tokens, lengths, len(tokens))
-        return runs.logits.values[: len(tokens)]
+        return runs.logits.values[: len(tokens)].astype(np.float32, copy=False)
 
     def rest(self) -> None:
         """Nothing: its runs are always the same, and the next text needs what they take."""
+
+    def _prepared(self, slots: Slots) -> _Runs:
+        window = min(WINDOW, slots.length)
+        room = window if self.tells_all else 1
+        logits = _Logits(self._stream, slots.count, max(room, slots.count), self.vocabulary, self.logits_dtype)
+        return _Runs(self._stream, slots, window, logits)
 
     def _cache(self, shape: Shape) -> Cache:
         return DeviceCache(shape, self._stream)
@@ -149,7 +155,8 @@ class DeviceGraph(CausalGraph):
         binding = self._session.io_binding()
         place = (self._stream.kind, self._stream.device_id)
         rows, inputs = len(run.inputs.ids), run.inputs
-        binding.bind_output(LOGITS, *place, np.float32, [rows, 1, self.vocabulary], run.logits.address)
+        shape = [rows, inputs.ids.shape[1] if self.tells_all else 1, self.vocabulary]
+        binding.bind_output(LOGITS, *place, self.logits_dtype.type, shape, run.logits.address)
         binding.bind_input(IDS, *place, np.int64, list(inputs.ids.shape), inputs.ids_at)
         binding.bind_input(MASK, *place, np.int64, list(inputs.mask.shape), inputs.mask_at)
         self._bind_cache(binding, cache, run.first, rows, place)
@@ -159,9 +166,9 @@ class DeviceGraph(CausalGraph):
 class _Runs:
     """What is prepared for some slots: a step of them, and a window in the spare one."""
 
-    def __init__(self, stream: Stream, slots: Slots, vocabulary: int) -> None:
-        self.window = min(WINDOW, slots.length)
-        self.logits = _Logits(stream, slots.count, vocabulary)
+    def __init__(self, stream: Stream, slots: Slots, window: int, logits: _Logits) -> None:
+        self.window = window
+        self.logits = logits
         self.of_step = _Run(_Inputs(stream, slots.count, 1, slots.length), self.logits, 0)
         self.of_window = _Run(_Inputs(stream, 1, self.window, slots.length), self.logits, slots.count)
 
@@ -213,11 +220,12 @@ class _Inputs:
 class _Logits:
     """[rows, vocabulary] on the device and on the host."""
 
-    def __init__(self, stream: Stream, rows: int, vocabulary: int) -> None:
-        nbytes = 4 * rows * vocabulary
+    def __init__(self, stream: Stream, rows: int, room: int, vocabulary: int, dtype: np.dtype[Any]) -> None:
+        """On the device there is `room` for more of them: for those of a prompt, which nobody reads."""
+        nbytes = vocabulary * dtype.itemsize
         self._stream = stream
-        self._pinned, self._device = stream.pinned(nbytes), stream.memory(nbytes)
-        self.values: Values = view(self._pinned, np.dtype(np.float32), (rows, vocabulary))
+        self._pinned, self._device = stream.pinned(rows * nbytes), stream.memory(room * nbytes)
+        self.values: Array = view(self._pinned, dtype, (rows, vocabulary))
         self.address = self._device.address
 
     def bring(self, rows: int) -> None:

@@ -2,8 +2,8 @@
 
 The graph is one as onnxruntime-genai's builder makes it: `input_ids` and `attention_mask` int64 [rows, tokens],
 `past_key_values.N.key` and `.value` of floats of 32 or 16 bits [rows, heads, length, head size], and `present.N.key`
-and `.value` that may be the same buffers (com.microsoft.GroupQueryAttention), `logits` float32 [rows, tokens or 1,
-vocabulary].
+and `.value` that may be the same buffers (com.microsoft.GroupQueryAttention), `logits` of such floats, too [rows,
+tokens or 1, vocabulary].
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
 }
-"""Of keys and values."""
+"""Of keys and values, and of logits."""
 COLUMNS = 64
 """The mask of a step has a multiple of so many."""
 CHUNK, CHUNK_ALONE = 64, 256
@@ -68,10 +68,12 @@ class CausalGraph(ABC):
         _, heads, _, size = key.shape
         self.heads = _fixed(heads, "the number of heads")
         self.head_size = head_size or _fixed(size, "the size of heads (or runtime.engine.head_size in the card)")
-        self.vocabulary = _fixed(outputs["logits"].shape[-1], "the size of the vocabulary")
-        if key.type not in DTYPES:
-            raise ValueError(f"keys and values must be floats of 32 or 16 bits, and are {key.type}")
-        self.dtype = DTYPES[key.type]
+        self.dtype = _dtype(key, "keys and values")
+        logits = outputs["logits"]
+        self.vocabulary = _fixed(logits.shape[-1], "the size of the vocabulary")
+        self.logits_dtype = _dtype(logits, "logits")
+        self.tells_all = logits.shape[1] != 1
+        """True when it has logits after each token of a run, and not only after the last one."""
 
     def slots(self, *, slots: int, length: int) -> Slots:
         """Memory for so many texts of so many tokens."""
@@ -131,7 +133,7 @@ class HostGraph(CausalGraph):
 
     def read(self, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
         """In one run."""
-        chunks = self._bound.setdefault(slots, _Bound()).chunks
+        chunks = self._bound_of(slots).chunks
         if slot not in chunks:
             chunks[slot] = self._binding(slots, slot, 1)
         binding, length = chunks[slot], len(slots.held[slot].tokens) + len(tokens)
@@ -139,17 +141,18 @@ class HostGraph(CausalGraph):
         binding.bind_cpu_input("attention_mask", np.ones((1, length), np.int64))
         binding.bind_output("logits", "cpu")
         self._session.run_with_iobinding(binding)
+        binding.bind_output("logits", "cpu")  # lets go of what nobody reads: those of all tokens may be large
 
     def step(self, slots: Slots, tokens: Sequence[int]) -> Values:
         """With idle rows where there are too few."""
         rows = max(len(tokens), self.least_rows)
-        steps = self._bound.setdefault(slots, _Bound()).steps
-        if rows not in steps:
-            steps[rows] = _Step(self._binding(slots, 0, rows), rows, slots.length, self.vocabulary)
-        step = steps[rows]
+        bound = self._bound_of(slots)
+        if rows not in bound.steps:
+            bound.steps[rows] = _Step(self._binding(slots, 0, rows), bound.logits[:rows], slots.length)
+        step = bound.steps[rows]
         step.fill(tokens, [len(slots.held[row].tokens) + 1 for row in range(rows)])
         self._session.run_with_iobinding(step.binding)
-        return step.logits[: len(tokens), 0]
+        return bound.logits[: len(tokens), 0].astype(np.float32, copy=False)
 
     def rest(self) -> None:
         """What the longest run took."""
@@ -157,6 +160,12 @@ class HostGraph(CausalGraph):
 
     def _cache(self, shape: Shape) -> Cache:
         return HostCache(shape)
+
+    def _bound_of(self, slots: Slots) -> _Bound:
+        bound = self._bound.get(slots)
+        if bound is None:
+            bound = self._bound[slots] = _Bound(np.empty((slots.count, 1, self.vocabulary), self.logits_dtype))
+        return bound
 
     def _binding(self, slots: Slots, first: int, rows: int) -> Any:
         """Of the buffers of so many slots, made once: 120 of them take 0.3 to 1 ms, a tenth of a step."""
@@ -169,6 +178,8 @@ class HostGraph(CausalGraph):
 class _Bound:
     """What is bound for some slots: chunks by their slot, steps by how many rows they have."""
 
+    logits: Array
+    """[slots, 1, vocabulary], of all steps: of each number of rows they would be as much again."""
     chunks: dict[int, Any] = field(default_factory=dict)
     steps: dict[int, _Step] = field(default_factory=dict)
 
@@ -177,13 +188,13 @@ class _Step:
     """A step of so many rows, whose ids, mask and logits have their places: to bind them anew, and to copy the logits,
     took a thirtieth of a step. The mask has a few columns more than the longest text, so that it is bound seldom."""
 
-    def __init__(self, binding: Any, rows: int, length: int, vocabulary: int) -> None:
+    def __init__(self, binding: Any, logits: Array, length: int) -> None:
+        rows = len(logits)
         self.binding = binding
         self._length = length
         self._ids = np.zeros((rows, 1), np.int64)
         self._mask = np.zeros((rows, 0), np.int64)
-        self.logits: Values = np.empty((rows, 1, vocabulary), np.float32)
-        binding.bind_output("logits", *_place(self.logits))
+        binding.bind_output("logits", *_place(logits))
         binding.bind_input("input_ids", *_place(self._ids))
 
     def fill(self, tokens: Sequence[int], lengths: Sequence[int]) -> None:
@@ -200,6 +211,12 @@ class _Step:
 def _place(array: Array) -> tuple[Any, ...]:
     """As a binding takes it."""
     return "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
+
+
+def _dtype(info: Any, what: str) -> np.dtype[Any]:
+    if info.type not in DTYPES:
+        raise ValueError(f"{what} must be floats of 32 or 16 bits, and are {info.type}")
+    return DTYPES[info.type]
 
 
 def _fixed(size: object, what: str) -> int:
