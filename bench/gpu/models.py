@@ -60,10 +60,14 @@ class Bench:
 
     def open_file(self, card: Card, path: Path) -> Opened:
         """A graph on the provider, by a card."""
+        return Opened(card, path, self.session(card, path))
+
+    def session(self, card: Card, path: Path) -> InterruptibleSession:
+        """A session on the provider; on the CPU it believes that it has a device's stream."""
         session = Sessions(card.runtime, THREADS).open(path)
         if self.provider == "cpu":
             session.stream, session.records = HostStream(), card.runtime.records
-        return Opened(card, path, session)
+        return session
 
 
 class Opened:

@@ -14,14 +14,12 @@ from tokenizers import Tokenizer
 from bench.generate.bare import Bare
 from bench.generate.jobs import Drawn, Job
 from bench.generate.texts import Text, Wave
-from bench.gpu.host import HostStream
 from bench.gpu.models import THREADS, Bench
 from ortmesh.serving.cards import Card, Runtime
 from ortmesh.serving.executor.cuda import CudaStream
 from ortmesh.serving.executor.engine.engine import open_graph
 from ortmesh.serving.executor.engine.graph import CausalGraph
 from ortmesh.serving.executor.engine.slots import Held, Slots
-from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.executor.sessions import Sessions
 
 SMOLLM = "smollm2-135m-instruct-f16"
@@ -194,16 +192,9 @@ def _model(bench: Bench) -> tuple[Card, Path]:
 
 def _graph(bench: Bench, *, record: bool) -> CausalGraph:
     card, folder = _model(bench)
-    session = _opened(
-        card.model_copy(update={"runtime": card.runtime.model_copy(update={"cuda_graph": record})}), folder
-    )
-    if bench.provider == "cpu":
-        session.stream = HostStream()
-    return open_graph(session)
-
-
-def _opened(card: Card, folder: Path) -> InterruptibleSession:
-    return Sessions(card.runtime, THREADS).open(folder / card.graph)
+    runtime = card.runtime.model_copy(update={"cuda_graph": record})
+    card = card.model_copy(update={"runtime": runtime})
+    return open_graph(bench.session(card, folder / card.graph))
 
 
 def _slots(bench: Bench, graph: CausalGraph) -> Slots:

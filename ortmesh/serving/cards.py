@@ -115,7 +115,8 @@ class EngineSettings(Part):
     context: int = Field(default=2048, ge=16, le=1_048_576)
     """The most tokens of one text, its prompt included."""
     tokens: int = Field(default=16_384, ge=16)
-    """The most tokens of all texts together: what their keys and values may take of the memory."""
+    """The most tokens of all texts together, kept ones included. On a CPU that is what their keys and values may take
+    of the memory; on a GPU `slots` + 1 times `context` tokens are taken at the start."""
     head_size: int | None = Field(default=None, ge=1, le=4096)
     """Of keys and values, where the graph leaves it open, as onnxruntime-genai's builder does."""
 
@@ -139,7 +140,8 @@ class Runtime(Part):
     device_id: int = Field(default=0, ge=0, le=63)
     """Which GPU, among those that CUDA_VISIBLE_DEVICES leaves."""
     gpu_mem_limit_mb: int | None = Field(default=None, ge=1)
-    """The most that one instance's arena may take of a GPU's memory, in MiB, without its weights; None: all."""
+    """The most that one instance's arena may take of a GPU's memory, in MiB, without its weights, and without an
+    engine's keys and values; None: all."""
     cuda_graph: bool | None = None
     """True to record a run of each bucket and to replay it (CUDA graphs): less work for the CPU at small batches. None:
     an engine's runs are recorded, which have two shapes, others' are not."""

@@ -13,7 +13,7 @@ from gguf.quants import quantize
 from tokenizers import Tokenizer
 
 from ortmesh.catalogue.recipes import smollm2_135m_instruct, smollm2_135m_instruct_f16
-from ortmesh.catalogue.recipes._gguf import Gguf, halves, llama_shape, llama_weights, read_gguf
+from ortmesh.catalogue.recipes._gguf import Gguf, in_16_bits, llama_shape, llama_weights, read_gguf
 from ortmesh.catalogue.recipes._graph import Array
 from ortmesh.catalogue.recipes._nbits import rounded
 from tests.nlp import plain_llama, tiny_llama
@@ -121,7 +121,7 @@ def test_conversion_to_16_bits_computes_with_the_very_weights_of_the_file(source
     inputs: dict[str, Array] = {value.name: nothing for value in session.get_inputs() if value.name.startswith("past")}
     inputs |= {"input_ids": ids[None], "attention_mask": np.ones((1, 24), np.int64)}
     got = session.run(["logits"], inputs)[0][0, 0]
-    wanted = plain_llama.logits(SHAPE, llama_weights(read_gguf(source), halves), ids)[-1]
+    wanted = plain_llama.logits(SHAPE, llama_weights(read_gguf(source), in_16_bits), ids)[-1]
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, wanted, atol=5e-3 * np.abs(wanted).max())
 

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from tokenizers import Tokenizer
 
-from ortmesh.catalogue.recipes._gguf import halves
+from ortmesh.catalogue.recipes._gguf import in_16_bits
 from ortmesh.catalogue.recipes._graph import Array
 from tests.nlp import plain_llama
 from tests.nlp.tiny_llama import MARKS, SHAPE, weights, write_tiny_llama
@@ -84,9 +84,9 @@ def test_graph_computes_a_llama(model: Path, exact: bytes) -> None:
 
 def test_graph_of_16_bits_computes_a_llama(tmp_path: Path) -> None:
     ids = text(40)
-    plain = weights(kind=halves)
+    plain = weights(kind=in_16_bits)
     wanted = plain_llama.logits(SHAPE, plain, ids)[-1]
-    stepper = Stepper(write_tiny_llama(tmp_path, kind=halves) / "model.onnx", 1, np.float16)
+    stepper = Stepper(write_tiny_llama(tmp_path, kind=in_16_bits) / "model.onnx", 1, np.float16)
     (found,) = stepper.step(ids[None], [40])
     np.testing.assert_allclose(found, wanted, atol=5e-3 * np.abs(wanted).max())
     (following,) = stepper.step(np.array([[7]]), [41])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.gpu.host import HostStream
-from ortmesh.catalogue.recipes._gguf import halves
+from ortmesh.catalogue.recipes._gguf import in_16_bits
 from ortmesh.catalogue.recipes._nbits import rounded
 from ortmesh.serving.cards import Card, EngineSettings, Runtime
 from ortmesh.serving.executor.engine import device_graph
@@ -32,7 +32,7 @@ WINDOW = 32
 LONG = EngineSettings(slots=6, context=160, tokens=960)
 
 
-@pytest.fixture(scope="module", params=[rounded, halves], ids=["f32", "f16"])
+@pytest.fixture(scope="module", params=[rounded, in_16_bits], ids=["f32", "f16"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_llama(tmp_path_factory.mktemp("tiny"), kind=request.param) / "model.onnx"
 

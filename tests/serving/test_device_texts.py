@@ -16,7 +16,7 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from bench.gpu.host import HostStream
-from ortmesh.catalogue.recipes._gguf import halves
+from ortmesh.catalogue.recipes._gguf import in_16_bits
 from ortmesh.catalogue.recipes._nbits import rounded
 from ortmesh.errors import Cancelled, ExecutorFailed, Expired
 from ortmesh.serving.cards import EngineSettings, Runtime
@@ -45,7 +45,7 @@ class Lost(RuntimeError):
     """What a call of the device raises."""
 
 
-@pytest.fixture(scope="module", params=[rounded, halves], ids=["f32", "f16"])
+@pytest.fixture(scope="module", params=[rounded, in_16_bits], ids=["f32", "f16"])
 def any_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_llama(tmp_path_factory.mktemp("tiny"), kind=request.param) / "model.onnx"
 

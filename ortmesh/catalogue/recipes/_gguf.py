@@ -58,14 +58,16 @@ def llama_shape(source: Gguf) -> LlamaShape:
     )
 
 
-def halves(numbers: Array) -> Array:
-    """f32 as f16, the nearest."""
+def in_16_bits(numbers: Array) -> Array:
+    """f32 as f16, the nearest. ValueError where that is infinite."""
+    if np.abs(numbers).max(initial=0) > np.finfo(np.float16).max:
+        raise ValueError(f"a weight of {np.abs(numbers).max():g} is too large for 16 bits")
     return numbers.astype(np.float16)
 
 
 def llama_weights(source: Gguf, kind: Callable[[Array], Matrix] = rounded) -> LlamaWeights:
-    """Matrices of this kind, of 8 bits by default or `halves`, and norms of 32 bits; ValueError where the file holds
-    what the graph would leave out."""
+    """Matrices of this kind, of 8 bits by default or `in_16_bits`, and norms of 32 bits; ValueError where the file
+    holds what the graph would leave out."""
     shape = llama_shape(source)
     unknown = source.tensors.keys() - _names(shape)
     if unknown:

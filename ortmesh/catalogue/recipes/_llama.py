@@ -46,6 +46,11 @@ class LlamaWeights:
     matrices: Mapping[str, Matrix]  # without `output.weight` the embedding is the head, too
     norms: Mapping[str, Array]  # f32 [hidden]
 
+    def __post_init__(self) -> None:
+        """ValueError where they are of several kinds: one graph multiplies with floats of one size."""
+        if len({isinstance(matrix, NBits) for matrix in self.matrices.values()}) > 1:
+            raise ValueError("expected matrices of one kind, not some of 8 bits and some of 16")
+
 
 def llama(name: str, shape: LlamaShape, weights: LlamaWeights) -> Graph:
     """`input_ids` [batch, tokens], `attention_mask` [batch, total] → `logits` f32 [batch, 1, vocabulary].

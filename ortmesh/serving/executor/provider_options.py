@@ -19,9 +19,9 @@ from ortmesh.serving.signature import Signature
 MEBIBYTE = 1024 * 1024
 FLASH, MEMORY_EFFICIENT, UNFUSED = 1, 2, 16
 REPEATABLE_ATTENTION = FLASH | MEMORY_EFFICIENT | UNFUSED
-"""Of ONNX Runtime's kernels for attention (the bits of its `AttentionBackend`) those that give the same digits each time,
-as was measured (docs/decisions/0024). Not among them: cuDNN's (8), which it prefers from compute capability 9.0 on, and
-which do not."""
+"""Of ONNX Runtime's kernels for attention (the bits of its `AttentionBackend`) those that give the same digits each
+time, as was measured (docs/decisions/0024). Not among them: cuDNN's (8), which it prefers from compute capability 9.0
+on, and which do not."""
 
 Options = dict[str, str]
 

@@ -72,10 +72,16 @@ def providers_of(runtime: Runtime) -> list[str]:
     """
     try:
         return choose_providers(runtime, _available(runtime.device_id))
-    except ProviderMissing as missing:
-        if runtime.require in GPU and (reason := why_no_gpu(runtime.device_id)):
-            raise ProviderMissing(f"{missing}: {reason}") from None
+    except ProviderMissing:
+        if runtime.require in GPU and (reason := _why_not(runtime)):
+            raise ProviderMissing(f"the card requires {runtime.require}: {reason}") from None
         raise
+
+
+def _why_not(runtime: Runtime) -> str:
+    if PROVIDERS[runtime.require or ""] not in onnxruntime.get_available_providers():
+        return "ONNX Runtime is installed for CPUs here: install the extra gpu in the place of cpu, or of all"
+    return why_no_gpu(runtime.device_id)
 
 
 def _available(device_id: int) -> list[str]:
