@@ -228,11 +228,7 @@ class OnDevice:
 
     def _replay(self, recorded: Recorded, feeds: Tensors, outputs: tuple[str, ...], written: Placed | None) -> Tensors:
         room, plan, recording = recorded
-        made = recording.made
-        found = recording.run(lambda number: self._compute(plan, room, feeds, outputs, written, number))
-        if recording.made and not made:
-            self._recorder.good()
-        return found
+        return self._recorder.run(recording, lambda number: self._compute(plan, room, feeds, outputs, written, number))
 
     def _compute(
         self,

@@ -63,7 +63,7 @@ class Recording:
 
 
 class Recorder:
-    """What becomes of recordings that fail."""
+    """Runs a session's recordings, and tells what becomes of those that fail."""
 
     def __init__(self) -> None:
         self.note = ""
@@ -71,9 +71,13 @@ class Recorder:
         self._disturbed = False
         """True once a recording was spoilt, until the next one is good."""
 
-    def good(self) -> None:
-        """One was recorded."""
-        self._disturbed = False
+    def run(self, recording: Recording, compute: Callable[[int], T]) -> T:
+        """As the recording runs it."""
+        made = recording.made
+        found = recording.run(compute)
+        if recording.made and not made:
+            self._disturbed = False
+        return found
 
     def goes_on(self, error: Exception) -> bool:
         """After one failed: what may have been another's doing is tried once more. False when nothing is to be

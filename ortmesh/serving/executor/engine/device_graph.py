@@ -120,17 +120,13 @@ class DeviceGraph(CausalGraph):
             return
         if run.recording is None:
             run.recording = Recording(self._session.new_recording())
-        made = run.recording.made
         try:
-            run.recording.run(compute)
+            self._recorder.run(run.recording, compute)
         except Exception as error:
             run.recording = None
             with QUIET.using():
                 compute(UNRECORDED)  # fails too when it is not the recording that is wrong
             self._records = self._recorder.goes_on(error)
-        else:
-            if not made and run.recording.made:
-                self._recorder.good()
 
     def _compute(
         self,
