@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,22 @@ from bench.gpu.host import HostStream
 from ortmesh.catalogue.recipes._gguf import in_16_bits
 from ortmesh.catalogue.recipes._nbits import rounded
 from ortmesh.serving.cards import Card, EngineSettings, Runtime
-from ortmesh.serving.executor.engine import device_graph
-from ortmesh.serving.executor.engine.cache import DeviceCache, HostCache, Place, Shape
+from ortmesh.serving.executor.engine import admission, device_graph, device_runs
+from ortmesh.serving.executor.engine.cache import CacheShape, HostCache, Place
+from ortmesh.serving.executor.engine.device_cache import DeviceCache
 from ortmesh.serving.executor.engine.device_graph import NotOnDevice
 from ortmesh.serving.executor.engine.engine import open_graph
 from ortmesh.serving.executor.engine.graph import HostGraph
 from ortmesh.serving.executor.engine.probe import probe
+from ortmesh.serving.executor.engine.slots import Held
 from ortmesh.serving.executor.interruptible import UNRECORDED, InterruptibleSession
+from ortmesh.serving.executor.room import ALIGNMENT
 from ortmesh.serving.executor.sessions import ProviderMissing, Sessions
 from ortmesh.serving.loaded import load
 from ortmesh.serving.types import NoMeter
 from ortmesh.serving.warmup import Mode
 from tests.nlp.tiny_llama import write_tiny_llama
-from tests.serving.test_engine import Engine, ask
+from tests.serving.test_engine import Engine, ask, prompt
 
 WINDOW = 32
 LONG = EngineSettings(slots=6, context=160, tokens=960)
@@ -144,6 +148,30 @@ def test_a_recording_that_fails_is_done_without(model: Path) -> None:
     assert "not permitted when stream is capturing" in graph.note
 
 
+def test_a_recording_that_another_library_spoilt_is_made_once_more(model: Path) -> None:
+    device = Device()
+    session = device.open(model)
+    graph = open_graph(session)
+    slots = graph.slots(slots=2, length=64)
+    begin, spoilt = session.begin_with_iobinding, [2, 3]
+
+    def begun(binding: Any, recorded: int = UNRECORDED) -> None:
+        if recorded in spoilt:
+            spoilt.remove(recorded)
+            raise RuntimeError("CUDA failure 901: operation would make the legacy stream depend on a capturing stream")
+        begin(binding, recorded)
+
+    session.begin_with_iobinding = begun  # type: ignore[method-assign]
+    for _ in range(3):
+        graph.step(slots, [4])
+    assert (device.runs, graph.note) == ([UNRECORDED, 1, 1], "")
+    session.shrink()
+    for _ in range(4):
+        graph.step(slots, [4])
+    assert device.runs[3:] == [UNRECORDED] * 4, "each time it was spoilt it ran without"
+    assert "901" in graph.note
+
+
 def test_what_was_recorded_is_recorded_anew_when_memory_was_given_back(model: Path) -> None:
     device = Device()
     session = device.open(model)
@@ -151,16 +179,72 @@ def test_what_was_recorded_is_recorded_anew_when_memory_was_given_back(model: Pa
     slots = graph.slots(slots=2, length=64)
     for _ in range(3):
         graph.step(slots, [4])
+        graph.read(slots, 1, [4, 5])
     session.shrink()
     for _ in range(3):
         graph.step(slots, [4])
-    assert device.runs == [UNRECORDED, 1, 1, UNRECORDED, 2, 2]
+        graph.read(slots, 1, [4, 5])
+    assert device.runs == [UNRECORDED, UNRECORDED, 1, 2, 1, 2, UNRECORDED, UNRECORDED, 3, 4, 3, 4]
+
+
+def test_a_window_begins_where_its_number_says_whatever_was_there_before(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the last one ends with the slot."""
+    sent: list[tuple[int, int]] = []
+    send = device_runs.Inputs.send
+
+    def seen(inputs: device_runs.Inputs, tokens: Sequence[int], lengths: Sequence[int]) -> None:
+        sent.append((lengths[0] - WINDOW, len(tokens)))
+        send(inputs, tokens, lengths)
+
+    graph = open_graph(Device().open(model))
+    slots = graph.slots(slots=2, length=150)
+    monkeypatch.setattr(device_runs.Inputs, "send", seen)
+    text = prompt(1, 149).tolist()
+    for parts in ([149], [5, 40, 77, 130, 149]):
+        held = slots.held[1] = Held()
+        for end in parts:
+            while (there := len(held.tokens)) < end:
+                part = text[there : min(there + graph.chunk(slots, there, alone=True), end)]
+                graph.read(slots, 1, part)
+                held.tokens.extend(part)
+                assert sent.pop() == (begin := min(there // WINDOW * WINDOW, 150 - WINDOW), len(held.tokens) - begin)
+
+
+def test_each_run_is_waited_for_once(model: Path) -> None:
+    device = Device()
+    graph = open_graph(device.open(model))
+    slots = graph.slots(slots=3, length=64)
+    for _ in range(4):
+        graph.read(slots, 1, [4, 5])
+        graph.step(slots, [4])
+    assert device.stream.waits == len(device.runs) == 8
+
+
+def test_ids_and_mask_are_aligned_for_any_number_of_slots(model: Path) -> None:
+    inputs = device_runs.Inputs(HostStream(), 3, 1, 64)
+    assert (inputs.mask_at - inputs.ids_at) % ALIGNMENT == 0
+    assert (inputs.mask.ctypes.data - inputs.ids.ctypes.data) % ALIGNMENT == 0
+
+
+def test_what_is_kept_on_a_device_stays_while_nothing_comes(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is taken anyway."""
+    monkeypatch.setattr(admission, "KEPT_SECONDS", 0.01)
+    engine = start(Device())
+    engine.ask(ask(3, length=100, tokens=2)).wait()
+    engine.rest.wait()
+    time.sleep(0.1)
+    assert engine.ask(ask(3, length=100, tokens=2)).wait().cached == 99
 
 
 def test_a_graph_whose_attention_is_computed_elsewhere_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Device().open(model)
     monkeypatch.setattr(session, "input_devices", lambda: ["Cpu", "Cpu", *["Elsewhere"] * 4])
     with pytest.raises(NotOnDevice, match="has no kernel for cpu"):
+        open_graph(session)
+    monkeypatch.setattr(session, "input_devices", lambda: ["Cpu", "Elsewhere", *["Cpu"] * 4])
+    with pytest.raises(NotOnDevice, match="attention_mask are read on the CPU"):
         open_graph(session)
 
 
@@ -197,6 +281,12 @@ def test_a_model_that_a_gpu_can_not_generate_with_is_served_on_the_cpu_and_says_
     assert loaded.finding.mode is Mode.TOGETHER
 
 
+def test_a_model_of_16_bits_says_that_it_is_on_the_cpu(model: Path) -> None:
+    graph = HostGraph(Sessions(Runtime(), 1).open(model))
+    note = load(a_card(), model.parent, 1, NoMeter()).note
+    assert note == ("on the CPU, where 16 bits take longer than 32" if graph.dtype == np.float16 else "")
+
+
 def test_a_card_that_requires_the_gpu_does_not_start_on_the_cpu(model: Path, elsewhere: list[Sessions]) -> None:
     with pytest.raises(ProviderMissing, match="the card requires cuda, and attention over float"):
         load(a_card(require="cuda"), model.parent, 1, NoMeter())
@@ -224,7 +314,7 @@ def test_the_mask_has_nothing_of_longer_texts(model: Path) -> None:
 
 @pytest.mark.parametrize("element", [np.float32, np.float16])
 def test_slots_on_a_device_are_copied_and_exchanged_as_on_a_host(element: type[Any]) -> None:
-    shape = Shape(layers=3, heads=2, head_size=4, dtype=np.dtype(element), slots=4, length=16)
+    shape = CacheShape(layers=3, heads=2, head_size=4, dtype=np.dtype(element), slots=4, length=16)
     device, host = DeviceCache(shape, HostStream()), HostCache(shape)
     for cache in (device, host):
         chance = np.random.default_rng(1)
@@ -238,7 +328,7 @@ def test_slots_on_a_device_are_copied_and_exchanged_as_on_a_host(element: type[A
         np.testing.assert_array_equal(_at(ours, shape), _at(theirs, shape))
 
 
-def _at(place: Place, shape: Shape) -> Any:
+def _at(place: Place, shape: CacheShape) -> Any:
     size = int(np.prod(place.shape)) * shape.dtype.itemsize
     raw = (ctypes.c_char * size).from_address(place.address)
     return np.frombuffer(raw, shape.dtype).reshape(place.shape)

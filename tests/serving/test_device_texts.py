@@ -22,7 +22,8 @@ from ortmesh.errors import Cancelled, ExecutorFailed, Expired
 from ortmesh.serving.cards import EngineSettings, Runtime
 from ortmesh.serving.executor.engine import device_graph
 from ortmesh.serving.executor.engine.ask import Ask
-from ortmesh.serving.executor.engine.cache import DeviceCache, Shape
+from ortmesh.serving.executor.engine.cache import CacheShape
+from ortmesh.serving.executor.engine.device_cache import DeviceCache
 from ortmesh.serving.executor.engine.engine import FAILURES, open_graph
 from ortmesh.serving.executor.engine.graph import HostGraph
 from ortmesh.serving.executor.engine.sampler import Sampling
@@ -251,8 +252,8 @@ def lost(*arguments: Any) -> Any:
 
 
 def test_slots_hold_nothing_of_what_could_not_be_copied() -> None:
-    cache = DeviceCache(Shape(1, 1, 4, np.dtype(np.float32), slots=4, length=2 * LEAST_KEPT), HostStream())
-    slots = Slots(cache)
+    cache = DeviceCache(CacheShape(1, 1, 4, np.dtype(np.float32), slots=4, length=2 * LEAST_KEPT), HostStream())
+    slots = Slots(cache, least_read=1)
     for place in range(4):
         tokens = prompt(place, LEAST_KEPT).tolist()
         slots.held[place] = Held(tokens, len(tokens))
@@ -324,3 +325,20 @@ def test_on_a_cpu_steps_of_any_number_of_texts_have_one_memory_and_prompts_leave
     one, three = graph.step(slots, [5]), graph.step(slots, [5, 6, 7])
     assert np.shares_memory(one, three)
     assert not graph._bound[slots].chunks[0].get_outputs()[-1].has_value()
+
+
+@pytest.mark.parametrize(("says", "breaks"), [("CUDA failure 700: an illegal access", True), ("out of memory", False)])
+def test_a_device_that_fails_ends_the_executor_at_once(start: Start, model: Path, says: str, breaks: bool) -> None:
+    """It fails everybody from then on; a text that is too large does not."""
+    device = Device(record=False)
+    engine = start(model, sessions=device)
+
+    def failing(*arguments: Any) -> Any:
+        raise RuntimeError(says)
+
+    device.stream.to_device = failing  # type: ignore[method-assign]
+    heard = engine.ask(ask(1, length=20, tokens=3)).wait()
+    assert isinstance(heard.error, ExecutorFailed)
+    engine.pile.close()
+    engine.thread.join(SECONDS)
+    assert (engine.broken is not None and says in str(engine.broken)) == breaks

@@ -14,7 +14,7 @@ from ortmesh.serving.cards import EngineSettings
 from ortmesh.serving.executor.engine.ask import Ask
 from ortmesh.serving.executor.engine.engine import EngineExecutor
 from ortmesh.serving.executor.engine.sampler import Sampling
-from ortmesh.serving.executor.engine.slots import Ids, usable
+from ortmesh.serving.executor.engine.slots import LEAST_READ, Ids, usable
 from tests.nlp.tiny_llama import write_tiny_llama
 from tests.serving.rest import SECONDS
 from tests.serving.test_engine import SETTINGS, Engine, prompt
@@ -130,7 +130,7 @@ def test_what_is_taken_over_never_leaves_one_token_before_the_last(size: int) ->
     """That one would be computed alone, where a text alone computes it with others."""
     for there in range(80):
         for had in range(size):
-            gain = usable(size, there, had)
+            gain = usable(size, there, had, least_read=LEAST_READ)
             assert 0 <= gain <= max(there - had, 0)
             assert not gain or size - 1 - had - gain != 1
             assert not gain or size > 2

@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from ortmesh.serving.executor.engine.cache import SPARE, HostCache, Shape
-from ortmesh.serving.executor.engine.slots import Slots
+from ortmesh.serving.executor.engine.cache import KEPT_BEHIND, CacheShape, HostCache
+from ortmesh.serving.executor.engine.slots import LEAST_READ, Slots
 from ortmesh.serving.types import Array
 
 LENGTH = 4096
-SHAPE = Shape(8, 2, 16, np.dtype(np.float32), 16, LENGTH)
+SHAPE = CacheShape(8, 2, 16, np.dtype(np.float32), 16, LENGTH)
 TOKEN_BYTES = 8 * 2 * 2 * 16 * 4
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux takes pages back")
 
@@ -59,12 +59,12 @@ def memory(slots: Slots) -> int:
 def bound(slots: Slots) -> int:
     """What they may have: of each strip a page at both ends beside its tokens, and in each slot some spare ones."""
     strips = slots.cache.shape.buffers * 2 * slots.count
-    return (slots.tokens + slots.count * SPARE) * TOKEN_BYTES + 2 * strips * mmap.PAGESIZE
+    return (slots.tokens + slots.count * KEPT_BEHIND) * TOKEN_BYTES + 2 * strips * mmap.PAGESIZE
 
 
 @pytest.fixture
 def slots() -> Slots:
-    return Slots(HostCache(SHAPE))
+    return Slots(HostCache(SHAPE), LEAST_READ)
 
 
 @pytest.mark.parametrize("tokens", [LENGTH, LENGTH - 1000 + 7])
@@ -81,8 +81,8 @@ def test_a_text_that_others_overtake_leaves_no_memory_behind(slots: Slots, token
 
 def test_what_a_text_shared_with_a_longer_one_is_all_that_stays(slots: Slots) -> None:
     write(slots, 0, range(LENGTH))
-    shared = slots.begin(0, np.arange(SPARE, dtype=np.int64), 0)
-    assert 0 < shared < SPARE
+    shared = slots.begin(0, np.arange(KEPT_BEHIND, dtype=np.int64), 0)
+    assert 0 < shared < KEPT_BEHIND
     assert slots.tokens == shared
     assert right(slots, 0)
     assert memory(slots) <= bound(slots) < LENGTH * TOKEN_BYTES

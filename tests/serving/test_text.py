@@ -10,7 +10,7 @@ import pytest
 from ortmesh.serving.executor.engine import text as texts
 from ortmesh.serving.executor.engine.ask import Ask, Reason, TextItem
 from ortmesh.serving.executor.engine.sampler import Sampling
-from ortmesh.serving.executor.engine.slots import Held, Values
+from ortmesh.serving.executor.engine.slots import LEAST_READ, Held, Values
 from ortmesh.serving.executor.engine.text import Text
 from tests.serving.test_engine import Heard
 
@@ -38,7 +38,7 @@ def a_text(tokens: int = 8) -> Text:
     heard = Heard()
     ask = Ask(np.array(PROMPT, np.int64), tokens, frozenset([STOP]), Sampling(temperature=0.0))
     item = TextItem(ask, answer=heard, owner=heard.owner, deadline=math.inf)
-    return Text(item, Held(list(PROMPT), len(PROMPT) - 1), 0)
+    return Text(item, Held(list(PROMPT), len(PROMPT) - 1), 0, LEAST_READ)
 
 
 def likely(token: int) -> Values:

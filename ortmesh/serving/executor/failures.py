@@ -44,9 +44,10 @@ def failure_of(error: Exception, *, on_device: bool) -> OrtmeshError:
     return ExecutorFailed("the model failed on this request")
 
 
-def failure_of_text(error: Exception) -> OrtmeshError:
-    """The error that whoever waits for a text gets. What a graph refuses of a text is nothing that a caller gave."""
-    failure = failure_of(error, on_device=False)
+def failure_of_text(error: Exception, *, on_device: bool) -> OrtmeshError:
+    """The error that whoever waits for a text gets. What a graph refuses of a text is nothing that a caller gave.
+    ExecutorBroken as `failure_of` raises it."""
+    failure = failure_of(error, on_device=on_device)
     if isinstance(failure, BadInput):
         return ExecutorFailed("the model failed while it generated this text")
     return failure

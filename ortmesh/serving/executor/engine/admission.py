@@ -150,7 +150,7 @@ class Admission:
         try:
             cached = self._slots.begin(place, item.ask.prompt, place) if self.independent else 0
         except Exception as error:
-            item.fail(failure_of_text(error))
+            item.fail(failure_of_text(error, on_device=False))  # who catches it looks at the device
             self._meter.texts.ended("error", None)
             raise
         self.texts.append(Text(item, self._slots.held[place], cached, self._slots.least_read))
@@ -165,8 +165,7 @@ class Admission:
     def _rest(self) -> None:
         """Nothing has come for long: what was kept is given back."""
         if not self.texts:
-            self._slots.forget_kept(0)
-            self._graph.rest()
+            self._graph.rest(self._slots)
             self.tell_held()
 
     @property

@@ -1,4 +1,5 @@
-"""Caches: memory for the keys and values of slots, a host's or a device's. Stage: executor.
+"""HostCache: the host's memory for the keys and values of slots, and Cache, what it has in common with a device's.
+Stage: executor.
 
 One buffer a layer and side, [slots, heads, length, head size]: a graph with GroupQueryAttention takes a run of slots as
 past and present at once, and writes what is new where it belongs.
@@ -12,16 +13,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ortmesh.serving.executor.cuda import Box, Stream
-from ortmesh.serving.executor.quiet import QUIET
 from ortmesh.serving.types import Array
 
-SPARE = 64
+KEPT_BEHIND = 64
 """Tokens behind what a slot holds whose memory it may have kept: to give back less takes longer than it is worth."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class CacheShape:
     """Of all buffers together."""
 
     layers: int
@@ -38,14 +37,19 @@ class Shape:
         return 2 * self.layers
 
     @property
-    def strip(self) -> int:
-        """Bytes of a head's tokens in one slot of a buffer."""
-        return self.length * self.head_size * self.dtype.itemsize
+    def vector_bytes(self) -> int:
+        """Of one head's key or value of a token."""
+        return self.head_size * self.dtype.itemsize
 
     @property
-    def slot(self) -> int:
-        """Bytes of one slot of a buffer."""
-        return self.heads * self.strip
+    def strip_bytes(self) -> int:
+        """Of one head's tokens in one slot of a buffer."""
+        return self.length * self.vector_bytes
+
+    @property
+    def slot_bytes(self) -> int:
+        """Of one slot of a buffer."""
+        return self.heads * self.strip_bytes
 
 
 class Place(NamedTuple):
@@ -58,7 +62,7 @@ class Place(NamedTuple):
 class Cache(Protocol):
     """The memory of some slots. Belongs to the engine's thread."""
 
-    shape: Shape
+    shape: CacheShape
 
     def places(self, first: int, last: int) -> list[Place]:
         """Of slots `first` to `last` (exclusive) in each buffer: keys and values of each layer in turns."""
@@ -79,7 +83,7 @@ class Cache(Protocol):
 class HostCache:
     """In memory of the host, which is taken where it is written, and goes back where it is not held any more."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: CacheShape) -> None:
         self.shape = shape
         self._maps: list[mmap.mmap] = []
         self.buffers = [self._buffer() for _ in range(shape.buffers)]
@@ -108,21 +112,21 @@ class HostCache:
     def holds(self, slot: int, tokens: int, before: int) -> None:
         """The pages behind what it holds go back."""
         written = self._written[slot] = max(self._written[slot], before, tokens)
-        if written - tokens < SPARE:
+        if written - tokens < KEPT_BEHIND:
             return
         self._written[slot] = tokens
-        strip, token = self.shape.strip, self.shape.strip // self.shape.length
-        for begin in range(slot * self.shape.slot, (slot + 1) * self.shape.slot, strip):
+        strip, token, whole = self.shape.strip_bytes, self.shape.vector_bytes, self.shape.slot_bytes
+        for begin in range(slot * whole, (slot + 1) * whole, strip):
             self._give_back(begin + tokens * token, min(begin + written * token + mmap.PAGESIZE, begin + strip))
 
     def forget(self, slot: int) -> None:
         """All its pages go back."""
-        self._give_back(slot * self.shape.slot, (slot + 1) * self.shape.slot)
+        self._give_back(slot * self.shape.slot_bytes, (slot + 1) * self.shape.slot_bytes)
         self._written[slot] = 0
 
     def _buffer(self) -> Array:
         shape = self.shape
-        memory = mmap.mmap(-1, shape.slots * shape.slot, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory = mmap.mmap(-1, shape.slots * shape.slot_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._maps.append(memory)
         return np.frombuffer(memory, shape.dtype).reshape(shape.slots, shape.heads, shape.length, shape.head_size)
 
@@ -133,51 +137,3 @@ class HostCache:
         if end > begin and hasattr(mmap, "MADV_DONTNEED"):
             for memory in self._maps:
                 memory.madvise(mmap.MADV_DONTNEED, begin, end - begin)
-
-
-class DeviceCache:
-    """In one piece of a device's memory, all of it taken at once. Copies are begun in the order of the stream's runs,
-    one for all buffers. Each buffer has a spare slot, through which two change places."""
-
-    def __init__(self, shape: Shape, stream: Stream) -> None:
-        self.shape = shape
-        self._stream = stream
-        self._buffer = (shape.slots + 1) * shape.slot
-        nbytes = shape.buffers * self._buffer
-        self._memory = stream.memory(nbytes)
-        stream.zero(self._memory.address, nbytes)  # what was never written is loaded too, and then left out
-
-    @property
-    def spare(self) -> int:
-        """The slot that nobody has."""
-        return self.shape.slots
-
-    def places(self, first: int, last: int) -> list[Place]:
-        """Of these slots in each buffer."""
-        sizes = (last - first, self.shape.heads, self.shape.length, self.shape.head_size)
-        return [Place(sizes, self._address(first) + buffer * self._buffer) for buffer in range(self.shape.buffers)]
-
-    def copy(self, source: int, target: int, first: int, last: int) -> None:
-        """Begins to."""
-        if first >= last:
-            return
-        shape = self.shape
-        token = shape.strip // shape.length
-        box = Box((last - first) * token, shape.heads, shape.buffers, shape.strip, self._buffer // shape.strip)
-        with QUIET.using():
-            self._stream.copy(self._address(target) + first * token, self._address(source) + first * token, box)
-
-    def exchange(self, one: int, other: int, here: int, there: int) -> None:
-        """Begins to."""
-        self.copy(one, self.spare, 0, here)
-        self.copy(other, one, 0, there)
-        self.copy(self.spare, other, 0, here)
-
-    def holds(self, slot: int, tokens: int, before: int) -> None:
-        """Its memory stays."""
-
-    def forget(self, slot: int) -> None:
-        """Its memory stays."""
-
-    def _address(self, slot: int) -> int:
-        return self._memory.address + slot * self.shape.slot

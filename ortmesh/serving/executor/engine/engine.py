@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ortmesh.errors import ExecutorFailed, NotReady
+from ortmesh.errors import ExecutorFailed, NotReady, OrtmeshError
 from ortmesh.serving.cards import Card, EngineSettings
 from ortmesh.serving.executor.engine.admission import Admission
 from ortmesh.serving.executor.engine.ask import PROMPT
@@ -142,7 +142,7 @@ class EngineExecutor:
             if self._turn.over or not is_wanted(text.item):
                 return
             log.error("a prompt of %d tokens failed", len(text.item.ask.prompt), exc_info=error)
-            text.fail(failure_of_text(error))  # nobody else's keys and values were touched
+            text.fail(self._failure_of(error))  # nobody else's keys and values were touched
             self._count_failure()
             return
         text.read(len(chunk))
@@ -215,8 +215,12 @@ class EngineExecutor:
 
     def _fail_all(self, what: str, error: Exception) -> None:
         log.error("%s failed beside %d texts", what, len(self._texts), exc_info=error)
-        self._admission.fail_all(failure_of_text(error))
+        self._admission.fail_all(self._failure_of(error))
         self._count_failure()
+
+    def _failure_of(self, error: Exception) -> OrtmeshError:
+        """ExecutorBroken when it is the device that failed: it would for all others too."""
+        return failure_of_text(error, on_device=self._graph.on_device)
 
     def _count_failure(self) -> None:
         self._failures += 1

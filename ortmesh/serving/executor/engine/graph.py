@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ortmesh.serving.executor.engine.cache import Cache, HostCache, Shape
-from ortmesh.serving.executor.engine.slots import LEAST_ROWS, Slots, Values
+from ortmesh.serving.executor.engine.cache import Cache, CacheShape, HostCache
+from ortmesh.serving.executor.engine.slots import LEAST_READ, LEAST_ROWS, Slots, Values
 from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.types import Array
 
@@ -41,6 +41,12 @@ tenth longer than in one piece."""
 class CausalGraph(ABC):
     """Belongs to the engine's thread."""
 
+    on_device = False
+    """True when a device may fail it."""
+    least_read = LEAST_READ
+    """Tokens of a prompt that are read in a chunk, at least."""
+    sample_tokens = 8
+    """Of the prompts that are tried before it serves."""
     least_rows = LEAST_ROWS
     """So many rows a step has at least, idle ones beside those of texts: fewer may give other numbers."""
 
@@ -78,7 +84,9 @@ class CausalGraph(ABC):
     def slots(self, *, slots: int, length: int) -> Slots:
         """Memory for so many texts of so many tokens."""
         slots = max(slots, LEAST_ROWS)
-        return Slots(self._cache(Shape(self.layers, self.heads, self.head_size, self.dtype, slots, length)))
+        return Slots(
+            self._cache(CacheShape(self.layers, self.heads, self.head_size, self.dtype, slots, length)), self.least_read
+        )
 
     @abstractmethod
     def chunk(self, slots: Slots, there: int, *, alone: bool) -> int:
@@ -103,11 +111,11 @@ class CausalGraph(ABC):
         return ""
 
     @abstractmethod
-    def rest(self) -> None:
-        """Gives back the memory that it keeps while nothing runs."""
+    def rest(self, slots: Slots) -> None:
+        """Nothing runs, and has not for long: gives back what memory it can."""
 
     @abstractmethod
-    def _cache(self, shape: Shape) -> Cache:
+    def _cache(self, shape: CacheShape) -> Cache:
         """Memory for keys and values."""
 
     def _bind_cache(self, binding: Any, cache: Cache, first: int, rows: int, place: tuple[str, int]) -> None:
@@ -126,6 +134,11 @@ class HostGraph(CausalGraph):
         super().__init__(session, head_size)
         self._bound: WeakKeyDictionary[Slots, _Bound] = WeakKeyDictionary()
         """What points into the memory of slots, and ends with them."""
+
+    @property
+    def note(self) -> str:
+        """That a model for GPUs has none."""
+        return "on the CPU, where 16 bits take longer than 32" if self.dtype == np.float16 else ""
 
     def chunk(self, slots: Slots, there: int, *, alone: bool) -> int:
         """Fewer while others wait."""
@@ -154,11 +167,12 @@ class HostGraph(CausalGraph):
         self._session.run_with_iobinding(step.binding)
         return bound.logits[: len(tokens), 0].astype(np.float32, copy=False)
 
-    def rest(self) -> None:
-        """What the longest run took."""
+    def rest(self, slots: Slots) -> None:
+        """What ended texts left, and what the longest run took."""
+        slots.forget_kept(0)
         self._session.shrink()
 
-    def _cache(self, shape: Shape) -> Cache:
+    def _cache(self, shape: CacheShape) -> Cache:
         return HostCache(shape)
 
     def _bound_of(self, slots: Slots) -> _Bound:

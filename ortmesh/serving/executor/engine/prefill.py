@@ -14,6 +14,11 @@ from ortmesh.serving.executor.engine.graph import CausalGraph
 from ortmesh.serving.executor.engine.slots import Slots, common, usable
 from ortmesh.serving.executor.engine.text import Text
 
+BLOCK = 16
+"""On a CPU attention goes through a chunk in blocks of rows: twice as many as a head has numbers, where the caches of
+the processor do not allow less. As a run of one row, a last block of one row takes another kernel, which rounds
+differently: so no chunk has one token more than a multiple of this."""
+
 
 class Prefill:
     """Of the texts in progress, in the slots of their places. Belongs to the engine's thread."""
@@ -40,8 +45,7 @@ class Prefill:
         self._turns = {each: turn for each, turn in self._turns.items() if each in there}
         text = texts[place]
         most = self._graph.chunk(self._slots, text.length, alone=len(prefilling) == len(texts))
-        enough = text.to_read < most + self._slots.least_read  # so that no less than a chunk is left
-        return place, text.following(text.to_read if enough else most)
+        return place, text.following(_cut(text.to_read, most, self._slots.least_read))
 
     def give(self, texts: Sequence[Text], place: int) -> int:
         """Copies what was read of a text to those that begin alike: how many tokens they got."""
@@ -65,6 +69,15 @@ class Prefill:
         return usable(
             len(text.prompt), common(text.prompt, other.prompt[:tokens]), text.length, least_read=self._slots.least_read
         )
+
+
+def _cut(left: int, most: int, least: int) -> int:
+    """How many of the tokens that are left of a prompt are read at once, at most so many: as many as leave at least
+    `least` of them, in the last block and for the next chunk, or none."""
+    count = min(left, most)
+    if 0 < left - count < least:
+        count -= least - (left - count)
+    return count - least if 0 < count % BLOCK < least else count
 
 
 def _takers(text: Text) -> tuple[Hashable, Hashable]:

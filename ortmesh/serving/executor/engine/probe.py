@@ -9,8 +9,6 @@ import numpy as np
 from ortmesh.serving.executor.engine.graph import CausalGraph
 from ortmesh.serving.executor.engine.slots import LEAST_ROWS, Held, Slots, Values
 
-LENGTH = 8
-"""Tokens of the prompts that are tried."""
 DEPENDENT = "texts depended on the rest of the batch, or on how a prompt was cut"
 
 
@@ -28,15 +26,19 @@ def probe(graph: CausalGraph, slots: Slots) -> str:
 
 
 def _independent(graph: CausalGraph, slots: Slots) -> bool:
-    prompts = np.arange(3 * LENGTH).reshape(3, LENGTH) % graph.vocabulary
+    length = min(graph.sample_tokens, slots.length - 1)
+    prompts = np.arange(3 * length).reshape(3, length) % graph.vocabulary
     one, two, three = prompts.tolist()
     following = (np.arange(3) % graph.vocabulary).tolist()
 
     def read(slot: int, *parts: Sequence[int]) -> None:
         held = slots.held[slot] = Held()
-        for part in parts:
-            graph.read(slots, slot, part)
-            held.tokens.extend(part)
+        for part in map(list, parts):
+            while part:
+                count = graph.chunk(slots, len(held.tokens), alone=True)
+                graph.read(slots, slot, part[:count])
+                held.tokens.extend(part[:count])
+                del part[:count]
 
     def stepped(*tokens: int) -> Values:
         """The first text's logits."""
@@ -53,6 +55,6 @@ def _independent(graph: CausalGraph, slots: Slots) -> bool:
     found = [stepped(following[0]), *(stepped(*following[:rows]) for rows in range(3, min(slots.count, 3) + 1))]
     read(1, three)  # the first one's neighbour is another now
     found.append(stepped(following[0], following[2]))
-    read(0, one[: LENGTH // 2], one[LENGTH // 2 :])
+    read(0, one[: length // 2], one[length // 2 :])
     found.append(stepped(following[0]))
     return all(np.array_equal(wanted, each) for each in found)

@@ -42,7 +42,7 @@ class Held:
 class Slots:
     """Belongs to the engine's thread."""
 
-    def __init__(self, cache: Cache, least_read: int = LEAST_READ) -> None:
+    def __init__(self, cache: Cache, least_read: int) -> None:
         """Of as many slots as the cache has, at least `LEAST_ROWS`; a chunk of a prompt has at least `least_read`
         tokens."""
         self.cache = cache
@@ -170,7 +170,7 @@ class Slots:
         self.cache.holds(slot, len(self.held[slot].tokens), before)
 
 
-def usable(prompt: int, there: int, had: int = 0, *, least_read: int = LEAST_READ) -> int:
+def usable(prompt: int, there: int, had: int = 0, *, least_read: int) -> int:
     """How many more tokens of a prompt of so many than are `had` may be taken over when its first ones are `there`.
 
     Those that are there were computed in chunks, as is all of a prompt but its last token: so it is all before that

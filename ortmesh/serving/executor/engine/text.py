@@ -10,7 +10,7 @@ import numpy as np
 from ortmesh.errors import OrtmeshError
 from ortmesh.serving.executor.engine.ask import CACHED, LOGPROB, REASON, TOKEN, TOP, TOP_LOGPROBS, Reason, TextItem
 from ortmesh.serving.executor.engine.sampler import Sampler
-from ortmesh.serving.executor.engine.slots import LEAST_READ, Held, Ids, Values
+from ortmesh.serving.executor.engine.slots import Held, Ids, Values
 from ortmesh.serving.executor.failures import failure_of
 from ortmesh.serving.types import Array
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class Text:
     """What is there of it, and what comes next. Belongs to the engine's thread."""
 
-    def __init__(self, item: TextItem, held: Held, cached: int, least_read: int = LEAST_READ) -> None:
+    def __init__(self, item: TextItem, held: Held, cached: int, least_read: int) -> None:
         self.item = item
         self._least_read = least_read
         self.cached = cached
