@@ -32,13 +32,14 @@ STEPS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
     "recorded": ("CUDA graphs", costs.recorded_against_not),
     "instances": ("Two sessions on one GPU", costs.instances),
     "steps": ("A step and a window of a text", texts.steps),
+    "attention": ("Kernels for attention", texts.attention),
     "same": ("Logits are those of the CPU, and texts the same whoever is beside them", texts.same),
     "rates": ("Tokens a second", texts.rates),
     "texts_memory": ("Memory of texts", texts.memory),
     "mixed": ("Mixed lengths, items a second", mixed.throughput),
     "memory": ("Memory comes back", memory.comes_back),
 }
-TEXTS = ("steps", "same", "rates", "texts_memory")
+TEXTS = ("steps", "attention", "same", "rates", "texts_memory")
 """Those for which the model of texts is enough."""
 
 

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from tokenizers import Tokenizer
 
 from bench.generate.bare import Bare
@@ -20,13 +21,17 @@ from ortmesh.serving.executor.cuda import CudaStream
 from ortmesh.serving.executor.engine.engine import open_graph
 from ortmesh.serving.executor.engine.graph import CausalGraph
 from ortmesh.serving.executor.engine.slots import Held, Slots
-from ortmesh.serving.executor.sessions import Sessions
+from ortmesh.serving.executor.interruptible import InterruptibleSession
+from ortmesh.serving.executor.provider_options import FLASH, MEMORY_EFFICIENT, UNFUSED, as_providers, cuda_options
+from ortmesh.serving.executor.sessions import PROVIDERS, Sessions
 
 SMOLLM = "smollm2-135m-instruct-f16"
 STREAMS = (1, 4, 8, 16, 32)
 TOKENS = 160
 PLACES = 24
 """Of which the next token is compared with the CPU's."""
+KERNELS = {"as ONNX Runtime chooses": 0, "flash": FLASH, "memory-efficient": MEMORY_EFFICIENT, "unfused": UNFUSED}
+"""Its `sdpa_kernel`; recorded steps."""
 LONG = 1000
 """Tokens of a long prompt."""
 
@@ -51,13 +56,30 @@ def steps(bench: Bench) -> list[str]:
     return [*lines, "", f"A step has {rows} rows, of which one is a text here; a window {window} tokens.", *notes]
 
 
+def attention(bench: Bench) -> list[str]:
+    """What kernels for attention cost a step, and whether they repeat themselves: the same text written twice."""
+    if bench.provider == "cpu":
+        return ["not on a CPU"]
+    lines = [
+        "| kernel | a step at 50 tokens, ms | at 500 | at 2,000 | steps that differ, of 30 from 41 on | from 300 on |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, kernels in KERNELS.items():
+        graph = open_graph(_by_kernels(bench, kernels))
+        slots = _slots(bench, graph)
+        took = " | ".join(f"{1e3 * _median(_step(graph, slots, before)):.2f}" for before in (50, 500, 2000))
+        differ = " | ".join(str(_differing(graph, slots, before)) for before in (41, 300))
+        lines.append(f"| {name} | {took} | {differ} |")
+    return lines
+
+
 def same(bench: Bench) -> list[str]:
     """Logits beside the CPU's, and texts among others beside texts alone."""
     card, folder = _model(bench)
     device = _graph(bench, record=True)
     host = open_graph(Sessions(Runtime(providers=["cpu"]), THREADS).open(folder / card.graph))
     ids = list(Drawn(_tokenizer(folder), seed=3).long(300).ids)[: 200 + PLACES]
-    found, wanted = (_logits(graph, _slots(bench, graph), ids) for graph in (device, host))
+    found, wanted = (_logits(graph, _slots(bench, graph), ids[:-PLACES], ids[-PLACES:]) for graph in (device, host))
     difference, alike = np.abs(found - wanted).max(), (found.argmax(1) == wanted.argmax(1)).sum()
     lines = [
         f"Logits of {PLACES} places, as they are beside the CPU's: the largest difference is {difference:.3f} "
@@ -197,6 +219,23 @@ def _graph(bench: Bench, *, record: bool) -> CausalGraph:
     return open_graph(bench.session(card, folder / card.graph))
 
 
+def _by_kernels(bench: Bench, kernels: int) -> InterruptibleSession:
+    card, folder = _model(bench)
+    stream = CudaStream(card.runtime.device_id)
+    options = cuda_options(card.runtime, stream=stream.handle, record=True) | {"sdpa_kernel": str(kernels)}
+    providers = as_providers([PROVIDERS["cuda"], PROVIDERS["cpu"]], {PROVIDERS["cuda"]: options})
+    made = Sessions(card.runtime, THREADS).options()
+    session = onnxruntime.InferenceSession(str(folder / card.graph), made, providers=providers, enable_fallback=0)
+    return InterruptibleSession(session, stream, records=True)
+
+
+def _differing(graph: CausalGraph, slots: Slots, before: int, steps: int = 30) -> int:
+    """Of so many steps of a text, how many give other logits the second time."""
+    ids = np.random.default_rng(before).integers(100, 40_000, before + steps).tolist()
+    first, second = (_logits(graph, slots, ids[:before], ids[before:]) for _ in range(2))
+    return int((first != second).any(axis=1).sum())
+
+
 def _slots(bench: Bench, graph: CausalGraph) -> Slots:
     return graph.slots(slots=32 if bench.provider == "cuda" else 2, length=2048)
 
@@ -212,17 +251,17 @@ def _window(graph: CausalGraph, slots: Slots, before: int) -> Callable[[], objec
     return lambda: graph.read(slots, 0, tokens)
 
 
-def _logits(graph: CausalGraph, slots: Slots, ids: list[int]) -> Any:
-    """Of the last places of these tokens, one after the other: [places, vocabulary]."""
-    slots.held[0] = held = Held()
-    before = ids[: len(ids) - PLACES]
+def _logits(graph: CausalGraph, slots: Slots, before: list[int], following: list[int]) -> Any:
+    """After each of the following tokens of a text: [tokens, vocabulary]."""
+    slots.held[:] = [Held() for _ in slots.held]
+    held = slots.held[0]
     while len(held.tokens) < len(before):
         there = len(held.tokens)
         part = before[there : there + graph.chunk(slots, there, alone=True)]
         graph.read(slots, 0, part)
         held.tokens.extend(part)
     found = []
-    for token in ids[len(before) :]:
+    for token in following:
         found.append(graph.step(slots, [token])[0].copy())
         held.tokens.append(token)
     return np.array(found)
