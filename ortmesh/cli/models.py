@@ -251,8 +251,18 @@ def _side_by_side(model: models_pb2.Model, card: dict[str, Any]) -> dict[str, st
     return {
         "context": f"{counted(given.context, 'token')} a text, its prompt included",
         "slots": f"up to {counted(given.slots, 'text')} side by side",
-        "memory": f"for {counted(given.tokens, 'token')} of all texts together",
+        "budget": f"{counted(given.tokens, 'token')} of all texts together",
+        "memory": _memory(model.provider, (given.slots + 1) * given.context),
     }
+
+
+def _memory(provider: str, tokens: int) -> str:
+    """Of keys and values, on a device for so many tokens; nothing where it is not known yet on what they are."""
+    if not provider:
+        return ""
+    if provider == "CPUExecutionProvider":
+        return "for as many tokens as there are, within the budget"
+    return f"of the device for {counted(tokens, 'token')}, from the start"
 
 
 def _from_card(card: dict[str, Any]) -> dict[str, str]:

@@ -81,12 +81,16 @@ def test_of_a_model_with_an_engine_its_texts_are_told(mesh: Mesh, run: Run) -> N
     shown.card_json = json.dumps({"runtime": {"engine": {"slots": 8, "context": 4096}}})
     shown.inputs.add(name="prompt", datatype="INT64", shape=[-1, -1], batch_axis=0)
     shown.max_batch_size, shown.batching.policy = 32, "in order of arrival"
+    shown.provider = "CPUExecutionProvider"
     mesh.answers["GetModel"] = shown
     out = run("models", "show", "smollm2").stdout
     assert "4,096 tokens a text" in out
     assert "up to 8 texts side by side" in out
     assert "16,384 tokens of all texts together" in out
+    assert "for as many tokens as there are" in out
     assert not any(word in out for word in ("rows", "takes", "batches"))
+    shown.provider = "CUDAExecutionProvider"
+    assert "of the device for 36,864 tokens" in run("models", "show", "smollm2").stdout
 
 
 def test_one_row_is_one(mesh: Mesh, run: Run) -> None:
