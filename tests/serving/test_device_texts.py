@@ -328,7 +328,9 @@ def test_on_a_cpu_steps_of_any_number_of_texts_have_one_memory_and_prompts_leave
 
 
 @pytest.mark.parametrize(("says", "breaks"), [("CUDA failure 700: an illegal access", True), ("out of memory", False)])
-def test_a_device_that_fails_ends_the_executor_at_once(start: Start, model: Path, says: str, breaks: bool) -> None:
+def test_a_device_that_fails_ends_the_executor_at_once(
+    start: Start, model: Path, monkeypatch: pytest.MonkeyPatch, says: str, breaks: bool
+) -> None:
     """It fails everybody from then on; a text that is too large does not."""
     device = Device(record=False)
     engine = start(model, sessions=device)
@@ -336,7 +338,7 @@ def test_a_device_that_fails_ends_the_executor_at_once(start: Start, model: Path
     def failing(*arguments: Any) -> Any:
         raise RuntimeError(says)
 
-    device.stream.to_device = failing  # type: ignore[method-assign]
+    monkeypatch.setattr(device.stream, "to_device", failing)
     heard = engine.ask(ask(1, length=20, tokens=3)).wait()
     assert isinstance(heard.error, ExecutorFailed)
     engine.pile.close()

@@ -9,8 +9,8 @@ from ortmesh.serving.executor.quiet import QUIET
 
 class DeviceCache:
     """In one piece of a device's memory, all of it taken at once. Copies are begun in the order of the stream's runs,
-    one for all buffers. Each buffer has a slot more, where windows are computed
-    and through which two slots change places."""
+    one for all buffers. Each buffer has a slot more, where windows are computed and through which two slots change
+    places."""
 
     def __init__(self, shape: CacheShape, stream: Stream) -> None:
         self.shape = shape

@@ -56,8 +56,6 @@ class DeviceGraph(CausalGraph):
         devices = dict(zip((info.name for info in session.get_inputs()), session.input_devices(), strict=True))
         if any(devices[past].lower() != stream.kind for past, _ in self._names):
             raise NotOnDevice(f"attention over {self.dtype} has no kernel for {stream.kind}")
-        if elsewhere := [name for name in (IDS, MASK) if devices[name].lower() != stream.kind]:
-            raise NotOnDevice(f"{' and '.join(elsewhere)} are read on the CPU")
         self._recorder = Recorder()
         self._records = session.records
         self._shrunk = session.shrunk
