@@ -161,9 +161,10 @@ class Pile:
     def _make_room(self, items: Sequence[Item], nbytes: int) -> None:
         """What nobody waits for any more is no reason to refuse others: where executors take nothing for long, the
         pile can be full of that."""
-        if not self._reached(items, nbytes) or self._clock() - self._swept < SWEEP_SECONDS:
-            return
-        self._swept = self._clock()
+        with self._lock:
+            if not self._reached(items, nbytes) or self._clock() - self._swept < SWEEP_SECONDS:
+                return
+            self._swept = self._clock()
         self.drop_unwanted()
 
     def _choose_first(self, accept: Callable[[Item], bool]) -> tuple[Item | None, list[Dropped]]:
