@@ -21,6 +21,9 @@ from tests.docs.pages import ROOT
 END_SECONDS = 200
 """A machine that does much else takes ten times as long."""
 MARK = "ORTMESH_TEST_RUN"
+INTERRUPTED = (130, -signal.SIGINT)
+"""Both are 130 for a shell. CPython ends itself by the signal where the interruption fell into code that is made of a
+string, as a dataclass is while its module is imported, though it was handled."""
 
 
 class Run:
@@ -98,7 +101,8 @@ def test_an_interrupted_demo_stops_its_mesh(demo: Run, number: signal.Signals) -
     demo.read_until("Starting the mesh")
     demo.process.send_signal(number)
     status, printed = demo.end()
-    assert (status, demo.left()) == (130, []), printed
+    assert status in INTERRUPTED, printed
+    assert demo.left() == []
     assert "Interrupted" in printed
 
 
