@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -204,6 +205,7 @@ def _long(folder: Path, tokens: int, max_tokens: int, seed: int = 0, after: floa
     return Drawn(_tokenizer(folder), seed=1000 + seed).long(tokens, max_tokens, after)
 
 
+@cache
 def _tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
@@ -254,16 +256,11 @@ def _window(graph: CausalGraph, slots: Slots, before: int) -> Callable[[], objec
 def _logits(graph: CausalGraph, slots: Slots, before: list[int], following: list[int]) -> Any:
     """After each of the following tokens of a text: [tokens, vocabulary]."""
     slots.held[:] = [Held() for _ in slots.held]
-    held = slots.held[0]
-    while len(held.tokens) < len(before):
-        there = len(held.tokens)
-        part = before[there : there + graph.chunk(slots, there, alone=True)]
-        graph.read(slots, 0, part)
-        held.tokens.extend(part)
+    graph.read_on(slots, 0, before)
     found = []
     for token in following:
         found.append(graph.step(slots, [token])[0].copy())
-        held.tokens.append(token)
+        slots.held[0].tokens.append(token)
     return np.array(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -100,14 +101,19 @@ def test_weights_are_those_of_the_file_in_8_bits(source: Path) -> None:
         np.testing.assert_allclose(matrix.numbers(), exact, atol=np.abs(exact).max() / 253)
 
 
+def last_logits(model: Path, ids: Array, element: type[np.floating[Any]]) -> Array:
+    """After a text of which nothing is there; keys and values have this type."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    nothing = np.zeros((1, SHAPE.kv_heads, 0, SHAPE.head_size), element)
+    inputs: dict[str, Array] = {value.name: nothing for value in session.get_inputs() if value.name.startswith("past")}
+    inputs |= {"input_ids": ids[None], "attention_mask": np.ones((1, len(ids)), np.int64)}
+    return np.asarray(session.run(["logits"], inputs)[0][0, 0])
+
+
 def test_conversion_computes_what_the_weights_of_the_file_do(source: Path, converted: Path) -> None:
     """The weights here come through llama.cpp's order of rows and 4 bits: a wrong order would leave nothing alike."""
     ids = np.random.default_rng(2).integers(3, SHAPE.vocabulary, 24)
-    session = onnxruntime.InferenceSession(converted / "model.onnx", providers=["CPUExecutionProvider"])
-    nothing = np.zeros((1, SHAPE.kv_heads, 0, SHAPE.head_size), np.float32)
-    inputs: dict[str, Array] = {value.name: nothing for value in session.get_inputs() if value.name.startswith("past")}
-    inputs |= {"input_ids": ids[None], "attention_mask": np.ones((1, 24), np.int64)}
-    got = session.run(["logits"], inputs)[0][0, 0]
+    got = last_logits(converted / "model.onnx", ids, np.float32)
     wanted = plain_llama.logits(SHAPE, tiny_llama.weights(), ids)[-1]
     assert got @ wanted > 0.9 * np.linalg.norm(got) * np.linalg.norm(wanted)
 
@@ -116,11 +122,7 @@ def test_conversion_to_16_bits_computes_with_the_very_weights_of_the_file(source
     smollm2_135m_instruct_f16.convert({source.name: source}, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(smollm2_135m_instruct_f16.OUTPUTS)
     ids = np.random.default_rng(2).integers(3, SHAPE.vocabulary, 24)
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    nothing = np.zeros((1, SHAPE.kv_heads, 0, SHAPE.head_size), np.float16)
-    inputs: dict[str, Array] = {value.name: nothing for value in session.get_inputs() if value.name.startswith("past")}
-    inputs |= {"input_ids": ids[None], "attention_mask": np.ones((1, 24), np.int64)}
-    got = session.run(["logits"], inputs)[0][0, 0]
+    got = last_logits(tmp_path / "model.onnx", ids, np.float16)
     wanted = plain_llama.logits(SHAPE, llama_weights(read_gguf(source), in_16_bits), ids)[-1]
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, wanted, atol=5e-3 * np.abs(wanted).max())

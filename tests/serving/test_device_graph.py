@@ -128,20 +128,26 @@ def test_a_step_brings_the_logits_of_texts_alone(model: Path) -> None:
     assert device.stream.read_bytes == 2 * 4 * graph.vocabulary
 
 
+def spoil(session: InterruptibleSession, fails: Callable[[int], bool], says: str, spoilt: list[int]) -> None:
+    """From now on these recordings fail; which did, is noted."""
+    begin = session.begin_with_iobinding
+
+    def begun(binding: Any, recorded: int = UNRECORDED) -> None:
+        if fails(recorded):
+            spoilt.append(recorded)
+            raise RuntimeError(says)
+        begin(binding, recorded)
+
+    session.begin_with_iobinding = begun  # type: ignore[method-assign]
+
+
 def test_a_recording_that_fails_is_done_without(model: Path) -> None:
     device = Device()
     session = device.open(model)
     graph = open_graph(session)
     slots = graph.slots(slots=2, length=64)
-    begin, failed = session.begin_with_iobinding, []
-
-    def begun(binding: Any, recorded: int = UNRECORDED) -> None:
-        if recorded != UNRECORDED:
-            failed.append(recorded)
-            raise RuntimeError("operation not permitted when stream is capturing")
-        begin(binding, recorded)
-
-    session.begin_with_iobinding = begun  # type: ignore[method-assign]
+    failed: list[int] = []
+    spoil(session, lambda number: number != UNRECORDED, "operation not permitted when stream is capturing", failed)
     found = [graph.step(slots, [4]).copy() for _ in range(4)]
     assert all(np.array_equal(each, found[0]) for each in found)
     assert len(failed) == 1
@@ -153,15 +159,9 @@ def test_a_recording_that_another_library_spoilt_is_made_once_more(model: Path) 
     session = device.open(model)
     graph = open_graph(session)
     slots = graph.slots(slots=2, length=64)
-    begin, spoilt = session.begin_with_iobinding, [2, 3]
-
-    def begun(binding: Any, recorded: int = UNRECORDED) -> None:
-        if recorded in spoilt:
-            spoilt.remove(recorded)
-            raise RuntimeError("CUDA failure 901: operation would make the legacy stream depend on a capturing stream")
-        begin(binding, recorded)
-
-    session.begin_with_iobinding = begun  # type: ignore[method-assign]
+    spoilt: list[int] = []
+    says = "CUDA failure 901: operation would make the legacy stream depend on a capturing stream"
+    spoil(session, lambda number: number in (2, 3) and number not in spoilt, says, spoilt)
     for _ in range(3):
         graph.step(slots, [4])
     assert (device.runs, graph.note) == ([UNRECORDED, 1, 1], "")

@@ -24,7 +24,7 @@ from ortmesh.serving.executor.cuda import Stream
 from ortmesh.serving.executor.engine.cache import Cache, CacheShape
 from ortmesh.serving.executor.engine.device_cache import DeviceCache
 from ortmesh.serving.executor.engine.device_runs import FixedRun, Logits, Prepared
-from ortmesh.serving.executor.engine.graph import CausalGraph
+from ortmesh.serving.executor.engine.graph import IDS, LOGITS, MASK, CausalGraph
 from ortmesh.serving.executor.engine.slots import Slots, Values
 from ortmesh.serving.executor.interruptible import UNRECORDED, InterruptibleSession
 from ortmesh.serving.executor.quiet import QUIET
@@ -32,7 +32,6 @@ from ortmesh.serving.executor.recording import Recorder, Recording
 
 WINDOW = 256
 """Tokens of a prompt that are read at once."""
-IDS, MASK, LOGITS = "input_ids", "attention_mask", "logits"
 
 
 class NotOnDevice(ValueError):

@@ -25,7 +25,7 @@ from ortmesh.serving.types import Array
 PAST, PRESENT = "past_key_values.{}.{}", "present.{}.{}"
 KEY = re.compile(r"past_key_values\.(\d+)\.key")
 SIDES = ("key", "value")
-NEEDED = ("input_ids", "attention_mask")
+IDS, MASK, LOGITS = "input_ids", "attention_mask", "logits"
 DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -61,8 +61,8 @@ class CausalGraph(ABC):
         self._names = [
             (PAST.format(layer, side), PRESENT.format(layer, side)) for layer in range(self.layers) for side in SIDES
         ]
-        wanted = {*NEEDED, *(past for past, _ in self._names)}
-        missing = [*sorted(wanted - set(inputs)), *sorted({"logits", *(now for _, now in self._names)} - set(outputs))]
+        wanted = {IDS, MASK, *(past for past, _ in self._names)}
+        missing = [*sorted(wanted - set(inputs)), *sorted({LOGITS, *(now for _, now in self._names)} - set(outputs))]
         if missing or not self.layers or set(inputs) - wanted:
             more = sorted(set(inputs) - wanted)
             raise ValueError(
@@ -75,7 +75,7 @@ class CausalGraph(ABC):
         self.heads = _fixed(heads, "the number of heads")
         self.head_size = head_size or _fixed(size, "the size of heads (or runtime.engine.head_size in the card)")
         self.dtype = _dtype(key, "keys and values")
-        logits = outputs["logits"]
+        logits = outputs[LOGITS]
         self.vocabulary = _fixed(logits.shape[-1], "the size of the vocabulary")
         self.logits_dtype = _dtype(logits, "logits")
         self.tells_all = logits.shape[1] != 1
@@ -96,6 +96,15 @@ class CausalGraph(ABC):
     @abstractmethod
     def read(self, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
         """Computes the keys and values of several tokens of a slot, behind those that it holds."""
+
+    def read_on(self, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
+        """Reads tokens chunk by chunk, behind those that the slot holds, and has it hold them too."""
+        held, read = slots.held[slot], 0
+        while read < len(tokens):
+            part = tokens[read : read + self.chunk(slots, len(held.tokens), alone=True)]
+            self.read(slots, slot, part)
+            held.tokens.extend(part)
+            read += len(part)
 
     @abstractmethod
     def step(self, slots: Slots, tokens: Sequence[int]) -> Values:
@@ -150,11 +159,11 @@ class HostGraph(CausalGraph):
         if slot not in chunks:
             chunks[slot] = self._binding(slots, slot, 1)
         binding, length = chunks[slot], len(slots.held[slot].tokens) + len(tokens)
-        binding.bind_cpu_input("input_ids", np.array([tokens], np.int64))
-        binding.bind_cpu_input("attention_mask", np.ones((1, length), np.int64))
-        binding.bind_output("logits", "cpu")
+        binding.bind_cpu_input(IDS, np.array([tokens], np.int64))
+        binding.bind_cpu_input(MASK, np.ones((1, length), np.int64))
+        binding.bind_output(LOGITS, "cpu")
         self._session.run_with_iobinding(binding)
-        binding.bind_output("logits", "cpu")  # lets go of what nobody reads: those of all tokens may be large
+        binding.bind_output(LOGITS, "cpu")  # lets go of what nobody reads: those of all tokens may be large
 
     def step(self, slots: Slots, tokens: Sequence[int]) -> Values:
         """With idle rows where there are too few."""
@@ -208,8 +217,8 @@ class _Step:
         self._length = length
         self._ids = np.zeros((rows, 1), np.int64)
         self._mask = np.zeros((rows, 0), np.int64)
-        binding.bind_output("logits", *_place(logits))
-        binding.bind_input("input_ids", *_place(self._ids))
+        binding.bind_output(LOGITS, *_place(logits))
+        binding.bind_input(IDS, *_place(self._ids))
 
     def fill(self, tokens: Sequence[int], lengths: Sequence[int]) -> None:
         """The next tokens, 0 in idle rows, and how many all rows have then."""
@@ -218,7 +227,7 @@ class _Step:
         columns = min(-(-max(lengths) // COLUMNS) * COLUMNS, self._length)
         if columns != self._mask.shape[1]:
             self._mask = np.zeros((len(self._ids), columns), np.int64)
-            self.binding.bind_input("attention_mask", *_place(self._mask))
+            self.binding.bind_input(MASK, *_place(self._mask))
         self._mask[:] = np.arange(columns) < np.asarray(lengths)[:, None]
 
 

@@ -32,13 +32,9 @@ def _independent(graph: CausalGraph, slots: Slots) -> bool:
     following = (np.arange(3) % graph.vocabulary).tolist()
 
     def read(slot: int, *parts: Sequence[int]) -> None:
-        held = slots.held[slot] = Held()
-        for part in map(list, parts):
-            while part:
-                count = graph.chunk(slots, len(held.tokens), alone=True)
-                graph.read(slots, slot, part[:count])
-                held.tokens.extend(part[:count])
-                del part[:count]
+        slots.held[slot] = Held()
+        for part in parts:
+            graph.read_on(slots, slot, part)
 
     def stepped(*tokens: int) -> Values:
         """The first text's logits."""

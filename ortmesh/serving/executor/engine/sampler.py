@@ -123,18 +123,19 @@ class Sampler:
         highest, draw = logits[likeliest], self._random.random()
         temperature = max(self._sampling.temperature, LEAST_TEMPERATURE)
         weights = np.exp((logits - highest) / np.float32(temperature))
-        least = self._least(weights)
+        total = float(weights.sum()) if self._sampling.top_p < 1.0 else 0.0
+        least = self._least(weights, total)
         if not least:
             return _drawn_of_all(weights, draw)
         tokens = np.flatnonzero(weights >= least)
         exact = np.exp((logits[tokens].astype(np.float64) - highest) / temperature)
         order = np.argsort(-exact, kind="stable")
-        tokens, exact = self._nucleus(tokens[order], exact[order], float(weights.sum()))
+        tokens, exact = self._nucleus(tokens[order], exact[order], total)
         sums = np.cumsum(exact)
         return int(tokens[min(int(np.searchsorted(sums, draw * sums[-1], side="right")), len(tokens) - 1)])
 
-    def _least(self, weights: Values) -> float:
-        """The least weight that a candidate may have, or less; 0 where all are candidates."""
+    def _least(self, weights: Values, total: float) -> float:
+        """The least weight that a candidate may have, or less; 0 where all are candidates. `total` is that of all."""
         sampling = self._sampling
         if sampling.top_k:
             behind = len(weights) - sampling.top_k
@@ -142,14 +143,14 @@ class Sampler:
         least = max(0.999 * sampling.min_p, TINY) if sampling.min_p else 0.0
         if sampling.top_p >= 1.0:
             return least
-        total = float(weights.sum())
         for likely in LIKELY:
             if likely > least and float(weights[weights >= likely].sum()) > sampling.top_p * total:
                 return likely
         return max(least, (1 - sampling.top_p) * total / len(weights), TINY)  # all the rest have less than top-p leaves
 
     def _nucleus(self, tokens: Ids, weights: Array, total: float) -> tuple[Ids, Array]:
-        """The candidates among these, the likeliest first; `total` is the weight of the whole vocabulary."""
+        """The candidates among these, the likeliest first; `total` is the weight of the whole vocabulary,
+        which top-p alone needs."""
         sampling = self._sampling
         if sampling.top_k:
             tokens, weights = tokens[: sampling.top_k], weights[: sampling.top_k]
