@@ -33,6 +33,7 @@ PLACES = 24
 """Of which the next token is compared with the CPU's."""
 KERNELS = {"as ONNX Runtime chooses": 0, "flash": FLASH, "memory-efficient": MEMORY_EFFICIENT, "unfused": UNFUSED}
 """Its `sdpa_kernel`; recorded steps."""
+CONTEXT = 2048
 LONG = 1000
 """Tokens of a long prompt."""
 
@@ -52,7 +53,7 @@ def steps(bench: Bench) -> list[str]:
         took = [_median(run(graphs[record], slots[record], before)) for record in (False, True)]
         plain, recorded = (1e3 * seconds for seconds in took)
         lines.append(f"| {name} | {before} | {plain:.3f} | {recorded:.3f} | {plain / recorded:.2f} |")
-    rows, window = slots[True].count, graphs[True].chunk(slots[True], 0, alone=True)
+    rows, window = slots[True].count, graphs[True].chunk(slots[True], 0, CONTEXT, alone=True)
     notes = sorted({graph.note for graph in graphs.values()} - {""})
     return [*lines, "", f"A step has {rows} rows, of which one is a text here; a window {window} tokens.", *notes]
 
@@ -239,7 +240,7 @@ def _differing(graph: CausalGraph, slots: Slots, before: int, steps: int = 30) -
 
 
 def _slots(bench: Bench, graph: CausalGraph) -> Slots:
-    return graph.slots(slots=32 if bench.provider == "cuda" else 2, length=2048)
+    return graph.slots(slots=32 if bench.provider == "cuda" else 2, length=CONTEXT)
 
 
 def _step(graph: CausalGraph, slots: Slots, before: int) -> Callable[[], object]:
@@ -249,7 +250,7 @@ def _step(graph: CausalGraph, slots: Slots, before: int) -> Callable[[], object]
 
 def _window(graph: CausalGraph, slots: Slots, before: int) -> Callable[[], object]:
     slots.held[0] = Held([7] * before)
-    tokens = [5] * graph.chunk(slots, before, alone=True)
+    tokens = [5] * graph.chunk(slots, before, CONTEXT - before, alone=True)
     return lambda: graph.read(slots, 0, tokens)
 
 

@@ -10,8 +10,8 @@ import pytest
 from ortmesh.serving.cards import Runtime
 from ortmesh.serving.executor.engine.ask import TextItem
 from ortmesh.serving.executor.engine.cache import HostCache
-from ortmesh.serving.executor.engine.graph import HostGraph
-from ortmesh.serving.executor.engine.prefill import BLOCK, Prefill
+from ortmesh.serving.executor.engine.graph import BLOCK, HostGraph
+from ortmesh.serving.executor.engine.prefill import Prefill
 from ortmesh.serving.executor.engine.slots import LEAST_READ, Held, Slots
 from ortmesh.serving.executor.engine.text import Text
 from ortmesh.serving.executor.sessions import Sessions

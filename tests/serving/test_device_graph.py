@@ -206,7 +206,7 @@ def test_a_window_begins_where_its_number_says_whatever_was_there_before(
         held = slots.held[1] = Held()
         for end in parts:
             while (there := len(held.tokens)) < end:
-                part = text[there : min(there + graph.chunk(slots, there, alone=True), end)]
+                part = text[there : there + graph.chunk(slots, there, end - there, alone=True)]
                 graph.read(slots, 1, part)
                 held.tokens.extend(part)
                 assert sent.pop() == (begin := min(there // WINDOW * WINDOW, 150 - WINDOW), len(held.tokens) - begin)

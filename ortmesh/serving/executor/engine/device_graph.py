@@ -72,10 +72,9 @@ class DeviceGraph(CausalGraph):
             self._prepared[made] = self._prepare(made)
         return made
 
-    def chunk(self, slots: Slots, there: int, *, alone: bool) -> int:
+    def chunk(self, slots: Slots, there: int, left: int, *, alone: bool) -> int:
         """What is left of the window."""
-        window = self._prepared[slots].window
-        return self._begin(slots, there) + window - there
+        return min(left, self._begin(slots, there) + self._prepared[slots].window - there)
 
     def read(self, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
         """All within a window, which is computed in the scratch slot."""

@@ -37,6 +37,11 @@ CHUNK, CHUNK_ALONE = 64, 256
 """Tokens of a prompt that a CPU reads at once: 64 of SmolLM2's take 0.1 s on two cores, and 1,000 in such chunks a
 tenth longer than in one piece."""
 
+BLOCK = 16
+"""On a CPU attention goes through a chunk in blocks of rows: twice as many as a head has numbers, where the caches of
+the processor do not allow less. As a run of one row, a last block of one row takes another kernel, which rounds
+differently: so no chunk has one token more than a multiple of this."""
+
 
 class CausalGraph(ABC):
     """Belongs to the engine's thread."""
@@ -89,9 +94,9 @@ class CausalGraph(ABC):
         )
 
     @abstractmethod
-    def chunk(self, slots: Slots, there: int, *, alone: bool) -> int:
-        """How many tokens of a prompt of which so many are there are to be read at once, while others' texts grow or
-        while none does."""
+    def chunk(self, slots: Slots, there: int, left: int, *, alone: bool) -> int:
+        """How many of the tokens that are left of a prompt, of which so many are there, are to be read at once, while
+        others' texts grow or while none does."""
 
     @abstractmethod
     def read(self, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
@@ -101,10 +106,11 @@ class CausalGraph(ABC):
         """Reads tokens chunk by chunk, behind those that the slot holds, and has it hold them too."""
         held, read = slots.held[slot], 0
         while read < len(tokens):
-            part = tokens[read : read + self.chunk(slots, len(held.tokens), alone=True)]
+            count = self.chunk(slots, len(held.tokens), len(tokens) - read, alone=True)
+            part = tokens[read : read + count]
             self.read(slots, slot, part)
             held.tokens.extend(part)
-            read += len(part)
+            read += count
 
     @abstractmethod
     def step(self, slots: Slots, tokens: Sequence[int]) -> Values:
@@ -149,9 +155,13 @@ class HostGraph(CausalGraph):
         """That a model for GPUs has none."""
         return "on the CPU, where 16 bits take longer than 32" if self.dtype == np.float16 else ""
 
-    def chunk(self, slots: Slots, there: int, *, alone: bool) -> int:
-        """Fewer while others wait."""
-        return CHUNK_ALONE if alone else CHUNK
+    def chunk(self, slots: Slots, there: int, left: int, *, alone: bool) -> int:
+        """Fewer while others wait; as many as leave at least `least_read`, in the last block and for the next chunk, or
+        none."""
+        least, count = self.least_read, min(left, CHUNK_ALONE if alone else CHUNK)
+        if 0 < left - count < least:
+            count -= least - (left - count)
+        return count - least if count > least and 0 < count % BLOCK < least else count
 
     def read(self, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
         """In one run."""

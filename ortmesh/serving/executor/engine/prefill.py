@@ -14,11 +14,6 @@ from ortmesh.serving.executor.engine.graph import CausalGraph
 from ortmesh.serving.executor.engine.slots import Slots, common, usable
 from ortmesh.serving.executor.engine.text import Text
 
-BLOCK = 16
-"""On a CPU attention goes through a chunk in blocks of rows: twice as many as a head has numbers, where the caches of
-the processor do not allow less. As a run of one row, a last block of one row takes another kernel, which rounds
-differently: so no chunk has one token more than a multiple of this."""
-
 
 class Prefill:
     """Of the texts in progress, in the slots of their places. Belongs to the engine's thread."""
@@ -44,8 +39,8 @@ class Prefill:
         there = {each for text in texts for each in _takers(text)}
         self._turns = {each: turn for each, turn in self._turns.items() if each in there}
         text = texts[place]
-        most = self._graph.chunk(self._slots, text.length, alone=len(prefilling) == len(texts))
-        return place, text.following(_cut(text.to_read, most, self._slots.least_read))
+        count = self._graph.chunk(self._slots, text.length, text.to_read, alone=len(prefilling) == len(texts))
+        return place, text.following(count)
 
     def give(self, texts: Sequence[Text], place: int) -> int:
         """Copies what was read of a text to those that begin alike: how many tokens they got."""
@@ -69,15 +64,6 @@ class Prefill:
         return usable(
             len(text.prompt), common(text.prompt, other.prompt[:tokens]), text.length, least_read=self._slots.least_read
         )
-
-
-def _cut(left: int, most: int, least: int) -> int:
-    """How many of the tokens that are left of a prompt are read at once, at most so many: as many as leave at least
-    `least` of them, in the last block and for the next chunk, or none."""
-    count = min(left, most)
-    if 0 < left - count < least:
-        count -= least - (left - count)
-    return count - least if 0 < count % BLOCK < least else count
 
 
 def _takers(text: Text) -> tuple[Hashable, Hashable]:
