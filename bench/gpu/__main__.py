@@ -18,7 +18,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from bench.gpu import costs, memory, mixed, right, texts
+from bench.gpu import costs, engines, memory, mixed, right, served, texts
 from bench.gpu.models import CENTERFACE, EFFICIENTNET, MINILM, Bench
 from ortmesh.serving.executor.sessions import PROVIDERS, why_no_gpu
 
@@ -36,10 +36,13 @@ STEPS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
     "same": ("Logits are those of the CPU, and texts the same whoever is beside them", texts.same),
     "rates": ("Tokens a second", texts.rates),
     "texts_memory": ("Memory of texts", texts.memory),
+    "served_texts": ("Texts through the service", served.generate),
     "mixed": ("Mixed lengths, items a second", mixed.throughput),
+    "served_vectors": ("Vectors through the service", served.embed),
+    "tensorrt": ("TensorRT's engines", engines.tensorrt),
     "memory": ("Memory comes back", memory.comes_back),
 }
-TEXTS = ("steps", "attention", "same", "rates", "texts_memory")
+TEXTS = ("steps", "attention", "same", "rates", "texts_memory", "served_texts")
 """Those for which the model of texts is enough."""
 
 

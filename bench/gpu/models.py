@@ -51,7 +51,7 @@ class Bench:
         where = {"require": "cuda"} if self.provider == "cuda" else {"providers": ["cpu"]}
         buckets = shown(name).runtime.buckets
         given = {"buckets": buckets, "engine": shown(name).runtime.engine, **runtime}
-        return card.model_copy(update={"runtime": Runtime(**where, **given)}), folder
+        return card.model_copy(update={"runtime": Runtime(**where | given)}), folder
 
     def open(self, name: str, *, record: bool = False) -> Opened:
         """A model of the store on the provider."""

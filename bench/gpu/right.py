@@ -21,6 +21,11 @@ TOLERANCE = {"f16": 1e-2, "f32": 1e-3}
 """Of the largest number of an output."""
 ROUNDS = 3
 """Other numbers each: a buffer that is not filled anew would show."""
+COMPARED = (
+    "| model | provider | recorded | largest difference | of the largest number | good |",
+    "|---|---|---|---|---|---|",
+)
+"""The head of the table of `compared`."""
 
 NEEDS_GPU = """
 from pathlib import Path
@@ -50,21 +55,20 @@ def bare(bench: Bench) -> list[str]:
 
 def equal_results(bench: Bench) -> list[str]:
     """Every model against the CPU, plain and recorded."""
-    lines = [
-        "| model | provider | recorded | largest difference | of the largest number | good |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = [*COMPARED]
     for record in (False, True):
         names = (MINILM, EFFICIENTNET, CENTERFACE)
-        lines += [_row(bench, bench.open(name, record=record), name, record) for name in names]
+        lines += [compared(bench.open(name, record=record), name, PROVIDERS[bench.provider], record) for name in names]
     card, folder = bench.card(MINILM)
     exact = exact_copy(folder / card.graph, bench.work / "exact.onnx")
-    lines.append(_row(bench, bench.open_file(card.model_copy(update={"precision": "f32"}), exact), "MiniLM f32", False))
+    opened = bench.open_file(card.model_copy(update={"precision": "f32"}), exact)
+    lines.append(compared(opened, "MiniLM f32", PROVIDERS[bench.provider], False))
     lines.append(_bfloat16(bench))
     return [*lines, "", *_warm_ups(bench)]
 
 
-def _row(bench: Bench, opened: Opened, name: str, record: bool) -> str:
+def compared(opened: Opened, name: str, wanted_provider: str, record: bool) -> str:
+    """A line of the table: a session's results beside the CPU's, of batches of several shapes."""
     provider = opened.session.get_providers()[0]
     worst, share = 0.0, 0.0
     for seed in range(ROUNDS):
@@ -76,7 +80,7 @@ def _row(bench: Bench, opened: Opened, name: str, record: bool) -> str:
                 difference = _difference(found, wanted)
                 worst = max(worst, difference)
                 share = max(share, difference / (float(np.abs(wanted).max()) or 1.0))
-    good = provider == PROVIDERS[bench.provider] and share < TOLERANCE[opened.card.precision]
+    good = provider == wanted_provider and share < TOLERANCE[opened.card.precision]
     how = "no" if not record else opened.runner.note or "yes"
     return f"| {name} | {provider} | {how} | {worst:.2g} | {share:.2g} | {'yes' if good else '**NO**'} |"
 
