@@ -98,7 +98,7 @@ async def pieces(writings: Sequence[Writing], inbox: Inbox) -> AsyncIterator[tup
                 open_.discard(choice)
             if piece.text or piece.logprobs or piece.reason is not None:
                 yield choice, piece, not open_
-            if error is not None:
+            if error is not None and not writing.more:
                 raise error
 
 

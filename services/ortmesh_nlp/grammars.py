@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ortmesh.errors import BadInput
-from ortmesh_nlp.schemas import COMPACT
+from ortmesh_nlp.schemas import COMPACT, OPTIONS
 
 PART = re.compile(
     r"""
@@ -26,8 +26,6 @@ PART = re.compile(
 )
 NUMBERS = re.compile(r"<\[.*\]>")
 """Tokens by number."""
-OPTIONS = "x-guidance"
-"""The compiler's, in a schema."""
 LONGEST = 100
 """Characters of a mark that is told."""
 

@@ -10,16 +10,23 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ortmesh.errors import BadInput
+from ortmesh_nlp.meeting import MOST_MEETING, TooMany, may_meet, must_meet_few
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
 COMPACT: JsonCompileOptions = {"whitespace_flexible": False}
 """How JSON is written: else a small model may write white space for ever."""
+OPTIONS = "x-guidance"
+"""The compiler's, in a schema."""
 MOST_REFERENCES = 1000
 """Each is a step on the compiler's stack."""
 MOST_REMAINDERS = 10_000
 """Of all `multipleOf` together: the compiler goes through them one by one, and through a million takes 20 s."""
+BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+LEAST_BOUND = -(2**63) + 512
+"""What is as little or less the compiler takes for the least integer of 64 bits, and looks for its opposite: between
+two such bounds without end, until its stack and the process are no more."""
 NOTHING = "nothing satisfies it"
 EMBEDDED = re.compile(r"%json[ \t\r\n]*")
 """Before a schema in a grammar."""
@@ -42,6 +49,11 @@ def checked_schema(written: str) -> str:
     return written
 
 
+def has_options(written: str) -> bool:
+    """True when a checked schema says itself how it is to be compiled."""
+    return any(OPTIONS in each for each in _objects(json.loads(written)))
+
+
 def check_embedded(grammar: str) -> None:
     """BadInput when the schemas within a grammar ask too much; what is none is for the grammar's compiler to refuse."""
     _check("grammar", _embedded(grammar))
@@ -56,13 +68,30 @@ def _embedded(grammar: str) -> Iterator[Any]:
 
 
 def _check(field: str, schemas: Iterable[Any]) -> None:
-    objects = [each for schema in schemas for each in _objects(schema)]
+    objects = list[dict[str, Any]]()
+    for schema in schemas:
+        of_this = list(_objects(schema))
+        _check_meeting(field, schema, of_this)
+        objects += of_this
     references = sum("$ref" in each for each in objects)
     if references > MOST_REFERENCES:
         raise BadInput(field, f"{references} references: expected at most {MOST_REFERENCES}")
+    if any(_is_number(each.get(name)) and each[name] <= LEAST_BOUND for each in objects for name in BOUNDS):
+        raise BadInput(field, f"can't be used: the bounds of a number must be greater than {LEAST_BOUND}")
     if math.lcm(*(_remainders(each.get("multipleOf")) for each in objects)) > MOST_REMAINDERS:
         reason = f"the least common multiple of their digits may be at most {MOST_REMAINDERS}"
         raise BadInput(field, f"its numbers of multipleOf take too long: {reason}")
+
+
+def _check_meeting(field: str, schema: Any, objects: Iterable[dict[str, Any]]) -> None:
+    try:
+        if may_meet(objects):
+            must_meet_few(schema)
+    except TooMany:
+        reason = (
+            f"at most {MOST_MEETING} patterns and formats may meet in one string, by allOf and references within it"
+        )
+        raise BadInput(field, f"can't be used: {reason}") from None
 
 
 def _objects(schema: Any) -> Iterator[dict[str, Any]]:
@@ -80,7 +109,11 @@ def _objects(schema: Any) -> Iterator[dict[str, Any]]:
 def _remainders(multiple: Any) -> int:
     """How many the compiler goes through for a `multipleOf`: its digits as a whole number, without zeros at the end. 1
     for what is no number."""
-    if isinstance(multiple, bool) or not isinstance(multiple, (int, float)) or not math.isfinite(multiple):
+    if not _is_number(multiple) or (isinstance(multiple, float) and not math.isfinite(multiple)):
         return 1
     digits = Decimal(repr(multiple)).as_tuple().digits
     return int("".join(map(str, digits)).rstrip("0") or 1)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -71,6 +71,146 @@ def test_a_multiple_that_takes_a_compiler_half_a_minute_is_refused(language: Lan
             form_of(request, language)
 
 
+def test_a_multiple_of_any_length_is_refused(language: Language) -> None:
+    """Python's floats end at 308 digits."""
+    with pytest.raises(BadInput, match="its numbers of multipleOf take too long"):
+        form_of(schema(f'{{"type": "integer", "multipleOf": 1{"0" * 400}1}}'), language)
+    with pytest.raises(BadInput, match="can't be used"):
+        form_of(schema('{"type": "integer", "multipleOf": 1e999}'), language)
+
+
+@pytest.mark.parametrize(
+    ("least", "most"),
+    [
+        ({"minimum": -1e308}, {"maximum": -1e308}),
+        ({"minimum": -(2**63)}, {"maximum": -(2**63)}),
+        ({"minimum": -(2**63) + 512}, {"maximum": -(2**63) + 512}),
+        ({"exclusiveMinimum": -1e300}, {"exclusiveMaximum": -1e299}),
+    ],
+)
+def test_bounds_between_which_the_compiler_finds_no_end_are_refused(
+    language: Language, least: dict[str, float], most: dict[str, float]
+) -> None:
+    """They ended the process."""
+    both = {"type": "integer"} | least | most
+    parted = {"allOf": [{"type": "integer"} | least, most]}
+    for request in (schema(both), schema(parted), GenerateRequest(grammar=f"start: %json {json.dumps(both)}")):
+        with pytest.raises(BadInput, match="the bounds of a number must be greater than -9223372036854775296"):
+            form_of(request, language)
+
+
+def test_other_large_bounds_are_followed(language: Language) -> None:
+    least = -(2**63) + 1024
+    assert follow(language, schema({"type": "integer", "minimum": least, "maximum": least}), str(least))
+    assert follow(language, schema({"type": "integer", "minimum": 0, "maximum": 1e308}), "7")
+
+
+def patterns(count: int) -> list[dict[str, str]]:
+    return [{"type": "string", "pattern": f".*x{number}"} for number in range(count)]
+
+
+def doubled(count: int) -> dict[str, Any]:
+    """A schema whose references part in two so often, and all lead to one pattern."""
+    steps = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(count)}
+    return {"$ref": "#/$defs/d0", "$defs": steps | {f"d{count}": {"type": "string", "pattern": "a*"}}}
+
+
+def circling(count: int) -> dict[str, Any]:
+    """Patterns that follow each other as alternatives; the last one of which all meet."""
+    steps: dict[str, Any] = {
+        f"d{n}": {"anyOf": [each, {"type": "object", "properties": {"x": {"$ref": f"#/%24defs/d{n + 1}"}}}]}
+        for n, each in enumerate(patterns(count))
+    }
+    return {
+        "$ref": "#/$defs/d0",
+        "$defs": steps | {f"d{count}": {"allOf": [{"$ref": f"#/$defs/d{n}"} for n in range(count)]}},
+    }
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"allOf": patterns(20)},
+        {"allOf": [{"allOf": patterns(5)}, {"allOf": [{"anyOf": [each]} for each in patterns(5)]}]},
+        {"allOf": [{"type": "object", "properties": {"a": each}, "required": ["a"]} for each in patterns(20)]},
+        {"allOf": [{"type": "array", "items": each, "minItems": 1} for each in patterns(20)]},
+        {"allOf": [{"type": "string", "format": "date"}] * 20},
+        {"$ref": "#/$defs/0"}
+        | {"$defs": {str(n): each | {"$ref": f"#/$defs/{n + 1}"} for n, each in enumerate(patterns(20))} | {"20": {}}},
+        {"allOf": [{"$ref": "#/allOf/1/anyOf/0"}, {"anyOf": [{"allOf": patterns(9)}]}]},
+        {"allOf": [{"$ref": "#there"}, {"$anchor": "there", "type": "string", "pattern": "a"}]},
+        doubled(40),
+        circling(20),
+    ],
+)
+def test_patterns_that_meet_without_an_end_in_sight_are_refused(language: Language, written: dict[str, Any]) -> None:
+    """Their compiler takes twice as long and twice the memory for each, and can't be ended."""
+    for request in (schema(written), GenerateRequest(grammar=f"start: %json {json.dumps(written)}")):
+        with pytest.raises(BadInput, match="at most 8 patterns and formats may meet in one string"):
+            form_of(request, language)
+
+
+def test_many_patterns_that_do_not_meet_are_followed(language: Language) -> None:
+    """As alternatives, and of properties each, some of which others are put together with."""
+    assert follow(language, schema({"anyOf": [{"pattern": f"^x{n}$", "type": "string"} for n in range(30)]}), '"x7"')
+    halves = [
+        {"type": "object", "properties": {f"{side}{n}": {"type": "string", "pattern": "^a+$"} for n in range(12)}}
+        for side in ("l", "r")
+    ]
+    assert follow(language, schema({"allOf": halves}), '{"l0":"aa","r11":"a"}')
+    tree: dict[str, Any] = {
+        "$ref": "#/$defs/tree",
+        "$defs": {
+            "named": {"type": "object", "properties": {"name": {"type": "string", "pattern": "^[a-z]+$"}}},
+            "tree": {
+                "allOf": [
+                    {"$ref": "#/$defs/named"},
+                    {"type": "object", "properties": {"next": {"$ref": "#/$defs/tree"}}},
+                ]
+            },
+        },
+    }
+    assert follow(language, schema(tree), '{"name":"a","next":{"name":"b"}}')
+    assert not follow(language, schema(tree), '{"name":"a","next":{"name":"B"}}')
+
+
+def test_a_grammar_intersects_only_so_often(language: Language) -> None:
+    """A chain of some hundreds took all memory there was."""
+    signs = "\n".join(f"A{n}: A{n + 1} & /[a-z]*/" for n in range(300))
+    with pytest.raises(BadInput, match="grammar: 300 signs '&': expected at most 64"):
+        form_of(GenerateRequest(grammar=f"start: A0\n{signs}\nA300: /a+/"), language)
+    assert follow(language, GenerateRequest(grammar="start: A\nA: /[a-z]+/ & /.*b/"), "ab")
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ({"grammar": 'start: A "a"\nA: /a+/'}, "aaaa"),
+        ({"grammar": 'start: "b" "a"\n%ignore /a*/'}, "baaa"),
+        ({"grammar": '%llguidance {"no_forcing": false}\nstart: "b" "a"\n%ignore /a*/'}, "baaa"),
+        ({"grammar": 'start: "b" "a"\n%ignore /a*/ // as it was written'}, "baaa"),
+        ({"json_schema": '{"x-guidance": {"item_separator": "1*"}, "items": {"const": 1}, "minItems": 3}'}, "[1111"),
+    ],
+)
+def test_what_one_terminal_takes_from_the_next_has_no_end_and_is_followed(
+    language: Language, form: dict[str, str], text: str
+) -> None:
+    """The compiler looked for the end of what must come, and neither it nor its thread came back."""
+    made = form_of(GenerateRequest(**form), language)  # type: ignore[arg-type]
+    assert made is not None
+    followed = Form(made, next(iter(form)), language.facts.eos_token_ids)
+    for token in [language.tokenizer.token_to_id(letter) for letter in text]:
+        assert followed.allowed()[token // 32] >> (token % 32) & 1
+        assert not followed.accept(token)
+
+
+def test_options_of_a_schema_are_followed(language: Language) -> None:
+    options = {"x-guidance": {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}}
+    listed = options | {"type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}}}
+    assert follow(language, schema(listed), '{"a": 1, "b": 2}')
+    assert not follow(language, schema(listed), '{"a":1,"b":2}')
+
+
 def test_usual_multiples_are_followed(language: Language) -> None:
     assert follow(language, schema({"type": "integer", "multipleOf": 86_400}), "172800")
     assert not follow(language, schema({"type": "integer", "multipleOf": 86_400}), "172801")

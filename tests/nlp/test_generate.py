@@ -21,6 +21,7 @@ from ortmesh.nlp.v1.nlp_pb2 import Chat, ChatMessage, CountTokensRequest, Genera
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.serving.types import NoMeter
+from ortmesh_nlp import writing
 from ortmesh_nlp.chat import language_of
 from ortmesh_nlp.count_tokens import CountTokens
 from ortmesh_nlp.forms import Form
@@ -108,6 +109,29 @@ async def test_pieces_come_with_model_first_and_usage_last(generate: Generate, c
     assert given[-1].finish_reason == LENGTH
     assert given[-1].usage.generated_tokens == 24
     assert not any(answer.HasField("usage") for answer in given[:-1])
+
+
+@pytest.mark.parametrize("most", [1, 7, 16, 1000])
+async def test_a_reader_that_comes_late_gets_pieces_of_so_many_tokens(
+    meter: tuple[NoMeter, Rest], generate: Generate, calling: Calling, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A message is never larger than its caller takes; nothing is lost of it, and its end comes last."""
+    sampling = nlp_pb2.Sampling(temperature=1.0, seed=5, logit_bias={0: -100, 2: -100})  # the ends of a text
+    asked = request(choices=2, top_logprobs=3, max_tokens=48, sampling=sampling)
+    wanted = await answers(generate, asked, calling())
+    monkeypatch.setattr(writing, "MOST_TOKENS", most)
+    call, given = calling(), list[GenerateResponse]()
+    async for answer in generate(asked, call):
+        if not given:  # the engine writes all of both meanwhile
+            await asyncio.to_thread(meter[1].wait)
+        given.append(answer)
+    call.end()
+    assert [text_of(given, choice) for choice in range(2)] == [text_of(wanted, choice) for choice in range(2)]
+    assert max(len(answer.logprobs) for answer in given) <= most
+    assert [answer.finish_reason for answer in given if answer.finish_reason] == [LENGTH, LENGTH]
+    for choice in range(2):
+        assert sum(len(answer.logprobs) for answer in given if answer.choice == choice) == 48
+    assert given[-1].usage.generated_tokens == 96
 
 
 async def test_what_is_counted_is_what_count_tokens_says(models: Models, generate: Generate, calling: Calling) -> None:

@@ -86,3 +86,17 @@ def write_tiny_llama(folder: Path, seed: int = 0, kind: Callable[[Array], Matrix
     }
     (folder / "generation.json").write_text(json.dumps(facts), encoding="utf-8")
     return folder
+
+
+def write_as_the_builder(folder: Path) -> Path:
+    """Writes the same as onnxruntime-genai's builder leaves a model: its configuration, and the tokenizer's with the
+    template, in the place of two files of ours."""
+    write_tiny_llama(folder)
+    for name in ("generation.json", "chat_template.jinja"):
+        (folder / name).unlink()
+    decoder = {"filename": "model.onnx", "head_size": SHAPE.head_size, "num_hidden_layers": SHAPE.layers}
+    told = {"context_length": SHAPE.positions, "vocab_size": SHAPE.vocabulary, "eos_token_id": 2, "bos_token_id": 1}
+    config = {"model": {**told, "decoder": decoder, "type": "llama"}, "search": {"max_length": SHAPE.positions}}
+    (folder / "genai_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}), encoding="utf-8")
+    return folder

@@ -187,6 +187,28 @@ def test_what_was_recorded_is_recorded_anew_when_memory_was_given_back(model: Pa
     assert device.runs == [UNRECORDED, UNRECORDED, 1, 2, 1, 2, UNRECORDED, UNRECORDED, 3, 4, 3, 4]
 
 
+def test_after_so_many_recordings_runs_are_as_they_are_and_it_says_so(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime keeps each until the session ends."""
+    monkeypatch.setattr(device_graph, "MOST_RECORDINGS", 3)
+    device = Device()
+    session = device.open(model)
+    graph = open_graph(session)
+    slots = graph.slots(slots=2, length=64)
+    wanted, notes = graph.step(slots, [4]).copy(), list[str]()
+    for _ in range(4):
+        for _ in range(3):
+            np.testing.assert_array_equal(graph.step(slots, [4]), wanted)
+            graph.read(slots, 1, [4, 5])
+        notes.append(graph.note)
+        session.shrink()
+    assert set(device.runs) == {UNRECORDED, 1, 2, 3}
+    assert device.runs[-6:] == [UNRECORDED] * 6
+    assert notes[0] == ""
+    assert "3 were" in notes[-1]
+
+
 def test_a_window_begins_where_its_number_says_whatever_was_there_before(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from ortmesh.serving.executor.engine import graph as graphs
 from ortmesh.serving.executor.engine.ask import Ask
 from ortmesh.serving.executor.engine.engine import FAILURES
 from ortmesh.serving.executor.engine.graph import HostGraph
-from ortmesh.serving.executor.engine.probe import DEPENDENT
+from ortmesh.serving.executor.engine.probe import DEPENDENT, Found
 from ortmesh.serving.executor.engine.slots import Ids
 from tests.nlp.tiny_llama import SHAPE, write_tiny_llama
 from tests.serving.rest import SECONDS
@@ -211,9 +211,8 @@ def test_a_text_alone_has_an_idle_row_only_where_that_is_needed(
     steps: list[int] = []
     fill = graphs._Step.fill
 
-    def found(graph: HostGraph, slots: Any) -> str:
-        graph.least_rows = rows
-        return ""
+    def found(graph: HostGraph, slots: Any) -> Found:
+        return Found(rows)
 
     def counted(step: graphs._Step, tokens: Sequence[int], lengths: Sequence[int]) -> None:
         steps.append(len(lengths))

@@ -408,3 +408,17 @@ def test_no_more_shapes_are_recorded_than_the_bound(tmp_path: Path, monkeypatch:
     for _ in range(3):
         assert all(placed.agrees(texts(rows, 8)) for rows in (1, 3, 7))
     assert placed.session.new_recording() == 3, "two have a name"
+
+
+def test_what_was_given_back_is_recorded_anew_so_often_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime keeps each recording until the session ends."""
+    monkeypatch.setattr("ortmesh.serving.executor.on_device.MOST_RECORDINGS", 2)
+    placed, notes = masked_sum(tmp_path, record=True), list[str]()
+    for _ in range(4):
+        for _ in range(3):
+            assert placed.agrees(texts(1, 8))
+        notes.append(placed.runner.note)
+        placed.session.shrink()
+    assert placed.session.new_recording() == 3
+    assert notes[:2] == ["", ""]
+    assert all("2 were" in note for note in notes[2:])

@@ -85,8 +85,7 @@ class OnDevice:
         self._shrunk = session.shrunk
         self._beyond = False
         """True when a run was too large to be recorded: then the arena holds more than recorded runs need."""
-        self._made = 0
-        self._recorder = Recorder()
+        self._recorder = Recorder(MOST_RECORDINGS)
 
     @property
     def note(self) -> str:
@@ -216,14 +215,17 @@ class OnDevice:
         padded = {name: padded_shape(infos[name], shape, fit.many, fit.long) for name, shape in shapes.items()}
         key = (outputs, *padded.items())
         found = self._recordings.get(key)
-        if found is None and len(self._recordings) < MAX_RECORDED and self._made < MOST_RECORDINGS:
-            with QUIET.using():
-                room = Room(self._stream)
-                plan = self._planned(room, padded)
-            if plan.apart:
-                raise ValueError("an input is read on the CPU")
-            self._made += 1
-            found = self._recordings[key] = Recorded(room, plan, Recording(self._session.new_recording()))
+        if found is not None or len(self._recordings) >= MAX_RECORDED:
+            return found
+        recording = self._recorder.new(self._session)
+        if recording is None:
+            return None
+        with QUIET.using():
+            room = Room(self._stream)
+            plan = self._planned(room, padded)
+        if plan.apart:
+            raise ValueError("an input is read on the CPU")
+        found = self._recordings[key] = Recorded(room, plan, recording)
         return found
 
     def _replay(self, recorded: Recorded, feeds: Tensors, outputs: tuple[str, ...], written: Placed | None) -> Tensors:

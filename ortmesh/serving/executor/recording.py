@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ortmesh.serving.executor.failures import readable
-from ortmesh.serving.executor.interruptible import UNRECORDED
+from ortmesh.serving.executor.interruptible import UNRECORDED, InterruptibleSession
 from ortmesh.serving.executor.quiet import QUIET
 
 log = logging.getLogger(__name__)
@@ -65,11 +65,28 @@ class Recording:
 class Recorder:
     """Runs a session's recordings, and tells what becomes of those that fail."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        """Of so many recordings, ever: on CUDA ONNX Runtime keeps each until its session ends, also where its memory
+        was given back, and records none a second time under the same number (its `CUDAGraphManager`)."""
         self.note = ""
         """Why nothing is recorded any more."""
+        self._most = most
+        self._made = 0
         self._disturbed = False
         """True once a recording was spoilt, until the next one is good."""
+
+    def new(self, session: InterruptibleSession) -> Recording | None:
+        """One more of a session's runs; None when there were as many as there may be."""
+        if self._made < self._most:
+            self._made += 1
+            return Recording(session.new_recording())
+        if not self.note:
+            self.note = (
+                f"no more of its runs are recorded (CUDA graphs): {self._most} were, each of which takes memory until "
+                "the model is unloaded"
+            )
+            log.warning("%s", self.note)
+        return None
 
     def run(self, recording: Recording, compute: Callable[[int], T]) -> T:
         """As the recording runs it."""

@@ -23,15 +23,18 @@ import numpy as np
 from ortmesh.serving.executor.cuda import Stream
 from ortmesh.serving.executor.engine.cache import Cache, CacheShape
 from ortmesh.serving.executor.engine.device_cache import DeviceCache
-from ortmesh.serving.executor.engine.device_runs import FixedRun, Logits, Prepared
+from ortmesh.serving.executor.engine.device_runs import FixedRun, Inputs, Logits, Prepared
 from ortmesh.serving.executor.engine.graph import IDS, LOGITS, MASK, CausalGraph
 from ortmesh.serving.executor.engine.slots import Slots, Values
 from ortmesh.serving.executor.interruptible import UNRECORDED, InterruptibleSession
 from ortmesh.serving.executor.quiet import QUIET
-from ortmesh.serving.executor.recording import Recorder, Recording
+from ortmesh.serving.executor.recording import Recorder
 
 WINDOW = 256
 """Tokens of a prompt that are read at once."""
+MOST_RECORDINGS = 16
+"""Of two runs, which are recorded twice at the start, and again where memory was given back, or where a call of another
+library spoilt one."""
 
 
 class NotOnDevice(ValueError):
@@ -55,7 +58,7 @@ class DeviceGraph(CausalGraph):
         devices = dict(zip((info.name for info in session.get_inputs()), session.input_devices(), strict=True))
         if any(devices[past].lower() != stream.kind for past, _ in self._names):
             raise NotOnDevice(f"attention over {self.dtype} has no kernel for {stream.kind}")
-        self._recorder = Recorder()
+        self._recorder = Recorder(MOST_RECORDINGS)
         self._records = session.records
         self._shrunk = session.shrunk
         self._prepared: WeakKeyDictionary[Slots, Prepared] = WeakKeyDictionary()
@@ -85,12 +88,18 @@ class DeviceGraph(CausalGraph):
         self._run(prepared.chunk, cache, [*there[begin:], *tokens], [begin + prepared.window], 0)
         cache.copy(cache.scratch, slot, len(there), end)
 
-    def step(self, slots: Slots, tokens: Sequence[int]) -> Values:
-        """With a row for each slot."""
+    def step(self, slots: Slots, tokens: Sequence[int], least_rows: int | None = None) -> Values:
+        """With a row for each slot, always."""
         prepared = self._prepared[slots]
         lengths = [len(each.tokens) + 1 for each in slots.held]
         self._run(prepared.step, slots.cache, tokens, lengths, len(tokens))
         return prepared.logits.values[: len(tokens)].astype(np.float32, copy=False)
+
+    def reach(self, slots: Slots, tokens: int) -> None:
+        """In the scratch slot."""
+        with QUIET.using():
+            run = FixedRun(Inputs(self._stream, 1, 1, tokens), self._prepared[slots].logits, slots.count)
+            self._compute(run, slots.cache, [0], [tokens], 0, UNRECORDED)
 
     def rest(self, slots: Slots) -> None:
         """Nothing: memory for all slots is there anyway, its runs are always the same, and the next text needs both."""
@@ -117,12 +126,12 @@ class DeviceGraph(CausalGraph):
             self._shrunk = self._session.shrunk
             for prepared in self._prepared.values():
                 prepared.step.recording = prepared.chunk.recording = None
-        if not self._records:
+        if self._records and run.recording is None:
+            run.recording = self._recorder.new(self._session)
+        if not self._records or run.recording is None:
             with QUIET.using():
                 compute(UNRECORDED)
             return
-        if run.recording is None:
-            run.recording = Recording(self._session.new_recording())
         try:
             self._recorder.run(run.recording, compute)
         except Exception as error:

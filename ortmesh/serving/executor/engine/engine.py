@@ -20,6 +20,7 @@ from ortmesh.serving.executor.engine.device_graph import DeviceGraph
 from ortmesh.serving.executor.engine.graph import CausalGraph, HostGraph
 from ortmesh.serving.executor.engine.prefill import Prefill
 from ortmesh.serving.executor.engine.probe import probe
+from ortmesh.serving.executor.engine.reach import must_reach
 from ortmesh.serving.executor.engine.slots import Values
 from ortmesh.serving.executor.engine.text import Text
 from ortmesh.serving.executor.failures import ExecutorBroken, failure_of_text
@@ -72,11 +73,13 @@ class EngineExecutor:
         return self._graph.provider
 
     def warm_up(self) -> str:
-        """Computes a few tokens: what fails here would fail for every text. Finds out whether texts depend on each
-        other: why, or nothing when they do not."""
-        dependent = probe(self._graph, self._slots)
-        self._admission.independent = not dependent
-        return dependent
+        """Computes a few tokens: what fails here would fail for every text. OutOfReach where a text may become longer
+        than the graph can compute. Finds out whether texts depend on each other: why, or nothing when they do not."""
+        must_reach(self._graph, self._slots)
+        found = probe(self._graph, self._slots)
+        self._graph.least_rows = found.least_rows
+        self._admission.independent = not found.dependent
+        return found.dependent
 
     @property
     def note(self) -> str:

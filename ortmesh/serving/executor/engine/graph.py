@@ -113,12 +113,18 @@ class CausalGraph(ABC):
             read += count
 
     @abstractmethod
-    def step(self, slots: Slots, tokens: Sequence[int]) -> Values:
+    def step(self, slots: Slots, tokens: Sequence[int], least_rows: int | None = None) -> Values:
         """Computes one token more of each of the first slots. What may come next: logits [rows, vocabulary], which the
         next step may overwrite.
 
         A step may have idle rows, which write behind what their slots hold: that may be a prompt that is being read.
+        `least_rows` are those that it has at least, where their number is not fixed; None: the graph's own.
         """
+
+    @abstractmethod
+    def reach(self, slots: Slots, tokens: int) -> None:
+        """Computes the last token of a text of so many, over keys and values of whatever is there, while no slot holds
+        anything. Raises what the graph does where it has no such place."""
 
     @property
     def note(self) -> str:
@@ -168,16 +174,11 @@ class HostGraph(CausalGraph):
         chunks = self._bound_of(slots).chunks
         if slot not in chunks:
             chunks[slot] = self._binding(slots, slot, 1)
-        binding, length = chunks[slot], len(slots.held[slot].tokens) + len(tokens)
-        binding.bind_cpu_input(IDS, np.array([tokens], np.int64))
-        binding.bind_cpu_input(MASK, np.ones((1, length), np.int64))
-        binding.bind_output(LOGITS, "cpu")
-        self._session.run_with_iobinding(binding)
-        binding.bind_output(LOGITS, "cpu")  # lets go of what nobody reads: those of all tokens may be large
+        self._read(chunks[slot], tokens, len(slots.held[slot].tokens) + len(tokens))
 
-    def step(self, slots: Slots, tokens: Sequence[int]) -> Values:
+    def step(self, slots: Slots, tokens: Sequence[int], least_rows: int | None = None) -> Values:
         """With idle rows where there are too few."""
-        rows = max(len(tokens), self.least_rows)
+        rows = max(len(tokens), self.least_rows if least_rows is None else least_rows)
         bound = self._bound_of(slots)
         if rows not in bound.steps:
             bound.steps[rows] = _Step(self._binding(slots, 0, rows), bound.logits[:rows], slots.length)
@@ -186,10 +187,26 @@ class HostGraph(CausalGraph):
         self._session.run_with_iobinding(step.binding)
         return bound.logits[: len(tokens), 0].astype(np.float32, copy=False)
 
+    def reach(self, slots: Slots, tokens: int) -> None:
+        """In the last slot, whose memory goes back."""
+        last = slots.count - 1
+        try:
+            self._read(self._binding(slots, last, 1), [0], tokens)
+        finally:
+            slots.cache.forget(last)
+
     def rest(self, slots: Slots) -> None:
         """What ended texts left, and what the longest run took."""
         slots.forget_kept(0)
         self._session.shrink()
+
+    def _read(self, binding: Any, tokens: Sequence[int], length: int) -> None:
+        """The last tokens of a text of this length."""
+        binding.bind_cpu_input(IDS, np.array([tokens], np.int64))
+        binding.bind_cpu_input(MASK, np.ones((1, length), np.int64))
+        binding.bind_output(LOGITS, "cpu")
+        self._session.run_with_iobinding(binding)
+        binding.bind_output(LOGITS, "cpu")  # lets go of what nobody reads: those of all tokens may be large
 
     def _cache(self, shape: CacheShape) -> Cache:
         return HostCache(shape)
