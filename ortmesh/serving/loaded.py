@@ -213,14 +213,14 @@ def _open(open_one: Open[M], card: Card, folder: Path, meter: Meter, resident: R
 
 
 def _open_session(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _OpenedSession:
-    """A graph whose runs can't be recorded, though its card wants that, is served without."""
-    try:
-        return _warm_up(card, folder, sessions, meter, resident)
-    except Exception as error:
-        if not sessions.records or providers_of(card.runtime)[0] != PROVIDERS["cuda"]:
-            raise
-        sessions.record_no_more(error)
-        return _warm_up(card, folder, sessions, meter, resident)
+    """What shows in its first runs alone, that they can't be recorded or that TensorRT builds no engine for them, is no
+    reason not to serve it without."""
+    while True:
+        try:
+            return _warm_up(card, folder, sessions, meter, resident)
+        except Exception as error:
+            if not sessions.does_without(error):
+                raise
 
 
 def _warm_up(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _OpenedSession:

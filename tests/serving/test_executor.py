@@ -8,15 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import helper
 
 from ortmesh.errors import BadInput
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import Card, Runtime
+from ortmesh.serving.executor import sessions
 from ortmesh.serving.executor.failures import failure_of
 from ortmesh.serving.executor.session import SessionExecutor
-from ortmesh.serving.executor.sessions import ProviderMissing, Sessions, choose_providers
+from ortmesh.serving.executor.sessions import PROVIDERS, ProviderMissing, Sessions, choose_providers
 from ortmesh.serving.executor.stack import stack, wanted
 from ortmesh.serving.loaded import length_of, load, rows_of
 from ortmesh.serving.signature import Signature, signature_of
@@ -160,6 +162,30 @@ def test_what_a_machine_lacks_is_passed_over() -> None:
 def test_cpu_is_always_the_last_resort() -> None:
     available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     assert choose_providers(Runtime(), available) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "notes"),
+    [
+        (Runtime(providers=["tensorrt", "cuda"]), ["without TensorRT: no engine"]),
+        (Runtime(cuda_graph=True), ["its runs are not recorded (CUDA graphs): no engine"]),
+        (
+            Runtime(providers=["tensorrt", "cuda"], cuda_graph=True),
+            ["without TensorRT: no engine", "its runs are not recorded (CUDA graphs): no engine"],
+        ),
+        (Runtime(require="tensorrt"), []),
+        (Runtime(), []),
+    ],
+)
+def test_what_a_graph_can_not_be_opened_with_is_done_without_unless_the_card_requires_it(
+    runtime: Runtime, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(sessions, "why_no_gpu", lambda device_id: "")
+    opened, told = Sessions(runtime, 1), []
+    while opened.does_without(RuntimeError("no engine")):
+        told.append(opened.note)
+    assert told == notes
 
 
 def found(folder: Path, made: Card) -> tuple[Mode, str]:

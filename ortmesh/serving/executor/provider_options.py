@@ -53,16 +53,17 @@ def tensorrt_options(
     """For TensorRT: engines and timings are kept in `cache`, for building one takes minutes.
 
     `profiles` are the ranges of shapes an engine is built for, as `profiles_of` makes them; without any, TensorRT
-    builds anew whenever a shape leaves the range that it has seen.
+    builds anew whenever a shape leaves the range that it has seen. What CUDA's provider takes as 1 and 0 this one takes
+    as True and False only.
     """
     written = runtime.tensorrt
     options = {
         **_device(runtime),
-        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_enable": "True",
         "trt_engine_cache_path": str(cache),
-        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_enable": "True",
         "trt_timing_cache_path": str(cache),
-        "trt_fp16_enable": "1" if written.fp16 else "0",
+        "trt_fp16_enable": str(written.fp16),
     }
     if written.workspace_mb is not None:
         options["trt_max_workspace_size"] = str(written.workspace_mb * MEBIBYTE)

@@ -124,6 +124,7 @@ class Sessions:
         self._engines = engines
         self._profiles = profiles
         self._records = runtime.records
+        self._names = providers_of(runtime)
         self.note = ""
         """What an operator should know of how they were opened."""
         self._loading: onnxruntime.SessionOptions | None = None
@@ -147,16 +148,16 @@ class Sessions:
 
         ProviderMissing when the card requires a provider that does not come up.
         """
-        names = providers_of(self._runtime)
-        on_gpu = names[0] != PROVIDERS["cpu"]
+        wanted = self._names[0]
+        on_gpu = wanted != PROVIDERS["cpu"]
         with QUIET.using() if on_gpu else nullcontext():
             stream = CudaStream(self._runtime.device_id) if on_gpu else None
-            made, records = self._start(path, names, stream)
+            made, records = self._start(path, stream)
         required, got = self._runtime.require, made.get_providers()[0]
         if required is not None and got != PROVIDERS[required]:
             raise ProviderMissing(f"the card requires {required}, and it failed to start; the log says why")
         if got == PROVIDERS["cpu"] and stream is not None:
-            self.note, stream, records = f"on the CPU: {names[0]} did not start, the log says why", None, False
+            self.note, stream, records = f"on the CPU: {wanted} did not start, the log says why", None, False
         session = InterruptibleSession(made, stream, records=records)
         self._opened.append(session)
         if self._interrupted:
@@ -198,38 +199,33 @@ class Sessions:
         with QUIET.using():
             return stream.name
 
-    @property
-    def records(self) -> bool:
-        """True when sessions that are opened from now on may record their runs."""
-        return self._records
-
-    def record_no_more(self, error: BaseException) -> None:
-        """Sessions that are opened from now on do without, because of an error."""
-        self._records = False
-        self.note = f"its runs are not recorded (CUDA graphs): {readable(error)}"
+    def does_without(self, error: Exception) -> bool:
+        """After an error: True where sessions that are opened from now on do without what may be at fault, which are
+        recorded runs, or TensorRT unless the card requires it. False where there is nothing left to do without."""
+        if self._names[0] == PROVIDERS["cuda"] and self._records:
+            self._records = False
+            self.note = f"its runs are not recorded (CUDA graphs): {readable(error)}"
+        elif self._names[0] == PROVIDERS["tensorrt"] and self._runtime.require != "tensorrt":
+            self._names = [name for name in self._names if name != PROVIDERS["tensorrt"]]
+            self.note = f"without TensorRT: {readable(error)}"
+        else:
+            return False
+        return True
 
     def shrink(self) -> None:
         """Gives back the memory that they keep beyond their weights; by the thread that runs them."""
         for session in self._opened:
             session.shrink()
 
-    def _start(
-        self, path: Path, names: Sequence[str], stream: CudaStream | None
-    ) -> tuple[onnxruntime.InferenceSession, bool]:
-        """(the session, whether it may record its runs): a graph that can't be recorded is served without, and one
-        that TensorRT can't take without TensorRT, unless the card requires it."""
-        record = self._records and names[0] == PROVIDERS["cuda"]
-        try:
-            return self._make(path, names, stream, record=record), record
-        except Exception as error:
-            if record:
-                self.record_no_more(error)
-            elif names[0] == PROVIDERS["tensorrt"] and self._runtime.require != "tensorrt":
-                self.note = f"without TensorRT: {readable(error)}"
-                names = [name for name in names if name != PROVIDERS["tensorrt"]]
-            else:
-                raise
-        return self._make(path, names, stream, record=False), False
+    def _start(self, path: Path, stream: CudaStream | None) -> tuple[onnxruntime.InferenceSession, bool]:
+        """(the session, whether it may record its runs): a graph is served without what it can't be opened with."""
+        while True:
+            record = self._records and self._names[0] == PROVIDERS["cuda"]
+            try:
+                return self._make(path, self._names, stream, record=record), record
+            except Exception as error:
+                if not self.does_without(error):
+                    raise
 
     def _make(
         self, path: Path, names: Sequence[str], stream: CudaStream | None, *, record: bool
