@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from bench.flood.bodies import embed, infer
@@ -30,6 +31,8 @@ UNLOADED_SECONDS = 5.0
 BURST_ROUNDS = 2
 BURST_CALLS, BURST_SIZE, BURSTS_A_SECOND = 900, 300, 0.5
 STEADY_CALLS, STEADY_RATE = 125, 25.0
+USUAL_CALLS, USUAL_RATE = 300, 50.0
+"""Of a caller whose calls come at random: two fifths of what MiniLM can serve, so that they wait for each other too."""
 LENGTHS = (4, 60, 8, 30, 16, 90, 4, 12)
 """Words of the texts: some 5 to 100 tokens."""
 MINILM = "all-minilm-l6-v2"
@@ -84,19 +87,17 @@ def _floods(service: Service) -> list[Flood]:
 
 
 def _bursts(service: Service) -> list[Burst]:
+    quick, texts = (infer("quick"),), embed(LENGTHS)
     made = []
-    for name, path, requests in (("quick", INFER, (infer("quick"),)), ("MiniLM, mixed lengths", EMBED, embed(LENGTHS))):
-        mine = Plan(service.address, path, requests, calls=STEADY_CALLS, rate=STEADY_RATE, caller="steady", channels=1)
-        other = Plan(
-            service.address,
-            path,
-            requests,
-            calls=BURST_CALLS,
-            rate=BURSTS_A_SECOND,
-            burst=BURST_SIZE,
-            caller="burst",
-            channels=4,
-        )
+    for name, path, requests, usual in (
+        ("quick", INFER, quick, False),
+        ("MiniLM, mixed lengths", EMBED, texts, False),
+        ("MiniLM, mixed lengths, at random", EMBED, texts, True),
+    ):
+        asked = Plan(service.address, path, requests)
+        calls, rate = (USUAL_CALLS, USUAL_RATE) if usual else (STEADY_CALLS, STEADY_RATE)
+        mine = replace(asked, calls=calls, rate=rate, at_random=usual, caller="steady", channels=1)
+        other = replace(asked, calls=BURST_CALLS, rate=BURSTS_A_SECOND, burst=BURST_SIZE, caller="burst", channels=4)
         made.append(burst(service, name, mine, other, rounds=BURST_ROUNDS))
     return made
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -144,12 +145,13 @@ class _Run:
 
     async def _in_time(self) -> None:
         at_once = self._plan.burst or 1
-        due = time.monotonic()
+        due, draw = time.monotonic(), random.Random(self._plan.calls)
         async with asyncio.TaskGroup() as running:
             for number in range(self._plan.calls):
                 running.create_task(self._one())
                 if self._plan.rate and (number + 1) % at_once == 0:
-                    due += 1 / self._plan.rate
+                    rate = self._plan.rate
+                    due += draw.expovariate(rate) if self._plan.at_random else 1 / rate
                     # A turn of the loop at least, so that the calls leave also when they are late.
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
 

@@ -23,6 +23,9 @@ class Plan:
     """At the rate, or in all bursts together; with `in_flight` as many as fit into `seconds`."""
     rate: float = 0.0
     """Calls a second; 0: all at once."""
+    at_random: bool = False
+    """True for calls that know nothing of each other (a Poisson process, the same each time); else as long after each
+    other."""
     burst: int = 0
     """So many at once, `rate` of such bursts a second."""
     in_flight: int = 0
