@@ -109,7 +109,7 @@ def _some_work(telemetry: Telemetry) -> None:
     meter.dropped("expired")
     meter.dropped("cancelled")
     meter.costs(FourRows())
-    telemetry.model_state("minilm", "1", "READY")
+    telemetry.model_state("minilm", "1", "READY", provider="CUDAExecutionProvider", precision="f16")
 
 
 def _some_texts(telemetry: Telemetry) -> None:
@@ -154,6 +154,8 @@ def test_prometheus_gets_the_numbers_of_calls_and_models(telemetry: Telemetry) -
     assert samples["ortmesh_items_dropped_total", _labels(reason="expired", **dict(MINILM))] == 2
     assert samples["ortmesh_model_state", _labels(state="READY", **dict(MINILM))] == 1
     assert samples["ortmesh_model_state", _labels(state="LOADING", **dict(MINILM))] == 0
+    runs_on = _labels(provider="CUDAExecutionProvider", precision="f16", **dict(MINILM))
+    assert samples["ortmesh_model_info", runs_on] == 1
     assert samples["ortmesh_batch_cost_seconds", _labels(size="128", rows="4", **dict(MINILM))] == 0.06
     assert samples["ortmesh_batch_best", _labels(size="128", **dict(MINILM))] == 4
     assert samples["ortmesh_batch_cost_factor_ratio", MINILM] == 1.5
@@ -223,7 +225,8 @@ def test_a_stopped_process_frees_its_port(telemetry: Telemetry) -> None:
 def test_a_state_that_is_gone_has_no_series(telemetry: Telemetry) -> None:
     telemetry.model_state("minilm", "1", "READY")
     telemetry.model_state("minilm", "1", None)
-    assert not [point for point in telemetry.snapshot() if point.instrument is instruments.MODEL_STATE]
+    gone = (instruments.MODEL_STATE, instruments.MODEL_INFO)
+    assert not [point for point in telemetry.snapshot() if point.instrument in gone]
 
 
 def test_the_meter_is_the_batchers(telemetry: Telemetry) -> None:
@@ -451,7 +454,7 @@ def test_without_an_exporter_a_span_only_carries_the_callers_ids(telemetry: Tele
 def test_every_instrument_has_a_name_of_its_own_in_prometheus() -> None:
     every = [value for value in vars(instruments).values() if isinstance(value, Instrument)]
     names = {prometheus_name(instrument) for instrument in every}
-    assert len(names) == len(every) == 20
+    assert len(names) == len(every) == 21
     assert all(re.fullmatch(r"[a-z_]+", name) for name in names)
 
 

@@ -53,7 +53,7 @@ class Report:
             lost = Model()
             lost.CopyFrom(model)
             lost.state = models_pb2.MODEL_STATE_FAILED
-            lost.state_reason = UNREACHABLE
+            lost.state_reason, lost.retrying = UNREACHABLE, True
             yield lost
 
 

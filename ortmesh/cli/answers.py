@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from rich.measure import Measurement
 from rich.table import Table
 
 from ortmesh.cli.console import out
 
 FIRST_NUMBERS = 8
+WIDEST = 100_000
+"""No row is longer."""
 _NUMBERS = re.compile(r"\[\n((?:\s+-?\d[\d.e+-]*,?\n)+)\s*\]")
 """A list of numbers, one a line; no string has such lines, as JSON escapes their ends."""
 
@@ -49,12 +52,27 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """An airy table; columns named in `right` hold numbers."""
+def table(*columns: str, right: Sequence[str] = (), wraps: Sequence[str] | None = None) -> Table:
+    """An airy table; columns named in `right` hold numbers. In a narrow terminal those in `wraps` wrap: by default
+    all."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        whole = wraps is not None and column not in wraps
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=whole)
     return made
+
+
+def print_table(made: Table, *, folds: bool = False) -> None:
+    """Prints a table so that no word is cut: where a terminal is narrower than its words, they go beyond the edge, or
+    are folded if `folds` is set. Where no terminal reads it, each row is a line."""
+    wide = out.options.update(width=WIDEST)
+    for column in made.columns:
+        if column.no_wrap:
+            column.min_width = max(Measurement.get(out, wide, each).maximum for each in (column.header, *column.cells))
+    needed = Measurement.get(out, wide, made)
+    least = min(needed.minimum, out.width) if folds else needed.minimum
+    made.width = max(least, min(out.width, needed.maximum)) if out.is_terminal else needed.maximum
+    out.print(made, crop=False)
 
 
 def bar(share: float, width: int = 20) -> str:

@@ -51,7 +51,19 @@ def one_from_mesh(address: str, name: str, *, must: bool) -> models_pb2.Model | 
             if not_reached(error) and not must:
                 _say_no_mesh(address)
                 return None
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                _say_why_not(name.partition("@")[0])
             raise
+
+
+def _say_why_not(name: str) -> None:
+    """Why the mesh may not have a model: a card in the store that can't be read is nobody's."""
+    store = open_store(None)
+    with errors_in_words():
+        store.cards()
+    for folder, problem in store.problems.items():
+        if folder.parent == store.root / name:
+            err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
 
 
 def _say_no_mesh(address: str) -> None:
@@ -67,11 +79,18 @@ def open_store(folder: Path | None) -> Store:
 
 def from_store(store: Store) -> list[models_pb2.Model]:
     """The store's usable models as the mesh would tell of them; what is not usable is said."""
+    from ortmesh.serving.choice import task_defaults
+
     with errors_in_words():
         cards = [card for card, _ in store.cards()]
     for folder, problem in store.problems.items():
         err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
-    return [_as_model(card, store) for card in cards]
+    models = [_as_model(card, store) for card in cards]
+    defaults = {model.name: model for model in models if model.default_version}
+    chosen = task_defaults((card, False) for card, model in zip(cards, models, strict=True) if model.default_version)
+    for (_, task), name in chosen.items():
+        defaults[name].default_for.append(task)
+    return models
 
 
 def one_from_store(store: Store, name: str) -> models_pb2.Model:

@@ -9,8 +9,9 @@ import time
 from rich.text import Text
 
 from ortmesh.cli.console import PartLines, out
+from ortmesh.cli.failed_models import not_served, nothing_to_serve, waits_for
 from ortmesh.cli.failures import settings
-from ortmesh.cli.health import until_loaded, until_ready, until_serving
+from ortmesh.cli.health import Models, NothingToServe, until_loaded, until_ready, until_serving
 from ortmesh.cli.hints import print_hints, reachable
 from ortmesh.cli.plan import SERVICES, Plan, ServicePart
 from ortmesh.cli.supervisor import Supervisor
@@ -42,6 +43,9 @@ class Mesh:
         self._lines = PartLines(plan.names)
         self._supervisor = Supervisor(self._lines.show, on_death=self._died)
         self._missing = dict.fromkeys(plan.names)
+        self._waiting: dict[str, str] = {}
+        """For which models of a part it is waited, and why."""
+        self._models: Models = ()
         self._dead: asyncio.Future[str] | None = None
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
@@ -79,13 +83,14 @@ class Mesh:
         if self._dead in done:
             raise NotStarted(self._dead.result())
         if not done:
-            parts = ", ".join(self._missing)
-            raise NotStarted(f"not ready within {ready_within:g} s: {parts}; a longer time is --timeout")
+            raise NotStarted(self._too_late(ready_within or 0))
         if ready not in done:
             return False
         ready.result()
         self._dead = None
         out.print(Text(f"ready in {time.monotonic() - began:.1f} s", style="bold green"))
+        for line in not_served(self._models):
+            out.print(Text(line, style="yellow"), soft_wrap=True)
         print_hints(self._plan)
         return True
 
@@ -96,21 +101,42 @@ class Mesh:
                 group.create_task(self._until_service_ready(service))
         address, families = reachable(self._plan.address), self._plan.families
         await until_serving(address, ["", *(SERVICES[family] for family in families)])
-        await until_loaded(address)
+        self._models = await until_loaded(address)
         for part in self._front:
             self._is_ready(part.name)
 
     async def _until_service_ready(self, service: ServicePart) -> None:
-        await until_ready(service.address)
-        self._is_ready(service.part.name)
+        name = service.part.name
+        try:
+            await until_ready(service.address, lambda failed: self._waits(name, waits_for(failed)))
+        except NothingToServe as nothing:
+            others = [family for family in self._plan.families if family != service.family]
+            self._give_up(nothing_to_serve(service.family, nothing.failed, others, self._plan.store))
+            return
+        self._waiting.pop(name, None)
+        self._is_ready(name)
+
+    def _waits(self, name: str, told: str) -> None:
+        self._waiting[name] = told
+        self._lines.show(name, told)
+
+    def _too_late(self, seconds: float) -> str:
+        parts = ", ".join(self._missing)
+        told = [f"  {name} {why}" for name, why in self._waiting.items()]
+        return "\n".join([f"not ready within {seconds:g} s: {parts}; a longer time is --timeout", *told])
 
     def _is_ready(self, name: str) -> None:
         del self._missing[name]
         self._lines.show(name, "is ready")
 
     def _died(self, name: str, deaths: int, reason: str) -> None:
-        if self._dead is not None and not self._dead.done() and deaths >= START_ATTEMPTS:
-            self._dead.set_result(f"{name} does not start ({deaths} attempts), it {reason}")
+        if deaths >= START_ATTEMPTS:
+            self._give_up(f"{name} does not start ({deaths} attempts), it {reason}")
+
+    def _give_up(self, why: str) -> None:
+        """Ends the start; once the mesh is ready nothing does."""
+        if self._dead is not None and not self._dead.done():
+            self._dead.set_result(why)
 
     async def _stop(self) -> None:
         """The front first: its calls end, no new ones come; then the services. A second signal ends all at once."""

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ortmesh.cli.answers import counted, print_json, table
+from ortmesh.cli.answers import counted, print_json, print_table, table
 from ortmesh.cli.console import fail, out
 from ortmesh.cli.costs import print_batching
 from ortmesh.cli.failures import errors_in_words
@@ -23,6 +23,7 @@ from ortmesh.cli.plan import FAMILIES
 from ortmesh.models.v1 import models_pb2
 
 STATES = {"READY": "green", "LOADING": "yellow", "FAILED": "bold red", "UNLOADING": "yellow", "INSTALLED": ""}
+LEGEND = "* of a model: the version that its name alone means; of a task: answers requests that name no model"
 StoreFolder = Annotated[
     Path | None, typer.Option("--models", help="The store's folder. By default ORTMESH_MODELS, else the user's cache.")
 ]
@@ -52,17 +53,10 @@ def list_models(
     if as_json:
         print_json(models_pb2.ListModelsResponse(models=found))
         return
-    listing = table("MODEL", "FAMILY", "TASKS", "STATE", "")
-    for model in found:
-        default = " *" if model.default_version else ""
-        listing.add_row(
-            f"{model.name}@{model.version}{default}",
-            model.family,
-            ", ".join(model.tasks) or "tensors only",
-            _state(model),
-            escape(model.state_reason),
-        )
-    out.print(listing if found else "no models: `ortmesh pull` fetches the default ones")
+    if not found:
+        out.print("no models: `ortmesh pull` fetches the default ones")
+        return
+    _print_list(found)
 
 
 @app.command()
@@ -85,7 +79,7 @@ def show(
         print_json(model)
         return
     card: dict[str, Any] = json.loads(model.card_json or "{}")
-    out.print(_details(model, card))
+    print_table(_details(model, card), folds=True)
     if _engine(card) is not None:  # its tensors and batches are the engine's own: it is called by its tasks
         return
     for kind, tensors in (("takes", model.inputs), ("gives", model.outputs)):
@@ -105,11 +99,13 @@ def add(
 ) -> None:
     """Add an ONNX file of your own; a running mesh serves it without a restart.
 
-    It is called by tensors (Open Inference Protocol); its card in the store can be edited to give it a task.
+    It is called by tensors (Open Inference Protocol); its card in the store can be edited to give it a task. A language
+    model of onnxruntime-genai's builder generates texts at once: the files beside it come along.
 
     \b
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
       ortmesh models add churn.onnx --name churn --family nlp
+      ortmesh models add my-llama/model.onnx --name my-llama --family nlp
     """
     from ortmesh.serving.add import add as add_file
 
@@ -120,9 +116,12 @@ def add(
         card = add_file(file, name, family, store, version)
         now = store.default_of(name)
     _done(f"{card.key} is in {store.folder(card.name, card.version)}")
+    out.print(escape(card.description), style="dim", soft_wrap=True)
     if before is not None:
         out.print(_meaning(card.key, card.name, before, now), style="dim", soft_wrap=True)
     out.print(f"Its state, once a mesh serves it: ortmesh models show {card.name}", style="dim")
+    if card.runtime.engine is not None:
+        out.print(f'Then: ortmesh call nlp generate --model {card.name} "Hello"', style="dim")
 
 
 @app.command()
@@ -176,6 +175,25 @@ def remove(
             out.print(f"{model} means {model}@{now} now", style="dim")
 
 
+def _print_list(models: list[models_pb2.Model]) -> None:
+    """The models, then what is to be said of some, which may be long, and what the marks mean."""
+    listing = table("MODEL", "FAMILY", "TASKS", "STATE", wraps=("TASKS",))
+    for model in models:
+        name = f"{model.name}@{model.version}{' *' if model.default_version else ''}"
+        tasks = ", ".join(f"{task}*" if task in model.default_for else task for task in model.tasks)
+        listing.add_row(name, model.family, tasks or "tensors only", _state(model))
+    print_table(listing)
+    for model in models:
+        if reason := _reason(model):
+            out.print(Text.assemble((f"{model.name}@{model.version}", "bold"), f": {reason}"), soft_wrap=True)
+    out.print(LEGEND, style="dim", soft_wrap=True)
+
+
+def _reason(model: models_pb2.Model) -> str:
+    again = "it is tried again" if model.retrying else ""
+    return "; ".join(filter(None, (model.state_reason, again)))
+
+
 def _done(what: str) -> None:
     out.print(Text.assemble(("✓ ", "bold green"), what), soft_wrap=True)
 
@@ -220,8 +238,9 @@ def _details(model: models_pb2.Model, card: dict[str, Any]) -> Table:
         "description": model.description,
         "family": model.family,
         "tasks": ", ".join(model.tasks) or "none: tensors only",
+        "default for": ", ".join(model.default_for),
         "state": _state(model),
-        "": model.state_reason,
+        "": _reason(model),
         "runs on": model.provider,
         **_side_by_side(model, card),
         "licence": model.license,

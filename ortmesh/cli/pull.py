@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ortmesh.cli.answers import table
+from ortmesh.cli.answers import print_table, table
 from ortmesh.cli.console import err, fail, out
 from ortmesh.cli.failures import errors_in_words, settings
 from ortmesh.cli.plan import FAMILIES
@@ -20,6 +20,8 @@ from ortmesh.config import StoreSettings
 if TYPE_CHECKING:
     from ortmesh.serving.cards import Card
     from ortmesh.serving.store import Store
+
+LEGEND = "fetched: in the store; default: `ortmesh pull` fetches it; optional: only by its name, or with --optional"
 
 
 def pull(
@@ -55,7 +57,8 @@ def pull(
     if family:
         cards = _of(family, cards, named=bool(names))
     if show:
-        out.print(_listing(cards, store))
+        print_table(_listing(cards, store))
+        out.print(LEGEND, style="dim", soft_wrap=True)
         return
     wanted = cards if names else [card for card in cards if optional or not card.optional]
     failed: list[str] = []
@@ -104,9 +107,8 @@ def _pull_one(card: Card, store: Store, again: bool) -> bool:
 
 
 def _listing(cards: list[Card], store: Store) -> Table:
-    listing = table("MODEL", "FAMILY", "TASKS", "SET", "LICENCE", "IN THE STORE")
+    listing = table("MODEL", "FAMILY", "TASKS", "STATE", "LICENCE", wraps=("TASKS",))
     for card in cards:
-        there = "yes" if store.has(card.name, card.version) else ""
-        chosen = "optional" if card.optional else "default"
-        listing.add_row(card.key, card.family, ", ".join(card.tasks), chosen, card.license.weights, there)
+        state = "fetched" if store.has(card.name, card.version) else "optional" if card.optional else "default"
+        listing.add_row(card.key, card.family, ", ".join(card.tasks), state, card.license.weights)
     return listing

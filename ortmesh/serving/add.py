@@ -3,68 +3,75 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ortmesh.serving.cards import CARD_FILE, Batching, Card, TensorSpec
+from ortmesh.serving.cards import CARD_FILE, IN_WORDS, Batching, Card, Runtime, TensorSpec
 from ortmesh.serving.digests import sha256_of
 from ortmesh.serving.faults import AlreadyInstalled, GraphRefused, StoreError, disk_errors
 from ortmesh.serving.graph import Graph, GraphTensor, inspect, try_session
+from ortmesh.serving.mistakes import mistakes_in_words
 from ortmesh.serving.store import Store
+from ortmesh.serving.text_model import TASKS, TextFiles, text_files
 
 GRAPH_FILE = "model.onnx"
-EXPECTED = {
-    "name": "expected 1 to 128 lower-case letters (a-z), digits, '.', '_' and '-', beginning with a letter or digit",
-    "version": "expected 1 to 64 letters (A-Z, a-z), digits, '.', '_' and '-', beginning with a letter or digit",
-}
-"""The card's patterns of NAME and VERSION, in words."""
 
 
 def add(file: Path, name: str, family: str, store: Store, version: str | None = None) -> Card:
     """Copies an ONNX file and the files of its weights into the store; returns the card that was written for it.
 
-    Without a version it gets the next free whole number. GraphRefused when the file can't be served, StoreError
-    when the name or version can't be had.
+    A language model of the family nlp comes with the files that its tasks need. Without a version it gets the next free
+    whole number. GraphRefused when the file can't be served, StoreError when the name or version can't be had.
     """
     graph = inspect(file)
-    draft = _card(name, family, version or "1", graph)
+    text = text_files(file.parent, graph) if family == "nlp" else None
+    draft = _card(name, family, version or "1", graph, text or TextFiles())
     with store.lock(f"add-{name}"):
         card = draft.model_copy(update={"version": version or _next_version(store, name)})
         _must_fit(card, store)
         with store.staging() as folder:
             with disk_errors(store.root):
-                card = card.model_copy(update={"files": _copy(file, graph.sidecars, folder)})
+                files = _copy(file, graph.sidecars, folder) | _write(text.texts if text else {}, folder)
+                card = card.model_copy(update={"files": files})
             try_session(folder / GRAPH_FILE)
             store.install(card, folder)
     return card
 
 
-def _card(name: str, family: str, version: str, graph: Graph) -> Card:
+def _card(name: str, family: str, version: str, graph: Graph, text: TextFiles) -> Card:
     origin = f", written by {graph.producer}" if graph.producer else ""
     content: dict[str, Any] = {
         "name": name,
         "version": version,
         "family": family,
         "tasks": [],
-        "description": f"A model with ONNX opset {graph.opset}{origin}.",
+        "description": f"A model with ONNX opset {graph.opset}{origin}.{_why_silent(text)}",
         "graph": GRAPH_FILE,
         "files": {},
-        "inputs": _specs(graph.inputs),
-        "outputs": _specs(graph.outputs),
+        **_runs(graph, text),
         "precision": graph.precision,
         "license": {"weights": "unknown"},
     }
-    if not _stackable(graph):
-        content["batching"] = Batching(max_rows=1)
     try:
         return Card.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise StoreError(f"{field} {first['input']!r}: {EXPECTED.get(field, first['msg'])}") from None
+        raise StoreError(mistakes_in_words(error, Card, IN_WORDS)) from None
+
+
+def _why_silent(text: TextFiles) -> str:
+    """Of a language model that only its tensors reach: no task finds it, and somebody will wonder."""
+    return f" A language model that generates no texts here: {text.refused}." if text.refused else ""
+
+
+def _runs(graph: Graph, text: TextFiles) -> dict[str, Any]:
+    """How it is run: by the engine, which has tensors of its own, or as it is."""
+    if text.engine is not None:
+        return {"tasks": TASKS, "runtime": Runtime(engine=text.engine)}
+    specs = {"inputs": _specs(graph.inputs), "outputs": _specs(graph.outputs)}
+    return specs if _stackable(graph) else {**specs, "batching": Batching(max_rows=1)}
 
 
 def _specs(tensors: Iterable[GraphTensor]) -> dict[str, TensorSpec]:
@@ -107,3 +114,10 @@ def _copy(file: Path, sidecars: Iterable[str], folder: Path) -> dict[str, str]:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     return {name: sha256_of(folder / name) for name in sources}
+
+
+def _write(texts: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Writes the files of a language model; their sums by their names."""
+    for name, content in texts.items():
+        (folder / name).write_text(content, encoding="utf-8", newline="\n")
+    return {name: sha256_of(folder / name) for name in texts}

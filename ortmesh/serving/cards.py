@@ -6,10 +6,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from ortmesh.serving.mistakes import mistakes_in_words, yaml_in_words
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,127}$"
 VERSION = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+SHA256 = r"^[0-9a-f]{64}$"
+IN_WORDS = {
+    NAME: "1 to 128 lower-case letters (a-z), digits, '.', '_' and '-', beginning with a letter or digit",
+    VERSION: "1 to 64 letters (A-Z, a-z), digits, '.', '_' and '-', beginning with a letter or digit",
+    SHA256: "the 64 hexadecimal digits (0-9, a-f) of a sha256",
+}
+"""What these patterns ask for."""
 CARD_FILE = "card.yaml"
 MAX_CARD_BYTES = 1024 * 1024
 MAX_RECORDED = 64
@@ -17,7 +34,7 @@ MAX_RECORDED = 64
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Version = Annotated[str, StringConstraints(pattern=VERSION)]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=SHA256)]
 
 
 class Part(BaseModel):
@@ -246,7 +263,7 @@ def must_stay_inside(path: str) -> None:
 
 
 def read_card(path: Path) -> Card:
-    """Reads a card. ValueError with the file, the key and what was expected when it is not one."""
+    """Reads a card. ValueError with the file's name, the key, what was found and what was expected if it is not one."""
     try:
         if path.stat().st_size > MAX_CARD_BYTES:
             raise ValueError(f"expected at most {MAX_CARD_BYTES} bytes")
@@ -257,8 +274,16 @@ def read_card(path: Path) -> Card:
     except OSError:
         raise
     except Exception as error:  # YAML's constructors and deep nesting raise all kinds
-        raise ValueError(f"{path}: {type(error).__name__ if not str(error) else error}") from None
+        raise ValueError(f"{path.name}: {_why_no_card(error)}") from None
     return card
+
+
+def _why_no_card(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return mistakes_in_words(error, Card, IN_WORDS)
+    if isinstance(error, yaml.YAMLError):
+        return yaml_in_words(error)
+    return str(error) or type(error).__name__
 
 
 def _must_not_unfold(content: Any) -> None:

@@ -59,6 +59,8 @@ class Graph:
     """The type of most of its weights, e.g. `f32`."""
     sidecars: tuple[str, ...]
     """Files beside it that hold weights, as paths from its folder."""
+    operators: frozenset[str]
+    """The operators that it has, by their names without their sets'."""
 
 
 def inspect(path: Path) -> Graph:
@@ -79,6 +81,7 @@ def inspect(path: Path) -> Graph:
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         precision=_precision(model),
         sidecars=sidecars,
+        operators=frozenset(node.op_type for node in _all_nodes(model)),
     )
 
 

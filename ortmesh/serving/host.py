@@ -72,7 +72,7 @@ class Host:
             trusts_caller=settings.trusts_caller,
         )
         self._known: set[str] = set()
-        self._states: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, str]] = set()
         self._draining = False
         self._hurry = asyncio.Event()
 
@@ -121,12 +121,13 @@ class Host:
         for name, ready in serving.items():
             self.health.set(f"models/{name}", ready)
         self._known = set(serving)
-        states = {(model.name, model.version): model.state for model in self.models.list()}
-        for gone in self._states - states.keys():
+        told = {(model.name, model.version): model for model in self.models.list()}
+        for gone in self._told - told.keys():
             self.telemetry.model_state(*gone, None)
-        for key, state in states.items():
-            self.telemetry.model_state(*key, state)
-        self._states = set(states)
+        for key, model in told.items():
+            precision = model.card.precision
+            self.telemetry.model_state(*key, model.state, provider=model.provider, precision=precision)
+        self._told = set(told)
 
 
 def main(family: Family, service: str, tasks: Tasks) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ortmesh.errors import ExecutorFailed, ModelFailed, NotReady, OrtmeshError
 from ortmesh.front.call import Call
+from ortmesh.front.methods import Reply
 from ortmesh.serving.answers import Deed, FutureAnswer, Outbox, TracedAnswer
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.batcher.book import CostBook
@@ -23,6 +24,7 @@ from ortmesh.serving.loaded import Loaded
 from ortmesh.serving.parts import Parts, Splitting
 from ortmesh.serving.signature import Signature, TensorInfo
 from ortmesh.serving.sizing import Sizing, rows_of
+from ortmesh.serving.together import Together
 from ortmesh.serving.types import Alike, Answer, Executor, Item, Meter, Tensors
 from ortmesh.serving.warmup import Mode
 
@@ -65,8 +67,12 @@ class Model:
         self.provider = ""
         self.is_default = False
         """True for the version that a name without a version picks."""
+        self.default_for: Sequence[str] = ()
+        """The tasks for which it answers when a request names no model."""
         self.restarting = False
         """True while a FAILED model's executor is being made anew."""
+        self.retrying = False
+        """True while it is FAILED and tried again without anybody's doing."""
         self.meter = meter
         self._spans = spans
         self.mode = Mode.TOGETHER
@@ -151,6 +157,24 @@ class Model:
         self._submit(items)
         return list(await asyncio.gather(*(answer.future for answer in answers)))
 
+    def many_directly(
+        self,
+        many: Sequence[Tensors],
+        call: Call,
+        reply: Reply,
+        encode: Callable[[Sequence[Tensors]], bytes],
+        *,
+        outputs: Collection[str] | None = None,
+    ) -> None:
+        """As `many`, for a direct handler: `encode` makes the serialized answer of the outputs, on the loop. Never
+        blocks, from any thread."""
+        answers = Together(len(many), call, reply, self.outbox, encode).answers()
+        items = [
+            self.make_item(each, answer=answer, call=call, outputs=outputs)
+            for each, answer in zip(many, answers, strict=True)
+        ]
+        self._submit(items)
+
     def submit(self, item: Item) -> None:
         """Puts a prepared item on the pile; never blocks, from any thread. Overloaded or NotReady."""
         self._submit((item,))
@@ -222,12 +246,13 @@ class Model:
         for number, executor in enumerate(loaded.executors):
             self._run_in_thread(executor, number, self._pile, died)
         self.reason, self.warning = self._explain(loaded), ""
-        self.restarting = False
+        self.restarting = self.retrying = False
         self.state = "READY"
 
-    def failed(self, reason: str, *, restarting: bool = False) -> None:
-        """Marks it as not ready, and why."""
+    def failed(self, reason: str, *, restarting: bool = False, retrying: bool = False) -> None:
+        """Marks it as not ready, and why; `retrying` when it is loaded again by itself, as a restart always is."""
         self.state, self.reason, self.restarting = "FAILED", reason, restarting
+        self.retrying = retrying or restarting
         if restarting:
             self._executors = ()  # their memory is needed for the new ones
 

@@ -112,6 +112,8 @@ def describe(model: Model) -> models_pb2.Model:
         description=card.description,
         card_json=card.model_dump_json(),
         batching=batching_of(model),
+        default_for=model.default_for,
+        retrying=model.retrying,
     )
 
 

@@ -16,6 +16,7 @@ from ortmesh.front.call import Call
 from ortmesh.near import near_in_words
 from ortmesh.serving.answers import Outbox
 from ortmesh.serving.cards import Card
+from ortmesh.serving.choice import task_defaults
 from ortmesh.serving.loader import Loader
 from ortmesh.serving.model import Model, Spans
 from ortmesh.serving.slot import Slot, Wanted
@@ -51,6 +52,8 @@ class Models:
         self._spans = spans
         self._slots: dict[Key, Slot] = {}
         self._defaults: dict[str, Model] = {}
+        self._task_defaults: dict[str, Model] = {}
+        """By the task."""
         self._watchers: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._reconciling = asyncio.Lock()
@@ -169,12 +172,11 @@ class Models:
 
     def _default_for(self, task: str) -> Model:
         self._must_have_looked()
-        able = [model for model in self._defaults.values() if task in model.card.tasks]
-        able.sort(key=lambda model: (task not in model.card.default_for, model.state != "READY", model.name))
-        if not able:
+        model = self._task_defaults.get(task)
+        if model is None:
             missing = f"no model of this service does {task.replace('_', ' ')}"
             raise NotFound(missing, resource=("task", f"{self.family}.{task}"))
-        return able[0]
+        return model
 
     def _unknown(self, name: str, version: str) -> NotFound:
         versions = [known for known_name, known in sorted(self._slots) if known_name == name]
@@ -308,8 +310,11 @@ class Models:
             elif ready:
                 defaults[name] = serving if serving in ready else ready[-1]
         self._defaults = defaults
+        chosen = task_defaults((model.card, model.state == "READY") for model in defaults.values())
+        self._task_defaults = {task: defaults[name] for (_, task), name in chosen.items()}
         for slot in self._slots.values():
             slot.model.is_default = defaults.get(slot.model.name) is slot.model
+            slot.model.default_for = [task for task, model in self._task_defaults.items() if model is slot.model]
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(coroutine)

@@ -138,8 +138,9 @@ class Slot:
         try:
             loaded = await self._load_while_wanted(model, wanted)
         except Exception as error:
-            self._failed(model, reason_of(error), wanted)
-            return self.model is not model or not (isinstance(error, MemoryError) or NO_MEMORY.search(str(error)))
+            lacks_memory = isinstance(error, MemoryError) or NO_MEMORY.search(str(error)) is not None
+            self._failed(model, reason_of(error), wanted, retrying=lacks_memory)
+            return self.model is not model or not lacks_memory
         if loaded is not None:
             self._put_in_place(model, loaded, wanted)
         return True
@@ -155,12 +156,12 @@ class Slot:
             news.cancel()
             await asyncio.gather(load, news, return_exceptions=True)
 
-    def _failed(self, model: Model, reason: str, wanted: Wanted) -> None:
+    def _failed(self, model: Model, reason: str, wanted: Wanted, *, retrying: bool) -> None:
         log.error("%s can't be served: %s", model.card.key, reason)
         if self._wanted is not wanted:
             return
         if self.model is model:
-            model.failed(reason)
+            model.failed(reason, retrying=retrying)
         else:
             self.model.warning = f"what replaced it can't be served: {reason}"
         self._tell()

@@ -68,6 +68,7 @@ TEXTS_RUNNING = Instrument("ortmesh.texts.running", "{text}", "Texts in progress
 TEXTS_ENDED = Instrument("ortmesh.texts.ended", "{text}", "Texts that ended, by why they did", "counter")
 CACHE_TOKENS = Instrument("ortmesh.kv_cache.tokens", "{token}", "Tokens of the engine's budget", "gauge")
 MODEL_STATE = Instrument("ortmesh.model.state", "", "1 for the state in which a model version is, else 0", "gauge")
+MODEL_INFO = Instrument("ortmesh.model.info", "", "1 for each model version that is ready: on what it runs", "gauge")
 
 WAITS = ("free", "busy", "passed_over")
 """The values of QUEUE's attribute `reason`: an executor waited for the item, all computed, others were chosen first."""

@@ -30,6 +30,7 @@ class ModelMeter:
     """The `ortmesh.serving.types.Meter` of a model version. Thread-safe; 0.5 to 1.5 µs a call."""
 
     __slots__ = (
+        "_about",
         "_costs",
         "_dropped",
         "_labels",
@@ -51,6 +52,7 @@ class ModelMeter:
         self._padding = Distribution(instruments.BATCH_PADDING.bounds)
         self._dropped: Counter[str] = Counter()
         self._state: str | None = None
+        self._about: Labels = {}
         self._costs: CostTable | None = None
         self.texts = TextMeter(self._labels)
         """Those of its engine."""
@@ -78,10 +80,12 @@ class ModelMeter:
         with self._lock:
             self._costs = table
 
-    def state(self, state: str | None) -> None:
-        """Where the version stands; None once it is gone."""
+    def state(self, state: str | None, provider: str = "", precision: str = "") -> None:
+        """Where the version stands, None once it is gone; and on what it runs: ONNX Runtime's provider, and the
+        precision of most of its weights."""
         with self._lock:
             self._state = state
+            self._about = {"provider": provider, "precision": precision}
 
     def read(self) -> Iterator[Point]:
         """The version's series now. A distribution without values is left out."""
@@ -92,7 +96,7 @@ class ModelMeter:
                 (instruments.BATCH_SIZE, self._rows.read()),
                 (instruments.BATCH_PADDING, self._padding.read()),
             ]
-            dropped, state, costs = dict(self._dropped), self._state, self._costs
+            dropped, state, costs, about = dict(self._dropped), self._state, self._costs, self._about
         for reason, queue in queues.items():
             if queue.count:
                 yield Point(instruments.QUEUE, {**self._labels, "reason": reason}, queue)
@@ -102,6 +106,8 @@ class ModelMeter:
         if state is not None:
             for name in instruments.STATES:
                 yield Point(instruments.MODEL_STATE, {**self._labels, "state": name}, int(name == state))
+        if state == "READY":
+            yield Point(instruments.MODEL_INFO, {**self._labels, **about}, 1)
         if costs is not None and state == "READY":
             yield from self._read_costs(costs)
         yield from self.texts.read(serves=state == "READY")

@@ -57,9 +57,12 @@ class Telemetry:
         with self._lock:
             return self._meters.setdefault((model, version), ModelMeter(model, version))
 
-    def model_state(self, model: str, version: str, state: str | None) -> None:
-        """Where a version stands: LOADING, READY, FAILED or UNLOADING; None once it is gone."""
-        self.meter(model, version).state(state)
+    def model_state(
+        self, model: str, version: str, state: str | None, *, provider: str = "", precision: str = ""
+    ) -> None:
+        """Where a version stands: LOADING, READY, FAILED or UNLOADING; None once it is gone. While it is READY also on
+        which of ONNX Runtime's providers it runs, and in which precision."""
+        self.meter(model, version).state(state, provider, precision)
 
     def in_flight(self, read: Callable[[], int]) -> None:
         """Where the number of calls in flight is read: counting them here again would cost 0.5 µs a call."""

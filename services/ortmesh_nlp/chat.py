@@ -17,11 +17,12 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from llguidance import LLTokenizer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ortmesh.errors import BadInput, ModelFailed
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.serving.cards import CARD_FILE, must_stay_inside, read_card
+from ortmesh.serving.mistakes import mistakes_in_words
 from ortmesh.serving.model import Model
 from ortmesh.serving.needs import Needs, Settings, asset
 from ortmesh.serving.tokenizing import load_literal_tokenizer, load_tokenizer
@@ -76,7 +77,7 @@ class Language:
         """It takes its marks in a text for control."""
         self._plain = load_literal_tokenizer(written)
         self._template = _template(_file(folder, speaking.chat_template).read_text(encoding="utf-8"))
-        self.facts = Facts.model_validate_json(_file(folder, speaking.generation).read_text(encoding="utf-8"))
+        self.facts = _facts(_file(folder, speaking.generation))
         self.context = min(self.facts.context_length, context)
         """The most tokens of a prompt and its text together."""
         self.bytes_of = TokenBytes(self.tokenizer)
@@ -167,6 +168,13 @@ def _file(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
         raise ValueError(f"its file {name!r} is missing")
     return folder / name
+
+
+def _facts(path: Path) -> Facts:
+    try:
+        return Facts.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise ValueError(f"{path.name}: {mistakes_in_words(error, Facts)}") from None
 
 
 class _Refused(jinja2.TemplateError):

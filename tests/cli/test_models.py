@@ -107,6 +107,20 @@ def test_a_model_that_the_mesh_does_not_have_is_an_error(mesh: Mesh, run: Run) -
     assert "NOT_FOUND: no model 'x'; near names: y" in result.stderr
 
 
+def test_a_model_that_no_mesh_has_since_its_card_is_wrong_is_told(
+    mesh: Mesh, run: Run, store: Store, onnx_file: Path
+) -> None:
+    """Nobody can serve it: which family it is of stands in the card."""
+    run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
+    card = store.folder("double", "1") / "card.yaml"
+    card.write_text(card.read_text() + "batchin: {max_rows: 4}\n")
+    mesh.answers["GetModel"] = status("NOT_FOUND", "no model 'double'", info("MODEL_NOT_FOUND"))
+    told = run("models", "show", "double").stderr
+    assert f"not usable: {card.parent}: card.yaml: batchin: there is no such key; did you mean batching?" in told
+    assert "NOT_FOUND: no model 'double'" in told
+    assert "not usable" not in run("models", "show", "other").stderr
+
+
 @pytest.mark.parametrize("command", [("list",), ("show", "minilm")])
 def test_a_mesh_that_answers_is_not_replaced_by_the_store(
     command: tuple[str, ...], mesh: Mesh, run: Run, store: Store
@@ -163,9 +177,9 @@ def test_a_second_version_is_the_default_one(run: Run, store: Store, onnx_file: 
         (("--name", "double", "--family", "smell"), "'smell' is no family: they are vision, speech, nlp"),
         (
             ("--name", "Double X", "--family", "nlp"),
-            "name 'Double X': expected 1 to 128 lower-case letters (a-z), digits",
+            'name: found "Double X", expected 1 to 128 lower-case letters (a-z), digits',
         ),
-        (("--name", "double", "--family", "nlp", "--version", "1/2"), "version '1/2': expected 1 to 64 letters"),
+        (("--name", "double", "--family", "nlp", "--version", "1/2"), 'version: found "1/2", expected 1 to 64 letters'),
     ],
 )
 def test_a_file_that_cannot_be_added_is_an_error_in_words(
@@ -400,7 +414,7 @@ def test_an_unknown_name_is_an_error_with_near_ones(run: Run, store: Store) -> N
 def test_the_catalogue_is_listed(run: Run, store: Store) -> None:
     run("pull", "here")
     rows = [line.split() for line in run("pull", "--list").stdout.splitlines()]
-    assert ["here@1", "nlp", "default", "unknown", "yes"] in rows
+    assert ["here@1", "nlp", "fetched", "unknown"] in rows
     assert ["other@1", "nlp", "optional", "unknown"] in rows
 
 

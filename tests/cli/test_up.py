@@ -23,6 +23,7 @@ from tritonclient import grpc as triton
 
 from ortmesh.cli.health import until_serving
 from ortmesh.serving.add import add
+from ortmesh.serving.cards import CARD_FILE, Runtime, read_card, write_card
 from ortmesh.serving.store import Store
 from tests.cli.conftest import Run
 
@@ -322,6 +323,51 @@ def test_a_mesh_that_takes_too_long_is_given_up(started: list[Command], runtime:
     up = _start(started, "up", "--port", 0, "--runtime", runtime, "--timeout", 0.2)
     assert up.end() == 1
     assert "error: not ready within 0.2 s: nlp, gateway, proxy; a longer time is --timeout" in up.lines
+
+
+def _rewrite(store: Store, name: str, **changes: object) -> None:
+    """Changes a card that is in the store, as a person does."""
+    path = store.folder(name, "1") / CARD_FILE
+    write_card(read_card(path).model_copy(update=changes), path)
+
+
+def test_models_that_can_not_become_ready_end_up_with_the_reasons(
+    started: list[Command], runtime: Path, store: Store
+) -> None:
+    """At once, and not after the five minutes that a start may take."""
+    add(store.folder("double", "1") / "model.onnx", "damaged", "nlp", store)
+    add(store.folder("double", "1") / "model.onnx", "other", "speech", store)
+    _rewrite(store, "double", runtime=Runtime(require="tensorrt"))
+    damaged = store.folder("damaged", "1") / "model.onnx"
+    damaged.unlink()
+    damaged.write_bytes(b"no graph")
+    up = _start(started, "up", "--port", 0, "--runtime", runtime)
+    assert up.end() == 1
+    shown = "\n".join(up.lines)
+    assert "error: nlp has nothing to serve, each of its models failed:" in up.lines
+    assert re.search(r"^  double@1: the card requires tensorrt", shown, re.MULTILINE)
+    assert re.search(r"^  damaged@1: .*Protobuf parsing failed", shown, re.MULTILINE)
+    assert f"mend a model's card and files below {store.root}" in shown
+    assert "ortmesh models remove damaged@1" in shown
+    assert "to serve the others meanwhile: ortmesh up --families speech" in up.lines
+
+
+def test_what_is_tried_again_is_waited_for_and_what_is_not_is_told(
+    started: list[Command], runtime: Path, store: Store
+) -> None:
+    """A model for which there was no memory may have it later, here since its card is changed."""
+    add(store.folder("double", "1") / "model.onnx", "bound", "nlp", store)
+    _rewrite(store, "bound", runtime=Runtime(require="tensorrt"))
+    with (store.folder("double", "1") / "huge").open("wb") as huge:
+        huge.truncate(1 << 42)
+    _rewrite(store, "double", files={"model.onnx": None, "huge": None})
+    up = _start(started, "up", "--port", 0, "--runtime", runtime)
+    up.until(r"nlp +│ waits for what failed and is tried again: double@1: its files have 4\.4e\+06 MB")
+    (store.folder("double", "1") / "huge").unlink()
+    _rewrite(store, "double", files={"model.onnx": None})
+    up.until(r"^ready in")
+    up.until(r"^not served: bound@1: the card requires tensorrt")
+    assert up.end(signal.SIGINT) == 0
 
 
 @pytest.mark.usefixtures("store")

@@ -15,6 +15,7 @@ from demo import inputs
 from demo.mesh import Mesh
 from ortmesh import catalogue
 from ortmesh.serving.store import Store
+from tests.nlp.tiny_llama import write_as_the_builder
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ def write_files(folder: Path) -> None:
     for name, voice in zip(("known.wav", "caller.wav", "stranger.wav"), inputs.voices(), strict=True):
         (folder / name).write_bytes(voice.recording.encoded)
     onnx.save(churn(), folder / "churn.onnx")
+    (folder / "my-llama").mkdir()
+    write_as_the_builder(folder / "my-llama")
 
 
 def churn() -> onnx.ModelProto:

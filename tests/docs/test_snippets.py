@@ -27,6 +27,9 @@ ELSEWHERE = {
     "pip install '.[all]'          # families, gateway, command line, CPU runtime": "the wheel has a test of its own, "
     "and this page's other blocks run against `ortmesh up`",
     "pip install '.[vision,speech,nlp,gateway,native,cli,gpu]' 'onnxruntime-gpu[cuda,cudnn]'": WITH_A_GPU,
+    "python -m onnxruntime_genai.models.builder -m HuggingFaceTB/SmolLM2-360M-Instruct -o my-llama -p int4 -e cpu": (
+        "fetches from a hub; the desk has a tiny model in the form in which it leaves one"
+    ),
     "ortmesh pull smollm2-135m-instruct-f16": "270 MB for GPUs; how they are made is tested on a tiny model",
     "ortmesh pull all-minilm-l6-v2-f16 efficientnet-lite0 centerface smollm2-135m-instruct-f16": WITH_A_GPU,
 }

@@ -76,7 +76,7 @@ def test_a_lost_replicas_models_stay_known_and_are_not_ready(mesh: Mesh) -> None
     mesh.report(ONE, [model("minilm", "nlp")])
     mesh.lose(ONE)
     (lost,) = mesh.models
-    assert (lost.state, lost.state_reason) == (FAILED, UNREACHABLE)
+    assert (lost.state, lost.state_reason, lost.retrying) == (FAILED, UNREACHABLE, True)
     assert mesh.clusters() == {"minilm": "nlp"}
     assert not mesh.ready("nlp")
 

@@ -156,6 +156,7 @@ async def test_a_model_shows_what_its_card_and_graph_say(models: Models, call: C
         license="MIT",
         attribution="Ada",
         description="First.",
+        default_for=["embed"],
     )
 
 
@@ -175,10 +176,26 @@ async def test_a_name_alone_is_the_default_version(name: str, key: str, models: 
     assert answer.default_version == (key == "beta@2")
 
 
+async def test_which_model_answers_for_a_task_is_told(models: Models, store: Store, call: Call) -> None:
+    """Of a request that names none: one model a task. It is the one that `choose` gives, and changes with the store."""
+
+    async def told() -> dict[str, list[str]]:
+        return {key: list(each.default_for) for each in (await page(models, call)).models for key in keys([each])}
+
+    assert await told() == {"alpha@1": ["embed"], "beta@1": [], "beta@2": ["classify"], "gamma@1": []}
+    install(store, card("omega", tasks=["embed"], default_for=["embed"]))
+    async with watching(models, call) as answers:
+        while not (await anext(answers)).models[-1].provider:
+            pass
+    assert await told() == {"alpha@1": [], "beta@1": [], "beta@2": ["classify"], "gamma@1": [], "omega@1": ["embed"]}
+    assert models.choose("embed", "", call).name == "omega"
+
+
 async def test_a_model_that_failed_is_shown_with_its_reason(models: Models, call: Call) -> None:
     answer = await GetModel(models)(models_pb2.GetModelRequest(model="gamma"), call)
     assert answer.state == models_pb2.MODEL_STATE_FAILED
     assert answer.state_reason
+    assert not answer.retrying
     assert not answer.inputs
 
 
@@ -275,6 +292,7 @@ class Changing:
     card = card("alpha")
     name, version, state, is_default, provider = "alpha", "1", "READY", True, ""
     executors, mode = 0, Mode.TOGETHER
+    default_for, retrying = (), False
     inputs: dict[str, Any] = {}  # noqa: RUF012
     outputs: dict[str, Any] = {}  # noqa: RUF012
 

@@ -409,7 +409,9 @@ async def test_a_model_for_which_there_is_no_memory_is_tried_again(
     async with Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter()) as models:
         await until(models, lambda: models.find("heavy").state == "FAILED")
         assert models.find("heavy").state_reason == "its files have 1 MB, and 0.5 MB of memory are free"
+        assert models.find("heavy").retrying
         await until(models, lambda: models.find("double").state == "READY")
         assert (await models.named("double", "", call)(ONES, call))["y"].tolist() == [[2, 2, 2, 2]]
         free = 5_000_000
         await until(models, lambda: models.find("heavy").state == "READY")
+        assert not models.find("heavy").retrying
