@@ -10,16 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ortmesh.errors import ModelFailed, NotFound
 from ortmesh.front.call import Call
 from ortmesh.serving.cards import Card
+from ortmesh.serving.mistakes import mistakes_in_words
 
 if TYPE_CHECKING:
     from ortmesh.serving.model import Model
     from ortmesh.serving.models import Models
+    from ortmesh.serving.signature import TensorInfo
 
 
 class Settings(BaseModel):
@@ -46,9 +49,21 @@ class Needs(Generic[S]):
     """Tensors that the task gives, when they are asked for, to models that take them: as `inputs`."""
     may_give: Mapping[str, int] = field(default_factory=dict)
     """Tensors that the task reads, when they are asked for, of models that give them: as `outputs`."""
+    _checked: WeakKeyDictionary[Model, _Checked[S]] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
+    )
 
     def of(self, model: Model) -> S:
-        """The constants of a model that has all of it. ModelFailed names what is missing or wrong."""
+        """The constants of a model that has all of it. ModelFailed names what is missing or wrong.
+
+        Looked at once for each card and graph: a task asks at every request.
+        """
+        checked = self._checked.get(model)
+        if checked is None or not checked.is_of(model):
+            checked = self._checked[model] = _Checked(model.card, model.inputs, model.outputs, self._check(model))
+        return checked.constants
+
+    def _check(self, model: Model) -> S:
         must = {name for name, info in model.inputs.items() if not info.optional}
         if not must <= self.inputs.keys() <= model.inputs.keys():
             raise unfit(model.card, f"its graph takes {_named(model.inputs)}, and the task gives {_named(self.inputs)}")
@@ -72,14 +87,27 @@ class Needs(Generic[S]):
         return self.of(model), labels_of(model)
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked(Generic[S]):
+    """What was looked at, and found to be good."""
+
+    card: Card
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
+    constants: S
+
+    def is_of(self, model: Model) -> bool:
+        """True while the model is what it was."""
+        return self.card is model.card and self.inputs is model.inputs and self.outputs is model.outputs
+
+
 def settings(card: Card, kind: type[S]) -> S:
     """The card's constants. ModelFailed, naming the key, when they are not of the kind."""
     written: dict[str, Any] = card.preprocessing
     try:
         return kind.model_validate(written)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise unfit(card, f"preprocessing: {wrong}") from None
+        raise unfit(card, f"preprocessing: {mistakes_in_words(error, kind)}") from None
 
 
 def asset(model: Model, load: Callable[[Path], T], file: str) -> T:

@@ -19,14 +19,16 @@ SERVICE = "ortmesh.nlp.v1.NlpService"
 
 def methods(models: Models) -> list[Method]:
     """The service's rows of the table of methods."""
+    embed = Embed(models)
     return bind(
         SERVICE,
         {
             "CountTokens": CountTokens(models),
             "DetectLanguage": DetectLanguage(models),
-            "Embed": Embed(models),
+            "Embed": embed,
             "FindEntities": FindEntities(models),
             "Generate": Generate(models),
         },
+        direct={"Embed": embed.direct},
         messages=generated(nlp_pb2),
     )
