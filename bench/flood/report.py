@@ -22,10 +22,10 @@ for a caller whose deadline passed meanwhile: `computed` less the good answers. 
 since nobody waited for them any more, or would not by the end of their run. `memory` is the service's, in MB: before,
 highest, after. `then` is one usual call when the flood has ended."""
 BURSTS = """\
-A caller at a light rate, alone and beside one that sends hundreds of calls at once, again and again; times in ms. Its calls
-come 25 a second, as long after each other, or, `at random`, 50 a second that know nothing of each other: then they wait for
-each other too, as a service's callers do. The two are told apart by `x-ortmesh-caller`, which a service believes where only the gateway or this machine can
-connect."""
+A caller at a light rate, alone and beside one that sends hundreds of calls at once, again and again; times in ms. Its
+calls come 25 a second, as long after each other, or, `at random`, 50 a second that know nothing of each other: then
+they wait for each other too, as a service's callers do. The two are told apart by `x-ortmesh-caller`, which a service
+believes where only the gateway or this machine can connect."""
 
 
 def markdown(floods: Mapping[str, Sequence[Flood]], bursts: Mapping[str, Sequence[Burst]], row: float) -> str:

@@ -24,8 +24,8 @@ from ortmesh.serving.vectors import check_encoding, embedding, unit
 from ortmesh_nlp.texts import MAX_CHARACTERS, check_count, faults
 
 DIRECT_CHARACTERS = 1000
-"""Of all texts of a request together: they are tokens in 0.25 ms at most, most often in 0.05. A way through the pool and
-back takes longer."""
+"""Of all texts of a request together: they are tokens in 0.25 ms at most, most often in 0.05. A way through the pool
+and back takes longer."""
 HEAD_CHARACTERS = 16
 """For each token that is kept: in running text of any language a token has 1 to 5."""
 LONGEST_WORD = 256
