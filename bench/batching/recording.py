@@ -22,7 +22,7 @@ from ortmesh.serving.types import Tensors
 
 
 class Recorder:
-    """What was asked of the model; tasks submit from the loop's thread alone."""
+    """What was asked of the model; tasks submit from the loop's thread, and from the one that receives."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -41,7 +41,7 @@ class Recorder:
 
     def listen(self) -> None:
         """Hears of every call of `Model` from now on."""
-        one, several = Model.__call__, Model.many
+        one, several, directly = Model.__call__, Model.many, Model.many_directly
 
         async def noted_one(model: Model, tensors: Tensors, call: Call, **how: Any) -> Tensors:
             self.note(model, [tensors], call)
@@ -51,6 +51,11 @@ class Recorder:
             self.note(model, many, call)
             return await several(model, many, call, **how)
 
+        def noted_directly(model: Model, many: Sequence[Tensors], call: Call, *rest: Any, **how: Any) -> None:
+            self.note(model, many, call)
+            directly(model, many, call, *rest, **how)
+
+        setattr(Model, "many_directly", noted_directly)  # noqa: B010
         setattr(Model, "__call__", noted_one)  # noqa: B010 - mypy forbids the assignment
         setattr(Model, "many", noted_several)  # noqa: B010
 

@@ -26,6 +26,7 @@ from ortmesh.front.limits import MAX_METADATA_BYTES, FrontLimits
 from ortmesh.front.native_exchange import NativeExchange
 from ortmesh.front.native_streams import NativeStreams
 from ortmesh.front.status import Failure
+from ortmesh.front.turns import AT_ONCE, Turns
 
 log = logging.getLogger("ortmesh.front")
 
@@ -41,6 +42,8 @@ Details = tuple[tuple[tuple[str, str | bytes], ...], str, float | None]
 """Of a call: its metadata, its peer, and the seconds to the deadline that its caller set."""
 Start = tuple[NativeExchange, bool]
 """For the loop: a call, and whether its caller has left."""
+Direct = tuple[NativeExchange, bool]
+"""A call for a direct handler, and whether its caller set a deadline."""
 
 
 class NativeAdapter:
@@ -56,6 +59,8 @@ class NativeAdapter:
         self._live: dict[int, NativeExchange] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._next_expiry = math.inf
+        self._direct: Turns[Direct] = Turns()
+        """What waits for its direct handler; of the receive thread alone."""
         self._front: NativeGrpcFront
         self._loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=self._receive, name="ortmesh-receive", daemon=True)
@@ -98,8 +103,8 @@ class NativeAdapter:
     # The receive thread
 
     def _receive(self) -> None:
-        """Takes what came in until the server closes."""
-        while self._take(self._front.recv_batch_details(BATCH, self._wait_ms())):
+        """Takes what came in until the server closes; does not wait for more while direct handlers' calls wait."""
+        while self._take(self._front.recv_batch_details(BATCH, 0 if self._direct else self._wait_ms())):
             pass
 
     def _take(self, events: list[Any] | None) -> bool:
@@ -118,6 +123,7 @@ class NativeAdapter:
                     self._leave(number, starts)
             except Exception as error:
                 self._recover(number, error)
+        self._begin_directly(starts)
         if self._next_expiry != math.inf:
             self._expire()
         return not starts or self._wake_loop(starts)
@@ -130,23 +136,43 @@ class NativeAdapter:
             self._refuse(number, error)
             return
         exchange = NativeExchange(route, call, len(payload), number, self._front, self._live)
-        direct = route.method.direct
-        if direct is None:
-            exchange.payload = payload
+        exchange.payload = payload
+        if route.method.direct is None:
+            exchange.on_loop = True
+            starts.append((exchange, False))
         else:
+            self._direct.append(call.caller, (exchange, timeout is not None))
+
+    def _begin_directly(self, starts: list[Start]) -> None:
+        """Has direct handlers take a few of their calls, callers in turns: whoever comes beside another's burst waits
+        for these few alone."""
+        for _ in range(AT_ONCE):
+            if not self._direct:
+                return
+            exchange, watched = self._direct.next()
             try:
-                request = route.parse(payload)
-                if direct(request, call, exchange):
-                    # The server itself watches over the deadlines that callers set.
-                    if timeout is None and call.deadline < self._next_expiry:
-                        self._next_expiry = call.deadline
-                    return
+                if exchange.call.cancelled:
+                    exchange.give_up()
+                elif not self._handle(exchange, watched):
+                    exchange.on_loop = True
+                    starts.append((exchange, False))
             except OrtmeshError as error:
                 exchange.fail(error)
-                return
+            except Exception as error:
+                self._recover(exchange.number, error)
+
+    def _handle(self, exchange: NativeExchange, watched: bool) -> bool:
+        """True when the direct handler took the call. `watched` is True where the caller set a deadline: over those
+        the server itself watches."""
+        direct, call = exchange.route.method.direct, exchange.call
+        assert direct is not None
+        request = exchange.take_request()
+        if not direct(request, call, exchange):
             exchange.request = request
-        exchange.on_loop = True
-        starts.append((exchange, False))
+            return False
+        if not watched and call.deadline < self._next_expiry:
+            self._next_expiry = call.deadline
+        return True
 
     def _leave(self, number: int, starts: list[Start]) -> None:
         exchange = self._live.get(number)

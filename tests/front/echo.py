@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -34,6 +35,8 @@ class Echo:
         self.left: list[str] = []
         self.held: list[tuple[StringValue, Call, Reply]] = []
         self.direct_entered = threading.Event()
+        self.taken: list[str] = []
+        """Who made the direct calls, in the order in which they were taken."""
 
     async def say(self, request: StringValue, call: Call) -> StringValue:
         """Echoes; `bad` is a wrong field, `bug` an exception with a secret."""
@@ -125,7 +128,8 @@ class Echo:
                 texts.append(error.reason)
 
     def direct(self, request: StringValue, call: Call, reply: Reply) -> bool:
-        """`direct` answers from another thread, `later` is kept for the test, `no` is left to the coroutine."""
+        """`direct` answers from another thread, `later` is kept for the test, `no` is left to the coroutine; `slow`
+        holds up the thread that received it until somebody else's call came."""
         if request.value == "no":
             return False
         if request.value == "bad":
@@ -137,6 +141,9 @@ class Echo:
             self.held.append((request, call, reply))
             self.direct_entered.set()
             return True
+        self.taken.append(call.caller)
+        if request.value == "slow" and len(set(self.taken)) == 1:
+            time.sleep(0.04)
         answer = StringValue(value=f"{request.value}, from another thread").SerializeToString()
         threading.Thread(target=reply.finish, args=(answer,)).start()
         return True

@@ -37,6 +37,17 @@ async def test_many_calls_at_once_are_each_answered_once(service: Service) -> No
     assert service.recorder.codes.total() == 300
 
 
+# Of grpcio direct handlers run on the loop, where this test's callers are, too.
+@pytest.mark.parametrize("adapter", ["native"], indirect=True)
+async def test_who_comes_beside_a_burst_waits_for_a_few_of_its_calls_alone(service: Service) -> None:
+    many, mine = (("x-ortmesh-caller", "many"),), (("x-ortmesh-caller", "mine"),)
+    burst = [asyncio.ensure_future(service.say("Direct", "slow", metadata=many)) for _ in range(60)]
+    await until(lambda: len(service.echo.taken) > 10)
+    await service.say("Direct", "hello", metadata=mine)
+    await asyncio.gather(*burst)
+    assert service.echo.taken.index("mine") < 50
+
+
 async def test_an_error_that_is_raised_is_answered(service: Service) -> None:
     error = await service.refused("Direct", "bad")
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -181,17 +181,36 @@ def test_callers_are_several_until_one_has_been_alone_for_a_while() -> None:
     assert asked == [False, False, True, True, True, False]
 
 
-def test_a_callers_share_is_not_saved_up() -> None:
-    """Who was silent for long gets half from then on, not all until it has caught up."""
-    pile = Pile()
+def silent_beside_another(pile: Pile) -> list[str]:
+    """Whose items run after `b` had none for long, and then 40 as `a` has."""
     pile.submit(item(caller="b"))
     for _ in range(100):
         pile.submit(item(caller="a"))
         pile.take(1)
-    pile.submit_many([item(caller="a") for _ in range(10)])
-    pile.submit_many([item(caller="b") for _ in range(10)])
+    pile.submit_many([item(caller="a") for _ in range(40)])
+    pile.submit_many([item(caller="b") for _ in range(40)])
+    return [pile.take(1)[0].caller for _ in range(50)]  # type: ignore[index]
+
+
+def test_a_caller_who_used_less_than_its_part_goes_first_with_a_few_items() -> None:
+    assert silent_beside_another(Pile())[:8] == ["b"] * 8
+
+
+def test_no_more_than_a_few_items_are_saved_up() -> None:
+    """Then each gets half, whoever was silent for how long."""
+    taken = silent_beside_another(Pile())[10:]
+    assert taken.count("a") == taken.count("b") == 20
+    assert "aaa" not in "".join(taken)
+
+
+def test_who_was_never_there_has_saved_nothing() -> None:
+    pile = Pile()
+    for _ in range(100):
+        pile.submit_many([item(caller="a"), item(caller="a")])
+        pile.take(1)
+    pile.submit_many([item(caller="new") for _ in range(10)])
     taken = [pile.take(1)[0].caller for _ in range(10)]  # type: ignore[index]
-    assert 4 <= taken.count("a") <= 6
+    assert 4 <= taken.count("new") <= 6
 
 
 def test_a_flood_leaves_room_for_another_caller() -> None:

@@ -1,8 +1,10 @@
 """Line: a model's waiting items in fair order, so that one caller's flood does not starve another. Stage: batcher.
 
 Who has used least is first. A caller is charged for what was computed for it, whichever of its items that were: batches
-take items out of turn. One that comes back starts where those began whose items run: silence is not saved up (the
-virtual time of start-time fair queueing: Goyal, Vin, Cheng 1996). With one caller that is the order of arrival.
+take items out of turn. One that comes back starts where those began whose items run (the virtual time of start-time
+fair queueing: Goyal, Vin, Cheng 1996), or a few items before, if it has used so much less: without that, a caller who
+uses less than its part would wait for others' items between its own whenever several of them come close together, and
+more silence than that is not saved up. With one caller that is the order of arrival.
 Among a caller's own items priorities share with weights: the higher goes first, and once it has used its part a lower
 one's item runs, so that while the higher keeps coming the lower gets a fifth.
 """
@@ -19,12 +21,16 @@ from ortmesh.serving.types import Item
 
 MANY_CALLERS = 1024
 """So many are remembered who have nothing waiting."""
+USUAL_ITEMS = 32.0
+"""So many tell what is usual."""
 MANY_HEADS = 64
 """Callers whose first item is looked at, where items are let in one by one."""
 PRIORITY_WEIGHT = 4.0
 """Of each step of priority; above 8 both classes lose."""
 
 
+SAVED_ITEMS = 8.0
+"""Of the usual price: what a caller who is there has left to others may be so much."""
 SHARED_SECONDS = 10.0
 """Another caller is expected so long after the last one."""
 
@@ -39,6 +45,8 @@ class Line:
         self._reached = 0.0
         """What the least busy of those whose items were taken last had used before: where one that comes back starts,
         so that what runs is the last that it waits for."""
+        self._usual = 0.0
+        """Price of an item, the mean of the last ones that were taken."""
         self._length = 0
         self._latest: str | None = None
         """Who came last."""
@@ -63,7 +71,8 @@ class Line:
             self._latest = item.caller
         if item.caller not in self._callers:
             self._callers[item.caller] = _Turns()
-            self._used[item.caller] = max(self._used.get(item.caller, 0.0), self._reached)
+            used = self._used.get(item.caller, self._reached)
+            self._used[item.caller] = max(used, self._reached - SAVED_ITEMS * self._usual)
         self._callers[item.caller].append(item)
         self._length += 1
         self.nbytes += item.nbytes
@@ -103,6 +112,7 @@ class Line:
         if taken:
             self._reached = max(self._reached, min(self._used[item.caller] for item in taken))
         for item in taken:
+            self._usual += (item.price - self._usual) / USUAL_ITEMS
             self._used[item.caller] += item.price
             self._callers[item.caller].charge(item)
         seen: dict[tuple[str, int], int] = {}
