@@ -1,6 +1,6 @@
 """The native adapter: pygrpc-native's low-level server, whose HTTP/2 runs outside the interpreter lock. Stage: front.
 
-    receive thread ──► direct handlers ──► executors' threads ──► answer     (the loop never sees the call)
+    receive thread ──► direct handlers, callers in turns ──► executors' threads ──► answer     (no coroutine)
           └──────────► coroutines, a batch of calls in one wake-up of the loop ──► answer
 
 Methods that take a stream from the caller are served by a grpcio adapter, to which the server passes their calls on as

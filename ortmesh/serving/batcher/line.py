@@ -29,7 +29,7 @@ PRIORITY_WEIGHT = 4.0
 """Of each step of priority; above 8 both classes lose."""
 
 
-SAVED_ITEMS = 8.0
+SAVED_ITEMS = 16.0
 """Of the usual price: what a caller who is there has left to others may be so much."""
 SHARED_SECONDS = 10.0
 """Another caller is expected so long after the last one."""
