@@ -132,5 +132,6 @@ def refused_without(bench: Bench) -> list[str]:
         timeout=60,
         check=False,
     )
-    good = "refused:" in done.stdout
-    return [f"{'refused' if good else '**NOT REFUSED**'}: {done.stdout.strip()[:300]} {done.stderr.strip()[-300:]}"]
+    if "refused:" in done.stdout:
+        return [done.stdout.strip()[:300]]
+    return [f"**NOT REFUSED**: {done.stdout.strip()[:300]} {done.stderr.strip()[-300:]}"]

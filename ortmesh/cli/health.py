@@ -30,9 +30,9 @@ Models = Sequence[Model]
 class NothingToServe(Exception):
     """No model of a service can become ready: each has failed, and none is tried again."""
 
-    def __init__(self, failed: Models) -> None:
+    def __init__(self, models: Models) -> None:
         super().__init__("no model can become ready")
-        self.failed = failed
+        self.models = models
         """All of the service's models; none when it has none."""
 
 
@@ -59,10 +59,10 @@ async def _until_serving(stub: health_pb2_grpc.HealthStub, service: str) -> None
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def until_ready(address: str, waits_for: Callable[[Models], None] = lambda failed: None) -> None:
+async def until_ready(address: str, on_waiting: Callable[[Models], None] = lambda failed: None) -> None:
     """Returns once the server at the address serves, and no model of its is being loaded any more.
 
-    NothingToServe when that can't come to pass. `waits_for` is told whenever all its models have failed and some are
+    NothingToServe when that can't come to pass. `on_waiting` is told whenever all its models have failed and some are
     tried again: of those.
     """
     async with aclosing(_changes(address)) as changes:
@@ -74,7 +74,7 @@ async def until_ready(address: str, waits_for: Callable[[Models], None] = lambda
                 break
             if not (again := [model for model in models if model.retrying]):
                 raise NothingToServe(models)
-            waits_for(again)
+            on_waiting(again)
     await until_serving(address, [""])
 
 

@@ -111,7 +111,7 @@ class Mesh:
             await until_ready(service.address, lambda failed: self._waits(name, waits_for(failed)))
         except NothingToServe as nothing:
             others = [family for family in self._plan.families if family != service.family]
-            self._give_up(nothing_to_serve(service.family, nothing.failed, others, self._plan.store))
+            self._give_up(nothing_to_serve(service.family, nothing.models, others, self._plan.store))
             return
         self._waiting.pop(name, None)
         self._is_ready(name)

@@ -120,7 +120,9 @@ class Dispatcher:
                 exchange.call.cancel()
                 raise
             return _bug(exchange, error)  # the handler awaited something that was cancelled
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # a panic of a library is no `Exception`
             return _bug(exchange, error)
         finally:
             self._running.discard(exchange)

@@ -32,6 +32,8 @@ log = logging.getLogger("ortmesh.front")
 
 BATCH = 64
 """Events that the receive thread takes at once."""
+DIRECT_BYTES = 512 * 1024
+"""Larger messages are parsed on the loop, whatever their handlers."""
 IO_THREADS = 1
 """One thread of HTTP/2 carries over 50,000 calls a second, more than the interpreter."""
 FIRST_PAUSE_SECONDS = 0.001
@@ -121,7 +123,7 @@ class NativeAdapter:
                     self._begin(number, self._routes[index], payload, details, starts)
                 else:
                     self._leave(number, starts)
-            except Exception as error:
+            except BaseException as error:
                 self._recover(number, error)
         self._begin_directly(starts)
         if self._next_expiry != math.inf:
@@ -137,7 +139,7 @@ class NativeAdapter:
             return
         exchange = NativeExchange(route, call, len(payload), number, self._front, self._live)
         exchange.payload = payload
-        if route.method.direct is None:
+        if route.method.direct is None or len(payload) > DIRECT_BYTES:
             exchange.on_loop = True
             starts.append((exchange, False))
         else:
@@ -158,7 +160,7 @@ class NativeAdapter:
                     starts.append((exchange, False))
             except OrtmeshError as error:
                 exchange.fail(error)
-            except Exception as error:
+            except BaseException as error:
                 self._recover(exchange.number, error)
 
     def _handle(self, exchange: NativeExchange, watched: bool) -> bool:
@@ -181,8 +183,8 @@ class NativeAdapter:
             if exchange.on_loop:
                 starts.append((exchange, True))
 
-    def _recover(self, number: int, error: Exception) -> None:
-        """One call's bug must not end the thread that serves all."""
+    def _recover(self, number: int, error: BaseException) -> None:
+        """One call's bug must not end the thread that serves all, nor a panic of a library, which is no `Exception`."""
         exchange = self._live.get(number)
         if exchange is not None:
             exchange.fail(error)
@@ -190,7 +192,7 @@ class NativeAdapter:
             log.error("a call failed before it was admitted", exc_info=error)
             self._refuse(number, error)
 
-    def _refuse(self, number: int, error: Exception) -> None:
+    def _refuse(self, number: int, error: BaseException) -> None:
         failure = Failure.of(error)
         self._front.fail(number, failure.code, failure.message, failure.trailers)
 

@@ -4,12 +4,15 @@ Stage: batcher to task."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from ortmesh.serving.types import Item, Tensors
+
+log = logging.getLogger(__name__)
 
 TellSpans = Callable[[float, float, float], None]
 """(arrival, taken, done) of an item, in `time.monotonic()` seconds."""
@@ -56,7 +59,10 @@ class Outbox:
     def _deliver(self) -> None:
         self._woken = False
         while self._ready:
-            self._ready.popleft().deliver()
+            try:
+                self._ready.popleft().deliver()
+            except Exception:
+                log.exception("an answer could not be delivered")  # others wait for theirs
 
 
 class Deed:

@@ -219,8 +219,9 @@ def _open_session(card: Card, folder: Path, sessions: Sessions, meter: Meter, re
         try:
             return _warm_up(card, folder, sessions, meter, resident)
         except Exception as error:
-            if not sessions.does_without(error):
+            if not sessions.fall_back(error):
                 raise
+        sessions.forget()
 
 
 def _warm_up(card: Card, folder: Path, sessions: Sessions, meter: Meter, resident: Resident) -> _OpenedSession:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
+from ortmesh.errors import ModelFailed
 from ortmesh.serving.loaded import Loaded, load
 from ortmesh.serving.model import Model
 from ortmesh.serving.resident import Resident, trim
@@ -76,9 +77,18 @@ class Loader:
     async def _in_thread(self, model: Model) -> Loaded:
         stop = Stop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._load, model, stop)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._load_soundly, model, stop)
         finally:
             stop.now("it is not wanted any more")
+
+    def _load_soundly(self, model: Model, stop: Stop) -> Loaded:
+        """A panic of a library is no `Exception`: nobody would hear of it, and the model would load for ever."""
+        try:
+            return self._load(model, stop)
+        except Exception:
+            raise
+        except BaseException as panic:
+            raise ModelFailed(str(panic), resource=("model", model.card.key)) from panic
 
     def _load(self, model: Model, stop: Stop) -> Loaded:
         with self._marked(model):

@@ -23,6 +23,7 @@ EXPECTED = {
     **dict.fromkeys(("list_type", "tuple_type"), "a list"),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), KEYS),
     "string_type": "a text",
+    "invalid_key": "keys that are texts: write them with quotes",
 }
 """By pydantic's names of errors; those whose words depend on the bound are in `_bound`."""
 BOUNDS = {
@@ -32,6 +33,8 @@ BOUNDS = {
     "less_than": ("lt", "less than {}"),
     "too_short": ("min_length", "at least {} of them"),
     "too_long": ("max_length", "at most {} of them"),
+    "string_too_short": ("min_length", "a text of at least {} characters"),
+    "string_too_long": ("max_length", "a text of at most {} characters"),
     "literal_error": ("expected", "{}"),
 }
 """pydantic's name of an error: the name of its bound, and words around it."""
@@ -67,6 +70,8 @@ def _what(error: ErrorDetails, kind: type[BaseModel], patterns: Mapping[str, str
             return "it is missing"
         case "value_error":  # of a validator of ours, in words already
             return str(error["ctx"]["error"])
+        case "json_invalid":
+            return f"it is no JSON: {error['ctx']['error']}"
     return f"found {_shown(error['input'])}, expected {_expected(error, patterns)}"
 
 
@@ -81,7 +86,7 @@ def _expected(error: ErrorDetails, patterns: Mapping[str, str]) -> str:
     kind, given = error["type"], error.get("ctx", {})
     if kind in BOUNDS:
         bound, words = BOUNDS[kind]
-        return words.format(given[bound] if bound in given else given.get("actual_length"))
+        return words.format(given[bound])
     if kind == "string_pattern_mismatch":
         pattern = str(given["pattern"])
         return patterns.get(pattern, f"a text of the form {pattern}")
@@ -112,7 +117,8 @@ def _keys_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
 def _inside(kind: Any, part: int | str) -> Any:
     """The type of a part: a model's field, or the values of a list or of a dictionary."""
     if _is_model(kind):
-        return _unwrapped(kind.model_fields[str(part)].annotation)
+        field = kind.model_fields.get(str(part))  # none where a place names one of several types
+        return _unwrapped(field.annotation) if field is not None else None
     arguments = get_args(kind)
     return _unwrapped(arguments[-1]) if arguments else None
 

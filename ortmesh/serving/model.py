@@ -92,6 +92,8 @@ class Model:
         self._threads: list[threading.Thread] = []
         self._executors: Sequence[Executor] = ()
         self._assets: dict[tuple[Any, str], Any] = {}
+        self._checked: dict[Hashable, tuple[Signature, Any]] = {}
+        """What tasks found out about it, by what they need, with the graph that they looked at."""
         self._lock = threading.Lock()
         self._assets_lock = threading.Lock()
         self._proved = False
@@ -132,6 +134,16 @@ class Model:
             made: T = self._assets[key]
         return made
 
+    def checked(self, needs: Hashable, check: Callable[[Model], T]) -> T:
+        """What `check` finds, once for these needs and the graph that is served; from any thread. What it raises is
+        not kept."""
+        signature = self._signature
+        kept = self._checked.get(needs)
+        if kept is None or kept[0] is not signature:
+            kept = self._checked[needs] = signature, check(self)  # by two threads at once: the same
+        found: T = kept[1]
+        return found
+
     async def __call__(
         self, tensors: Tensors, call: Call, *, pad: bool = True, outputs: Collection[str] | None = None
     ) -> Tensors:
@@ -167,7 +179,10 @@ class Model:
         outputs: Collection[str] | None = None,
     ) -> None:
         """As `many`, for a direct handler: `encode` makes the serialized answer of the outputs, on the loop. Never
-        blocks, from any thread."""
+        blocks, from any thread. `many` has at least one.
+
+        Raises Overloaded or NotReady when the items are not admitted; later errors go to `reply`.
+        """
         answers = Together(len(many), call, reply, self.outbox, encode).answers()
         items = [
             self.make_item(each, answer=answer, call=call, outputs=outputs)
@@ -394,6 +409,7 @@ class Model:
         self._executors = ()
         self._threads.clear()
         self._assets.clear()
+        self._checked.clear()
 
     @property
     def _sessions(self) -> list[SessionExecutor]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,7 +21,6 @@ from ortmesh.serving.mistakes import mistakes_in_words
 if TYPE_CHECKING:
     from ortmesh.serving.model import Model
     from ortmesh.serving.models import Models
-    from ortmesh.serving.signature import TensorInfo
 
 
 class Settings(BaseModel):
@@ -35,7 +33,7 @@ S = TypeVar("S", bound=Settings)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Needs(Generic[S]):
     """What a task needs of one of its models."""
 
@@ -49,19 +47,13 @@ class Needs(Generic[S]):
     """Tensors that the task gives, when they are asked for, to models that take them: as `inputs`."""
     may_give: Mapping[str, int] = field(default_factory=dict)
     """Tensors that the task reads, when they are asked for, of models that give them: as `outputs`."""
-    _checked: WeakKeyDictionary[Model, _Checked[S]] = field(
-        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
-    )
 
     def of(self, model: Model) -> S:
         """The constants of a model that has all of it. ModelFailed names what is missing or wrong.
 
-        Looked at once for each card and graph: a task asks at every request.
+        Looked at once for each graph: a task asks at every request.
         """
-        checked = self._checked.get(model)
-        if checked is None or not checked.is_of(model):
-            checked = self._checked[model] = _Checked(model.card, model.inputs, model.outputs, self._check(model))
-        return checked.constants
+        return model.checked(self, self._check)
 
     def _check(self, model: Model) -> S:
         must = {name for name, info in model.inputs.items() if not info.optional}
@@ -87,20 +79,6 @@ class Needs(Generic[S]):
         return self.of(model), labels_of(model)
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked(Generic[S]):
-    """What was looked at, and found to be good."""
-
-    card: Card
-    inputs: Mapping[str, TensorInfo]
-    outputs: Mapping[str, TensorInfo]
-    constants: S
-
-    def is_of(self, model: Model) -> bool:
-        """True while the model is what it was."""
-        return self.card is model.card and self.inputs is model.inputs and self.outputs is model.outputs
-
-
 def settings(card: Card, kind: type[S]) -> S:
     """The card's constants. ModelFailed, naming the key, when they are not of the kind."""
     written: dict[str, Any] = card.preprocessing
@@ -117,7 +95,7 @@ def asset(model: Model, load: Callable[[Path], T], file: str) -> T:
     """
     try:
         return model.asset(load, file)
-    except Exception as error:  # libraries of other languages raise no narrower one
+    except BaseException as error:  # libraries of other languages raise no narrower one, and panics
         reason = str(error) if (model.folder / file).is_file() else "it is missing"
         raise unfit(model.card, f"its file {file!r} can't be read: {reason}") from error
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ortmesh.serving.cards import Card
-from ortmesh.serving.executor.failures import is_of_device
+from ortmesh.serving.executor.failures import is_of_device, lacks_memory
 from ortmesh.serving.loaded import Loaded
 from ortmesh.serving.model import Model, reason_of
 from ortmesh.serving.store import Identity
@@ -31,7 +30,6 @@ HEALTHY_SECONDS = 60.0
 """A model that served this long begins anew with the shortest delay when its executor dies."""
 LOST_AFTER = 3
 """A device on which so many restarts failed, one after the other, is lost for this process."""
-NO_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|cannot allocate", re.IGNORECASE)
 
 Load = Callable[[Model], Awaitable[Loaded]]
 MakeModel = Callable[[Card, Path], Model]
@@ -138,9 +136,9 @@ class Slot:
         try:
             loaded = await self._load_while_wanted(model, wanted)
         except Exception as error:
-            lacks_memory = isinstance(error, MemoryError) or NO_MEMORY.search(str(error)) is not None
-            self._failed(model, reason_of(error), wanted, retrying=lacks_memory)
-            return self.model is not model or not lacks_memory
+            again = lacks_memory(error)
+            self._failed(model, reason_of(error), wanted, retrying=again)
+            return self.model is not model or not again
         if loaded is not None:
             self._put_in_place(model, loaded, wanted)
         return True

@@ -2,7 +2,7 @@
 
 They lie beside the graph as onnxruntime-genai's builder leaves them, or as the task reads them:
 
-    tokenizer.json                                   is taken as it is
+    tokenizer.json                                   is taken
     chat_template.jinja, or tokenizer_config.json    becomes chat_template.jinja
     generation.json, or genai_config.json            becomes generation.json
 """

@@ -46,7 +46,9 @@ class Together:
     def failed(self, error: BaseException) -> None:
         """One has failed; further ones change nothing."""
         with self._lock:
-            first, self._error = self._error is None, self._error or error
+            first = self._error is None
+            if first:
+                self._error = error
         if first:
             self._outbox.put(self)
 

@@ -19,14 +19,18 @@ from ortmesh.errors import BadInput, ExecutorFailed
 from ortmesh.nlp.v1 import nlp_pb2
 from ortmesh.serving.types import Array
 from ortmesh_nlp.chat import Language
-from ortmesh_nlp.grammars import prepared
-from ortmesh_nlp.schemas import COMPACT, NOTHING, check_embedded, checked_schema, has_options
+from ortmesh_nlp.grammars import outside, prepared
+from ortmesh_nlp.schemas import COMPACT, NOTHING, check_embedded, checked_schema, with_options
 
 MOST_LINES = 1000
 """Of a grammar: each rule is a step on the compiler's stack, and chains of 3,000 overflow a usual one, which ends the
 process."""
 MOST_INTERSECTIONS = 64
 """Signs `&` in a grammar: a chain of 70 takes a tenth of a second, of a few hundred all memory."""
+PARAMETERS = "::"
+"""Between a rule and its parameter. A rule that may be empty is taken with all its values at once, in quadratic time
+before any limit is looked at: 300 values take 0.6 s, within a text too, where the engine waits for it, and 16 bits of
+them never end."""
 UNFORCED = '\n%llguidance {"no_forcing": true}'
 """Behind every grammar: where only one byte may follow, the compiler writes it itself, and never ends where one
 terminal takes what the next one waits for, as in `/a+/ "a"`. Regular expressions have one terminal, and those of a
@@ -120,8 +124,10 @@ def form_of(request: nlp_pb2.GenerateRequest, language: Language) -> LLMatcher |
     if kind == "grammar":
         if (lines := written.count("\n")) > MOST_LINES:
             raise BadInput(kind, f"{lines} lines: expected at most {MOST_LINES}")
-        if (signs := written.count("&")) > MOST_INTERSECTIONS:
+        if (signs := outside(written).count("&")) > MOST_INTERSECTIONS:
             raise BadInput(kind, f"{signs} signs '&': expected at most {MOST_INTERSECTIONS}")
+        if PARAMETERS in outside(written):
+            raise BadInput(kind, f"can't be used: rules with parameters ({PARAMETERS}) are not followed")
         check_embedded(written)
         written = prepared(written, language.added) + UNFORCED
     return _in_large_stack(lambda: _compiled(kind, written, language))
@@ -165,8 +171,8 @@ def _grammar(kind: str, written: str) -> str:
             return str(LLMatcher.grammar_from_regex(written))
         if kind == "grammar":
             return str(LLMatcher.grammar_from_lark(written))
-        if has_options(written):
-            return str(LLMatcher.grammar_from_lark(f"start: %json {written}{UNFORCED}"))
+        if (with_own := with_options(written)) is not None:
+            return str(LLMatcher.grammar_from_lark(f"start: %json {with_own}{UNFORCED}"))
         return str(LLMatcher.grammar_from_json_schema(written, defaults=COMPACT))
     except ValueError as error:
         raise BadInput(kind, f"can't be used: {_reason(str(error), kind)}") from None

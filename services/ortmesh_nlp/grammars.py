@@ -61,8 +61,14 @@ def _numbered(mark: str, tokens: Mapping[str, int], grammar: str, at: int) -> st
     raise BadInput("grammar", f"can't be used: at {line}({column}): the model has no mark {mark[:LONGEST]}")
 
 
+def outside(grammar: str) -> str:
+    """A grammar without its comments, strings and patterns: what is left is its own signs and names."""
+    return PART.sub(" ", grammar)
+
+
 def _compact(written: str, schema: Any) -> str:
-    if not isinstance(schema, dict) or OPTIONS in schema:
+    own = schema.get(OPTIONS, {}) if isinstance(schema, dict) else None
+    if not isinstance(own, dict):
         return written
-    options = f"{json.dumps(OPTIONS)}: {json.dumps(COMPACT)}{', ' if schema else ''}"
-    return written[0] + options + written[1:]
+    options = f"{json.dumps(OPTIONS)}: {json.dumps({**COMPACT, **own})}"
+    return f"{written.rstrip()[:-1]}{', ' if schema else ''}{options}}}"  # the last of equal keys counts

@@ -15,7 +15,8 @@ MOST_MEETING = 8
 PATTERNS = ("pattern", "format")
 PASSES = 6
 """Through schemas that refer to each other in circles: in each, what comes round again counts as in the one before. As
-places have the last of their names alone, a pattern in a circle may count once more each time."""
+places have the last of their names alone, a pattern in a circle may count once more each time: what is few after all of
+them is let through, though the next might find more."""
 ANNOTATIONS = {"$defs", "definitions", "$id", "$schema", "$comment", "title", "description", "default", "examples"}
 """What may stand beside a reference and adds nothing to it."""
 ITSELF, ANY = "", "*"
@@ -26,7 +27,7 @@ Meetings = dict[str, int]
 
 
 class TooMany(ValueError):
-    """More patterns meet than may, or it can't be said how many."""
+    """More patterns meet than may, or a reference is of a kind that is not followed."""
 
 
 def may_meet(objects: Iterable[Mapping[str, Any]]) -> bool:

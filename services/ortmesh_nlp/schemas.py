@@ -49,9 +49,14 @@ def checked_schema(written: str) -> str:
     return written
 
 
-def has_options(written: str) -> bool:
-    """True when a checked schema says itself how it is to be compiled."""
-    return any(OPTIONS in each for each in _objects(json.loads(written)))
+def with_options(written: str) -> str | None:
+    """A checked schema that says itself how it is to be compiled, and what it leaves open as in `COMPACT`; None for one
+    that says nothing. Its outermost object alone is asked, as the compiler does."""
+    own = json.loads(written).get(OPTIONS)
+    if not isinstance(own, dict):
+        return None
+    options = json.dumps({**COMPACT, **own})
+    return f'{written.rstrip()[:-1]}, "{OPTIONS}": {options}}}'  # the last of equal keys counts
 
 
 def check_embedded(grammar: str) -> None:

@@ -34,7 +34,7 @@ async def test_models_that_have_all_failed_are_not_waited_for(mesh: Mesh) -> Non
     ]
     with pytest.raises(NothingToServe) as caught:
         await asyncio.wait_for(until_ready(mesh.address), 60)
-    assert [each.name for each in caught.value.failed] == ["first", "second"]
+    assert [each.name for each in caught.value.models] == ["first", "second"]
 
 
 async def test_one_that_is_tried_again_is_waited_for_and_told(mesh: Mesh) -> None:
@@ -55,4 +55,4 @@ async def test_a_service_without_models_is_not_waited_for(mesh: Mesh) -> None:
     mesh.answers["WatchModels"] = [models_pb2.WatchModelsResponse()]
     with pytest.raises(NothingToServe) as caught:
         await asyncio.wait_for(until_ready(mesh.address), 60)
-    assert "nlp has no models to serve" in nothing_to_serve("nlp", caught.value.failed, [], None)
+    assert "nlp has no models to serve" in nothing_to_serve("nlp", caught.value.models, [], None)

@@ -23,6 +23,10 @@ PATIENCE_SECONDS = 1.5
 """For a first message, and of a method whose calls must begin before it has passed."""
 
 
+class Panic(BaseException):
+    """As a library in Rust raises it: no `Exception`."""
+
+
 class Echo:
     """Handlers whose calls can be held, seen and let go by a test."""
 
@@ -45,6 +49,8 @@ class Echo:
             raise BadInput("value", "must not be bad")
         if request.value == "bug":
             raise RuntimeError("secret of the house")
+        if request.value == "panic":
+            raise Panic("secret of the house")
         if request.value == "pool":
             return StringValue(value=await call.in_pool(_thread_name))
         return request
@@ -136,6 +142,8 @@ class Echo:
             raise BadInput("value", "must not be bad")
         if request.value == "bug":
             raise RuntimeError("secret of the house")
+        if request.value == "panic":
+            raise Panic("secret of the house")
         if request.value.startswith("later"):
             call.on_end(lambda: self.ended.append(request.value))
             self.held.append((request, call, reply))
@@ -143,7 +151,7 @@ class Echo:
             return True
         self.taken.append(call.caller)
         if request.value == "slow" and len(set(self.taken)) == 1:
-            time.sleep(0.04)
+            time.sleep(0.02)
         answer = StringValue(value=f"{request.value}, from another thread").SerializeToString()
         threading.Thread(target=reply.finish, args=(answer,)).start()
         return True

@@ -13,7 +13,7 @@ from ortmesh.errors import BadInput, Cancelled, NotFound
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest, EmbedResponse
 from ortmesh.serving.models import Models
-from ortmesh_nlp.embed import DIRECT_CHARACTERS, Embed
+from ortmesh_nlp.embed import DIRECT_CHARACTERS, DIRECT_TEXTS, Embed
 from tests.conftest import FamilyModels
 
 SHORT = ["a cat", "the dog sleeps", "How do I reset my password?"]
@@ -67,10 +67,11 @@ async def test_answers_are_those_of_the_coroutine(models: Models, call: Call, te
     assert found.model == wanted.model
 
 
-async def test_longer_texts_are_left_to_the_coroutine(models: Models, call: Call) -> None:
+async def test_longer_texts_and_many_are_left_to_the_coroutine(models: Models, call: Call) -> None:
     embed = Embed(models)
     assert not embed.direct(EmbedRequest(texts=["x" * (DIRECT_CHARACTERS + 1)]), call, Waiting())
     assert not embed.direct(EmbedRequest(texts=["x" * DIRECT_CHARACTERS, "y"]), call, Waiting())
+    assert not embed.direct(EmbedRequest(texts=["x"] * (DIRECT_TEXTS + 1)), call, Waiting())
 
 
 @pytest.mark.parametrize(

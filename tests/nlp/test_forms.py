@@ -211,6 +211,41 @@ def test_options_of_a_schema_are_followed(language: Language) -> None:
     assert not follow(language, schema(listed), '{"a":1,"b":2}')
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"x-guidance": {"item_separator": ","}, "properties": {"x-guidance": {"const": 1}}},
+        {"properties": {"x-guidance": {"const": 1}}},
+        {"properties": {"x-guidance": {"x-guidance": {"whitespace_flexible": True}, "const": 1}}},
+    ],
+    ids=["others", "a property of that name", "within"],
+)
+def test_json_is_compact_unless_the_schema_itself_says_otherwise(language: Language, written: dict[str, Any]) -> None:
+    """Else white space may be written for ever."""
+    made = schema({"type": "object", "required": ["x-guidance"]} | written)
+    assert follow(language, made, '{"x-guidance":1}')
+    assert not follow(language, made, '{ "x-guidance":1}')
+    assert not follow(language, made, '{"x-guidance": 1}')
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        'start: a::0\na::_: "x"? a::incr([0:16]) %if lt([0:16], 60000)\n | "" %if ge([0:16], 60000)',
+        'start: "z" p::0x0\np::_: "" %if is_ones([0:1])\n | "a"? p::set_bit(0) %if bit_clear(0)',
+    ],
+    ids=["counted", "bits"],
+)
+def test_rules_with_parameters_are_refused_before_they_are_compiled(language: Language, grammar: str) -> None:
+    """The first would never end, nor heed a limit."""
+    with pytest.raises(BadInput, match="rules with parameters"):
+        form_of(GenerateRequest(grammar=grammar), language)
+
+
+def test_what_looks_like_a_parameter_within_a_string_a_pattern_or_a_comment_is_none(language: Language) -> None:
+    assert follow(language, GenerateRequest(grammar='start: "a::b" /c::d/ // x::_\n'), "a::bc::d")
+
+
 def test_usual_multiples_are_followed(language: Language) -> None:
     assert follow(language, schema({"type": "integer", "multipleOf": 86_400}), "172800")
     assert not follow(language, schema({"type": "integer", "multipleOf": 86_400}), "172801")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,10 +16,12 @@ import pytest
 from onnx import helper
 
 from ortmesh.errors import BadInput
+from ortmesh.serving import loaded
 from ortmesh.serving.batcher import Pile
 from ortmesh.serving.cards import Card, Runtime
 from ortmesh.serving.executor import sessions
 from ortmesh.serving.executor.failures import failure_of
+from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.executor.sessions import PROVIDERS, ProviderMissing, Sessions, choose_providers
 from ortmesh.serving.executor.stack import stack, wanted
@@ -171,7 +176,10 @@ def test_cpu_is_always_the_last_resort() -> None:
         (Runtime(cuda_graph=True), ["its runs are not recorded (CUDA graphs): no engine"]),
         (
             Runtime(providers=["tensorrt", "cuda"], cuda_graph=True),
-            ["without TensorRT: no engine", "its runs are not recorded (CUDA graphs): no engine"],
+            [
+                "without TensorRT: no engine",
+                "without TensorRT: no engine; its runs are not recorded (CUDA graphs): no engine",
+            ],
         ),
         (Runtime(require="tensorrt"), []),
         (Runtime(), []),
@@ -183,9 +191,33 @@ def test_what_a_graph_can_not_be_opened_with_is_done_without_unless_the_card_req
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
     monkeypatch.setattr(sessions, "why_no_gpu", lambda device_id: "")
     opened, told = Sessions(runtime, 1), []
-    while opened.does_without(RuntimeError("no engine")):
+    while opened.fall_back(RuntimeError("no engine")):
         told.append(opened.note)
     assert told == notes
+
+
+def test_a_session_that_failed_in_its_first_runs_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its weights are in memory beside those of the one that takes its place."""
+    graphs.double(tmp_path)
+    opened, made, there = Sessions.open, list[weakref.ref[InterruptibleSession]](), list[int]()
+
+    def counted(self: Sessions, path: Path) -> InterruptibleSession:
+        gc.collect()
+        there.append(sum(session() is not None for session in made))
+        made.append(weakref.ref(session := opened(self, path)))
+        return session
+
+    def fails_once(*given: Any) -> Any:
+        if len(made) == 1:
+            raise RuntimeError("no engine")
+        return probe(*given)
+
+    probe = loaded._probe_session
+    monkeypatch.setattr(Sessions, "open", counted)
+    monkeypatch.setattr(Sessions, "fall_back", lambda self, error: True)
+    monkeypatch.setattr(loaded, "_probe_session", fails_once)
+    load(card(), tmp_path, 1, NoMeter())
+    assert there == [0, 0]
 
 
 def found(folder: Path, made: Card) -> tuple[Mode, str]:

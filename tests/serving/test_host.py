@@ -28,8 +28,10 @@ async def test_metrics_tell_on_what_each_model_runs_and_in_which_precision(tmp_p
     settings = ServiceSettings(family="nlp", address="127.0.0.1:0", store=store.root, drain_seconds=0, grace_seconds=1)
     service = Host(settings, "ortmesh.nlp.v1.NlpService", lambda models: [])
     await service.start()
-    await service.models.until_loaded()
-    assert told(service) == [
-        {"model": "double", "version": "1", "provider": "CPUExecutionProvider", "precision": "f16"}
-    ]
-    await service.stop()
+    try:
+        await service.models.until_loaded()
+        assert told(service) == [
+            {"model": "double", "version": "1", "provider": "CPUExecutionProvider", "precision": "f16"}
+        ]
+    finally:
+        await service.stop()

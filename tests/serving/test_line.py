@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ortmesh.serving.batcher.book import CostBook
 from ortmesh.serving.batcher.line import PRIORITY_WEIGHT, Line
+from ortmesh.serving.batcher.policy import CostAware
 from ortmesh.serving.types import Item
 from ortmesh.serving.warmup import Capture
 
@@ -143,3 +145,22 @@ def test_what_is_first_is_what_is_taken_one_by_one(shape: list[tuple[int, int, s
         take(line)
     expected = line.first(len(line))
     assert [take(line) for _ in range(len(line))] == expected
+
+
+def test_what_was_used_before_costs_were_known_holds_up_nobody_after() -> None:
+    """Prices are seconds all the time: else the rows that a batch brought to one would count as so many seconds."""
+    book, line, taken = CostBook([1]), Line(), Counter[str]()
+    policy = CostAware(book, sized=False)
+
+    def come(caller: str) -> Item:
+        return add(line, NORMAL, price=policy.price(add(Line(), NORMAL)), caller=caller)
+
+    batch = [come("early") for _ in range(16)]
+    come("early"), come("late")
+    line.take(line.first(18), batch, ())
+    book.measured({(1, 1): 0.002})
+    for _ in range(100):
+        item = take(line)
+        taken[item.caller] += 1
+        come(item.caller)
+    assert taken["early"] > 30

@@ -21,16 +21,15 @@ from ortmesh.serving.types import Item
 
 MANY_CALLERS = 1024
 """So many are remembered who have nothing waiting."""
-USUAL_ITEMS = 32.0
-"""So many tell what is usual."""
+SAVED_ITEMS = 16.0
+"""Of the usual price: what a caller who is there has left to others may be so much."""
+USUAL_WEIGHT = 1 / 32
+"""Of the newest item's price in the usual one, an exponential moving average."""
 MANY_HEADS = 64
 """Callers whose first item is looked at, where items are let in one by one."""
 PRIORITY_WEIGHT = 4.0
 """Of each step of priority; above 8 both classes lose."""
 
-
-SAVED_ITEMS = 16.0
-"""Of the usual price: what a caller who is there has left to others may be so much."""
 SHARED_SECONDS = 10.0
 """Another caller is expected so long after the last one."""
 
@@ -46,7 +45,7 @@ class Line:
         """What the least busy of those whose items were taken last had used before: where one that comes back starts,
         so that what runs is the last that it waits for."""
         self._usual = 0.0
-        """Price of an item, the mean of the last ones that were taken."""
+        """Price of an item, an exponential moving average of those that were taken."""
         self._length = 0
         self._latest: str | None = None
         """Who came last."""
@@ -112,7 +111,7 @@ class Line:
         if taken:
             self._reached = max(self._reached, min(self._used[item.caller] for item in taken))
         for item in taken:
-            self._usual += (item.price - self._usual) / USUAL_ITEMS
+            self._usual += (item.price - self._usual) * USUAL_WEIGHT
             self._used[item.caller] += item.price
             self._callers[item.caller].charge(item)
         seen: dict[tuple[str, int], int] = {}

@@ -10,6 +10,10 @@ from ortmesh.serving.batcher.compose import ENOUGH, compose
 from ortmesh.serving.batcher.costs import Costs
 from ortmesh.serving.types import Item
 
+UNKNOWN_SECONDS = 0.001
+"""A row's price while costs are not known. Seconds as well, and few: what callers have used by then counts beside
+what they use later."""
+
 
 class Policy(Protocol):
     """What a pile asks. Called with its lock held: no blocking, no side effects."""
@@ -69,9 +73,9 @@ class CostAware:
         return self._in_time(waiting, costs, min(limit, best), now)
 
     def price(self, item: Item) -> float:
-        """The least seconds that it can cost; its rows while costs are not known."""
+        """The least seconds that it can cost; so many a row while costs are not known."""
         costs = self._book.costs
-        return float(item.rows) if costs is None else costs.price(item.size) * item.rows
+        return (UNKNOWN_SECONDS if costs is None else costs.price(item.size)) * item.rows
 
     def seconds(self, item: Item) -> float:
         """What a run with this item alone costs, beyond what was measured the least that is certain, and the slack that

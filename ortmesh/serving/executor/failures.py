@@ -7,7 +7,7 @@ import re
 from ortmesh.errors import BadInput, Cancelled, ExecutorFailed, OrtmeshError
 
 _DEVICE = re.compile(r"CUDA|CUBLAS|CUDNN|TensorRT|device-side|illegal memory access", re.IGNORECASE)
-_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|ALLOC_FAILED", re.IGNORECASE)
+_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|cannot allocate|ALLOC_FAILED", re.IGNORECASE)
 _ENDED = "Exiting due to terminate flag"
 _BOUND = "Error in execution: "
 """How the error of a run with bound tensors begins: a plain RuntimeError, where `run` raises ONNX Runtime's own."""
@@ -35,7 +35,7 @@ def failure_of(error: Exception, *, on_device: bool) -> OrtmeshError:
     text = _QUOTED.sub("", str(error))
     if _ENDED in text:
         return Cancelled("the computation was ended: nobody waited for it any more")
-    if _MEMORY.search(text) or isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _MEMORY.search(text):
         return ExecutorFailed("the model ran out of memory on this request")
     if on_device and _DEVICE.search(text):
         raise ExecutorBroken(readable(error)) from error
@@ -57,6 +57,11 @@ def is_of_device(error: BaseException) -> bool:
     """True when it says that a device failed. After an illegal access CUDA refuses its process everything."""
     text = str(error)
     return bool(_DEVICE.search(text)) and not _MEMORY.search(text)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """True when there was no memory for it, on the host or on a device: later there may be."""
+    return isinstance(error, MemoryError) or _MEMORY.search(str(error)) is not None
 
 
 def readable(error: BaseException) -> str:

@@ -6,14 +6,14 @@ import ctypes
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import onnxruntime
 
 from ortmesh.serving.cards import Runtime
 from ortmesh.serving.executor.cuda import CudaFailed, CudaStream, Stream
-from ortmesh.serving.executor.failures import readable
+from ortmesh.serving.executor.failures import lacks_memory, readable
 from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.executor.provider_options import Options, as_providers, cuda_options, tensorrt_options
 from ortmesh.serving.executor.quiet import QUIET
@@ -124,7 +124,6 @@ class Sessions:
         self._engines = engines
         self._profiles = profiles
         self._records = runtime.records
-        self._names = providers_of(runtime)
         self.note = ""
         """What an operator should know of how they were opened."""
         self._loading: onnxruntime.SessionOptions | None = None
@@ -148,8 +147,7 @@ class Sessions:
 
         ProviderMissing when the card requires a provider that does not come up.
         """
-        wanted = self._names[0]
-        on_gpu = wanted != PROVIDERS["cpu"]
+        on_gpu = self._names[0] != PROVIDERS["cpu"]
         with QUIET.using() if on_gpu else nullcontext():
             stream = CudaStream(self._runtime.device_id) if on_gpu else None
             made, records = self._start(path, stream)
@@ -157,7 +155,9 @@ class Sessions:
         if required is not None and got != PROVIDERS[required]:
             raise ProviderMissing(f"the card requires {required}, and it failed to start; the log says why")
         if got == PROVIDERS["cpu"] and stream is not None:
-            self.note, stream, records = f"on the CPU: {wanted} did not start, the log says why", None, False
+            stream, records = None, False
+            if self._names[0] != got:  # else what it does without is noted already
+                self._note(f"on the CPU: {self._names[0]} did not start, the log says why")
         session = InterruptibleSession(made, stream, records=records)
         self._opened.append(session)
         if self._interrupted:
@@ -199,23 +199,40 @@ class Sessions:
         with QUIET.using():
             return stream.name
 
-    def does_without(self, error: Exception) -> bool:
-        """After an error: True where sessions that are opened from now on do without what may be at fault, which are
-        recorded runs, or TensorRT unless the card requires it. False where there is nothing left to do without."""
+    def fall_back(self, error: Exception) -> bool:
+        """After an error: has sessions that are opened from now on do without what may be at fault, which are recorded
+        runs, or TensorRT unless the card requires it. False where nothing is left to do without, or it was another's
+        fault: there was no memory, or it was interrupted."""
+        if self._interrupted or lacks_memory(error):
+            return False
         if self._names[0] == PROVIDERS["cuda"] and self._records:
             self._records = False
-            self.note = f"its runs are not recorded (CUDA graphs): {readable(error)}"
+            without = "its runs are not recorded (CUDA graphs)"
         elif self._names[0] == PROVIDERS["tensorrt"] and self._runtime.require != "tensorrt":
             self._names = [name for name in self._names if name != PROVIDERS["tensorrt"]]
-            self.note = f"without TensorRT: {readable(error)}"
+            without = "without TensorRT"
         else:
             return False
+        self._note(f"{without}: {readable(error)}")
         return True
+
+    def forget(self) -> None:
+        """Lets go of those that were opened: others take their place."""
+        self._opened.clear()
 
     def shrink(self) -> None:
         """Gives back the memory that they keep beyond their weights; by the thread that runs them."""
         for session in self._opened:
             session.shrink()
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """The providers that are left to try, the preferred one first. ProviderMissing as `providers_of`."""
+        return providers_of(self._runtime)
+
+    def _note(self, note: str) -> None:
+        if note not in self.note:  # of another session of these, too
+            self.note = "; ".join(filter(None, (self.note, note)))
 
     def _start(self, path: Path, stream: CudaStream | None) -> tuple[onnxruntime.InferenceSession, bool]:
         """(the session, whether it may record its runs): a graph is served without what it can't be opened with."""
@@ -224,7 +241,7 @@ class Sessions:
             try:
                 return self._make(path, self._names, stream, record=record), record
             except Exception as error:
-                if not self.does_without(error):
+                if not self.fall_back(error):
                     raise
 
     def _make(

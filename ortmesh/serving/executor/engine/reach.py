@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ortmesh.serving.executor.engine.graph import CausalGraph
 from ortmesh.serving.executor.engine.slots import Slots
-from ortmesh.serving.executor.failures import readable
+from ortmesh.serving.executor.failures import lacks_memory, readable
 
 
 class OutOfReach(ValueError):
@@ -17,11 +17,11 @@ class OutOfReach(ValueError):
 
 def must_reach(graph: CausalGraph, slots: Slots) -> None:
     """Computes the last token that a text may have. OutOfReach, with the longest context that there can be, where only
-    earlier ones can be computed; the graph's own error where none can."""
+    earlier ones can be computed; the graph's own error where none can, or where there was no memory for it."""
     try:
         graph.reach(slots, slots.length)
     except Exception as error:
-        if not (most := _most(graph, slots)):
+        if lacks_memory(error) or not (most := _most(graph, slots)):
             raise
         raise OutOfReach(
             f"runtime.engine.context: {slots.length} tokens: expected at most {most}, which is how long the graph can "
