@@ -12,5 +12,5 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("ortmesh"):
             raise
-        sys.exit(f"the ortmesh command needs {error.name}: pip install 'ortmesh[all]'")
+        sys.exit(f"the ortmesh command needs {error.name}: pip install '.[all]' in the checkout")
     app()

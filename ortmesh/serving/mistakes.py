@@ -100,6 +100,7 @@ def _shown(found: Any) -> str:
     if found is None:
         return "nothing"
     text = json.dumps(found, ensure_ascii=False, default=str) if isinstance(found, _WRITTEN) else str(found)
+    text = text.encode(errors="backslashreplace").decode()  # JSON and YAML can write what no terminal prints
     return text if len(text) <= LONGEST_FOUND else f"{text[:LONGEST_FOUND]}…"
 
 

@@ -10,6 +10,7 @@ They lie beside the graph as onnxruntime-genai's builder leaves them, or as the 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ ATTENTION = "GroupQueryAttention"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
 GENERATION, GENAI_CONFIG = "generation.json", "genai_config.json"
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Which JSON can write, and UTF-8 can't."""
 NEEDS_TOKENIZER = f"{TOKENIZER}, of Hugging Face's library tokenizers"
 NEEDS_TEMPLATE = f"{TEMPLATE}, or {TOKENIZER_CONFIG} with a chat_template"
 NEEDS_GENERATION = f"{GENERATION}, or {GENAI_CONFIG} of onnxruntime-genai's builder"
@@ -111,9 +114,13 @@ def _template(folder: Path) -> str | None:
         return None
     template = _json(folder / TOKENIZER_CONFIG).get("chat_template")
     if isinstance(template, list):  # several by their names
-        named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
+        defaults = [each for each in template if isinstance(each, dict) and each.get("name") == "default"]
+        template = defaults[-1].get("template") if defaults else None
+    if not isinstance(template, str):
+        return None
+    if SURROGATE.search(template):
+        raise GraphRefused(f"{TOKENIZER_CONFIG}: its chat_template is no text: it has half of a surrogate pair")
+    return template
 
 
 def _generation(folder: Path) -> dict[str, Any] | None:
@@ -157,7 +164,7 @@ def _engine(graph: Graph, generation: Mapping[str, Any]) -> EngineSettings:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GraphRefused(f"{path.name} is no JSON: {error}") from None
     if not isinstance(content, dict):
         raise GraphRefused(f"{path.name}: expected a JSON object")

@@ -25,8 +25,9 @@ from ortmesh_nlp.schemas import COMPACT, NOTHING, check_embedded, checked_schema
 MOST_LINES = 1000
 """Of a grammar: each rule is a step on the compiler's stack, and chains of 3,000 overflow a usual one, which ends the
 process."""
-MOST_INTERSECTIONS = 64
-"""Signs `&` in a grammar: a chain of 70 takes a tenth of a second, of a few hundred all memory."""
+INTERSECTION = "&"
+"""Between patterns that a text must match at once. What recognizes them is multiplied before any limit is looked at:
+two patterns of a dozen bytes each can take all memory."""
 PARAMETERS = "::"
 """Between a rule and its parameter. A rule that may be empty is taken with all its values at once, in quadratic time
 before any limit is looked at: 300 values take 0.6 s, within a text too, where the engine waits for it, and 16 bits of
@@ -124,8 +125,8 @@ def form_of(request: nlp_pb2.GenerateRequest, language: Language) -> LLMatcher |
     if kind == "grammar":
         if (lines := written.count("\n")) > MOST_LINES:
             raise BadInput(kind, f"{lines} lines: expected at most {MOST_LINES}")
-        if (signs := outside(written).count("&")) > MOST_INTERSECTIONS:
-            raise BadInput(kind, f"{signs} signs '&': expected at most {MOST_INTERSECTIONS}")
+        if INTERSECTION in outside(written):
+            raise BadInput(kind, f"can't be used: patterns that meet ({INTERSECTION}) are not followed")
         if PARAMETERS in outside(written):
             raise BadInput(kind, f"can't be used: rules with parameters ({PARAMETERS}) are not followed")
         check_embedded(written)

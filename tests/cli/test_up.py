@@ -418,4 +418,4 @@ def test_the_base_install_says_what_the_command_needs() -> None:
     code = "import sys; sys.modules['typer'] = None; from ortmesh.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "the ortmesh command needs typer: pip install 'ortmesh[all]'\n"
+    assert done.stderr == "the ortmesh command needs typer: pip install '.[all]' in the checkout\n"

@@ -101,6 +101,10 @@ def test_what_is_not_beside_it_is_told(own: Path, shelf: Store) -> None:
         ("genai_config.json", "{", "genai_config.json is no JSON"),
         ("tokenizer_config.json", "{", "tokenizer_config.json is no JSON"),
         ("tokenizer_config.json", "{}", "tokenizer_config.json with a chat_template"),
+        ("genai_config.json", "[" * 100_000, "genai_config.json is no JSON"),
+        ("genai_config.json", '{"model": {"context_length": "\\ud800"}}', r'context_length: found "\\ud800"'),
+        ("tokenizer_config.json", '{"chat_template": [{"name": []}]}', "tokenizer_config.json with a chat_template"),
+        ("tokenizer_config.json", '{"chat_template": "\\ud800"}', "half of a surrogate pair"),
     ],
 )
 def test_a_file_that_is_wrong_is_told_by_name(name: str, text: str, told: str, own: Path, shelf: Store) -> None:
