@@ -89,7 +89,8 @@ def cost_table(model: Model, width: int) -> Iterable[Table | Text]:
     choices = {choice.size: choice for choice in batching.choices}
     head, sizes = unit_of(model), sorted({size for size, _ in cells})
     every = sorted({rows for _, rows in cells})
-    edges = max(len(head), *(len(_size(size)) for size in sizes)) + len(BEST) + len(RATE) + 2 * GAP
+    rates = [rate(choice.items_per_second) for choice in choices.values()]
+    edges = max(len(head), *(len(_size(size)) for size in sizes)) + len(BEST) + max(map(len, (RATE, *rates))) + 2 * GAP
     one = max(map(len, (*cells.values(), *map(str, every)))) + len(MARK) + GAP
     shown = columns(every, [choice.rows for choice in choices.values()], max(1, (width - edges) // one))
     made = table(head, *(f"{rows} " for rows in shown), BEST, RATE)

@@ -89,6 +89,14 @@ def test_items_that_all_cost_the_same_are_one_line() -> None:
     assert row(lines, "SIZE")
 
 
+@pytest.mark.parametrize("width", range(60, 100))
+def test_no_digit_of_a_rate_is_cut(width: int) -> None:
+    batching = by_cost(8, 64, best=32)
+    for choice in batching.choices:
+        choice.items_per_second = 10_450_688
+    assert row(shown(batching, width=width), "8")[-1] == "10,450,688"
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_no_line_of_the_table_is_wider_than_the_terminal(width: int) -> None:
     lines = shown(by_cost(8, 64, 512, best=32), width=width)
