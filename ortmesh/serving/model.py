@@ -92,8 +92,8 @@ class Model:
         self._threads: list[threading.Thread] = []
         self._executors: Sequence[Executor] = ()
         self._assets: dict[tuple[Any, str], Any] = {}
-        self._checked: dict[Hashable, tuple[Signature, Any]] = {}
-        """What tasks found out about it, by what they need, with the graph that they looked at."""
+        self._checked: dict[Hashable, tuple[Card, Signature, Any]] = {}
+        """What tasks found out about it, by what they need, with the card and the graph that they looked at."""
         self._lock = threading.Lock()
         self._assets_lock = threading.Lock()
         self._proved = False
@@ -135,13 +135,13 @@ class Model:
         return made
 
     def checked(self, needs: Hashable, check: Callable[[Model], T]) -> T:
-        """What `check` finds, once for these needs and the graph that is served; from any thread. What it raises is
-        not kept."""
-        signature = self._signature
+        """What `check` finds, once for these needs, the card and the graph that is served; from any thread. What it
+        raises is not kept."""
+        card, signature = self.card, self._signature
         kept = self._checked.get(needs)
-        if kept is None or kept[0] is not signature:
-            kept = self._checked[needs] = signature, check(self)  # by two threads at once: the same
-        found: T = kept[1]
+        if kept is None or kept[0] is not card or kept[1] is not signature:
+            kept = self._checked[needs] = card, signature, check(self)  # by two threads at once: the same
+        found: T = kept[2]
         return found
 
     async def __call__(
