@@ -28,6 +28,7 @@ READY_SECONDS = 90.0
 """How long services may take to load and measure their models: 5 s where two CPUs are free."""
 STOP_SECONDS = 60.0
 """How long the mesh may drain before it is killed; it takes 3 s without calls."""
+DEATH_SECONDS = 5.0
 LOOK_SECONDS = 0.1
 LOOK_TIMEOUT_SECONDS = 2.0
 LAST_LINES = 15
@@ -103,10 +104,16 @@ class Mesh:
         return "; its last lines:\n" + "\n".join(f"    {line}" for line in lines) if lines else ""
 
     def _kill_rest(self) -> None:
-        """Nothing is left after an orderly end."""
-        for pid in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """Nothing is left after an orderly end. Whoever is killed lives on for a moment, and is waited for."""
+        until = time.monotonic() + DEATH_SECONDS
+        while left := self.processes():
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.wait()
+            if time.monotonic() > until:
+                break
+            time.sleep(LOOK_SECONDS)
         self._process.wait()
 
 
