@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from statistics import median
 
-from tokenizers import Tokenizer
-
 from bench.generate.jobs import Drawn
 from bench.generate.service import Service, running
 from bench.generate.texts import Wave
 from bench.gpu.models import MINILM, THREADS, Bench
-from bench.gpu.texts import SMOLLM, STREAMS, TOKENS
+from bench.gpu.texts import SMOLLM, STREAMS, TOKENS, tokenizer_of
 from bench.mixed import service as mixed
 from bench.mixed.caller import through_grpc
 from bench.mixed.items import items
@@ -25,7 +23,7 @@ TEXTS = 12_000
 def generate(bench: Bench) -> list[str]:
     """Rates of texts, and whether they are what they are alone."""
     _, folder = bench.card(SMOLLM)
-    drawn = Drawn(Tokenizer.from_file(str(folder / "tokenizer.json")), seed=1)
+    drawn = Drawn(tokenizer_of(folder), seed=1)
     lines = ["| streams | tokens/s | first token, p50, ms | longest gap, ms |", "|---|---|---|---|"]
     began = time.monotonic()
     with running(folder, THREADS) as service:
@@ -42,7 +40,7 @@ def generate(bench: Bench) -> list[str]:
 def embed(bench: Bench) -> list[str]:
     """Texts of 8 to 128 tokens, one a call, from one process."""
     _, folder = bench.card(MINILM)
-    some = items(TEXTS, Tokenizer.from_file(str(folder / "tokenizer.json")), seed=1)
+    some = items(TEXTS, tokenizer_of(folder), seed=1)
     lines = ["| in flight | texts/s | p50, ms | p99, ms | the service's CPU, of a core | the caller's |"]
     lines += ["|---|---|---|---|---|---|"]
     with mixed.copied(folder) as store, mixed.running(PRODUCT, store, MINILM, THREADS) as service:

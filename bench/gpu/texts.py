@@ -80,7 +80,7 @@ def same(bench: Bench) -> list[str]:
     card, folder = _model(bench)
     device = _graph(bench, record=True)
     host = open_graph(Sessions(Runtime(providers=["cpu"]), THREADS).open(folder / card.graph))
-    ids = list(Drawn(_tokenizer(folder), seed=3).long(300).ids)[: 200 + PLACES]
+    ids = list(Drawn(tokenizer_of(folder), seed=3).long(300).ids)[: 200 + PLACES]
     found, wanted = (_logits(graph, _slots(bench, graph), ids[:-PLACES], ids[-PLACES:]) for graph in (device, host))
     difference, alike = np.abs(found - wanted).max(), (found.argmax(1) == wanted.argmax(1)).sum()
     lines = [
@@ -88,7 +88,7 @@ def same(bench: Bench) -> list[str]:
         f"({difference / np.abs(wanted).max():.4f} of the largest number); the likeliest token is the same in {alike}.",
         "",
     ]
-    jobs = [*Drawn(_tokenizer(folder), seed=5).stories(28, 64), *(_long(folder, 300 + 150 * n, 64) for n in range(4))]
+    jobs = [*Drawn(tokenizer_of(folder), seed=5).stories(28, 64), *(_long(folder, 300 + 150 * n, 64) for n in range(4))]
     engine = Bare(folder, THREADS)
     try:
         alone = [_wave(engine, [job], 1).texts[0].tokens for job in jobs]
@@ -112,7 +112,7 @@ def rates(bench: Bench) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     try:
-        drawn = Drawn(_tokenizer(folder), seed=1)
+        drawn = Drawn(tokenizer_of(folder), seed=1)
         _wave(engine, drawn.stories(64, 8), 32)  # both runs are recorded
         bare = engine.step(32, 120)
         took = {name: _watched(engine._executor._graph, name) for name in ("step", "read")}
@@ -140,7 +140,7 @@ def memory(bench: Bench) -> list[str]:
     try:
         for seed in range(3):
             used.append(stream.used())
-            drawn = Drawn(_tokenizer(folder), seed=seed)
+            drawn = Drawn(tokenizer_of(folder), seed=seed)
             _wave(engine, [*drawn.stories(96, 32), *(_long(folder, 1800 + seed, 8, n) for n in range(8))], 48)
         used.append(stream.used())
     finally:
@@ -203,11 +203,12 @@ def _wave(engine: Bare, jobs: Sequence[Job], streams: int) -> Wave:
 
 
 def _long(folder: Path, tokens: int, max_tokens: int, seed: int = 0, after: float = 0.0) -> Job:
-    return Drawn(_tokenizer(folder), seed=1000 + seed).long(tokens, max_tokens, after)
+    return Drawn(tokenizer_of(folder), seed=1000 + seed).long(tokens, max_tokens, after)
 
 
 @cache
-def _tokenizer(folder: Path) -> Tokenizer:
+def tokenizer_of(folder: Path) -> Tokenizer:
+    """That of a model's folder, read once."""
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 

@@ -63,7 +63,11 @@ def _say_why_not(name: str) -> None:
         store.cards()
     for folder, problem in store.problems.items():
         if folder.parent == store.root / name:
-            err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
+            _say_unusable(folder, problem)
+
+
+def _say_unusable(folder: Path, problem: str) -> None:
+    err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
 
 
 def _say_no_mesh(address: str) -> None:
@@ -84,7 +88,7 @@ def from_store(store: Store) -> list[models_pb2.Model]:
     with errors_in_words():
         cards = [card for card, _ in store.cards()]
     for folder, problem in store.problems.items():
-        err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
+        _say_unusable(folder, problem)
     models = [_as_model(card, store) for card in cards]
     defaults = {model.name: model for model in models if model.default_version}
     chosen = task_defaults((card, False) for card, model in zip(cards, models, strict=True) if model.default_version)

@@ -162,11 +162,7 @@ class Model:
     ) -> list[Tensors]:
         """The outputs for several items, in their order: all are admitted or none; the first error is raised."""
         answers = [self._future() for _ in many]
-        items = [
-            self.make_item(each, answer=answer, call=call, outputs=outputs)
-            for each, answer in zip(many, answers, strict=True)
-        ]
-        self._submit(items)
+        self._submit_each(many, answers, call, outputs)
         return list(await asyncio.gather(*(answer.future for answer in answers)))
 
     def many_directly(
@@ -184,11 +180,7 @@ class Model:
         Raises Overloaded or NotReady when the items are not admitted; later errors go to `reply`.
         """
         answers = Together(len(many), call, reply, self.outbox, encode).answers()
-        items = [
-            self.make_item(each, answer=answer, call=call, outputs=outputs)
-            for each, answer in zip(many, answers, strict=True)
-        ]
-        self._submit(items)
+        self._submit_each(many, answers, call, outputs)
 
     def submit(self, item: Item) -> None:
         """Puts a prepared item on the pile; never blocks, from any thread. Overloaded or NotReady."""
@@ -299,6 +291,13 @@ class Model:
         for thread in self._threads:
             await asyncio.to_thread(thread.join, STUCK_SECONDS)
         self._forget()
+
+    def _submit_each(
+        self, many: Sequence[Tensors], answers: Sequence[Answer], call: Call, outputs: Collection[str] | None
+    ) -> None:
+        """An item of a call for each of these tensors, all or none."""
+        pairs = zip(many, answers, strict=True)
+        self._submit([self.make_item(each, answer=answer, call=call, outputs=outputs) for each, answer in pairs])
 
     def _submit(self, items: Sequence[Item]) -> None:
         """All or none: a caller whose first work is taken is not refused later. Those of many rows in parts."""
