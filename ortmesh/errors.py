@@ -71,6 +71,14 @@ class BadInput(OrtmeshError):
         )
 
 
+class GraphRefuses(BadInput):
+    """A graph's own refusal of tensors, which are whose that sent them: a caller's, or a task's that made them."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("inputs", f"the model's graph refuses these tensors: {why}")
+        self.why = why
+
+
 class OutOfRange(OrtmeshError):
     """A field is beyond a documented limit of what can be processed (the length of audio)."""
 

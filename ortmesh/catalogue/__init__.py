@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -31,3 +32,15 @@ def card(name: str) -> Card:
         told = f"did you mean {', '.join(close)}?" if close else f"it has {', '.join(_by_name())}"
         raise NotFound(f"the catalogue has no model {name!r}; {told}", resource=("model", name))
     return found
+
+
+def with_companions(chosen: Iterable[Card]) -> list[Card]:
+    """The cards, each followed by those of the models that it names in its `preprocessing` and can't work without."""
+    every = _by_name()
+    left, found = list(chosen), dict[str, Card]()
+    while left:
+        each = left.pop(0)
+        if each.name not in found:
+            found[each.name] = each
+            left[:0] = [every[name] for name in each.preprocessing.values() if isinstance(name, str) and name in every]
+    return list(found.values())

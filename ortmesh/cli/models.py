@@ -17,7 +17,16 @@ from ortmesh.cli.console import fail, out
 from ortmesh.cli.costs import print_batching
 from ortmesh.cli.failures import errors_in_words
 from ortmesh.cli.kept_costs import kept_batching
-from ortmesh.cli.known import from_mesh, from_store, one_from_mesh, one_from_store, open_store
+from ortmesh.cli.known import (
+    card_file,
+    from_mesh,
+    from_store,
+    one_from_mesh,
+    one_from_store,
+    open_store,
+    say_what_is_not_served,
+    say_what_is_not_usable,
+)
 from ortmesh.cli.options import ADDRESS, Address, Json, names_a_mesh
 from ortmesh.cli.plan import FAMILIES
 from ortmesh.models.v1 import models_pb2
@@ -45,6 +54,7 @@ def list_models(
         _must_be_family(family)
     must = names_a_mesh(context)
     found = every = None if models else from_mesh(address, family, task, must=must)
+    beside = found is not None and not must
     if found is None:
         every = from_store(open_store(models))
         found = [model for model in every if family in ("", model.family) and (not task or task in model.tasks)]
@@ -57,6 +67,8 @@ def list_models(
         out.print("no models: `ortmesh pull` fetches the default ones")
         return
     _print_list(found)
+    if beside:
+        say_what_is_not_usable()
 
 
 @app.command()
@@ -69,8 +81,8 @@ def show(
 ) -> None:
     """Show one model: its state and tensors, where it is from, what it must not be used for, what its batches cost."""
     model, measured_on = None if models else one_from_mesh(address, name, must=names_a_mesh(context)), ""
+    store = open_store(models)
     if model is None:
-        store = open_store(models)
         model = one_from_store(store, name)
         if (kept := kept_batching(store.folder(model.name, model.version))) is not None:
             measured_on = kept[0]
@@ -79,7 +91,7 @@ def show(
         print_json(model)
         return
     card: dict[str, Any] = json.loads(model.card_json or "{}")
-    print_table(_details(model, card), folds=True)
+    print_table(_details(model, card, card_file(model, store)), folds=True)
     if _engine(card) is not None:  # its tensors and batches are the engine's own: it is called by its tasks
         return
     for kind, tensors in (("takes", model.inputs), ("gives", model.outputs)):
@@ -95,6 +107,7 @@ def add(
     name: Annotated[str, typer.Option(help="Its name in the mesh: lower case, digits, . _ -")],
     family: Annotated[str, typer.Option(help="Whose service runs it: vision, speech or nlp.")],
     version: Annotated[str | None, typer.Option(help="By default the next free whole number.")] = None,
+    address: Address = ADDRESS,
     models: StoreFolder = None,
 ) -> None:
     """Add an ONNX file of your own; a running mesh serves it without a restart.
@@ -122,6 +135,8 @@ def add(
     out.print(f"Its state, once a mesh serves it: ortmesh models show {card.name}", style="dim")
     if card.runtime.engine is not None:
         out.print(f'Then: ortmesh call nlp generate --model {card.name} "Hello"', style="dim")
+    if models is None:
+        say_what_is_not_served([family], address)
 
 
 @app.command()
@@ -229,7 +244,7 @@ def _state(model: models_pb2.Model) -> str:
     return f"[{style}]{name}[/{style}]" if style else name
 
 
-def _details(model: models_pb2.Model, card: dict[str, Any]) -> Table:
+def _details(model: models_pb2.Model, card: dict[str, Any], card_path: Path | None) -> Table:
     made = Table.grid(padding=(0, 2))
     made.add_column()
     made.add_column(overflow="fold")  # an address that is cut can't be opened
@@ -246,6 +261,7 @@ def _details(model: models_pb2.Model, card: dict[str, Any]) -> Table:
         "licence": model.license,
         "attribution": model.attribution,
         **_from_card(card),
+        "card": str(card_path or ""),
     }
     for key, value in rows.items():
         if value:

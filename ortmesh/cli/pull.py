@@ -13,6 +13,8 @@ from rich.text import Text
 from ortmesh.cli.answers import print_table, table
 from ortmesh.cli.console import err, fail, out
 from ortmesh.cli.failures import errors_in_words, settings
+from ortmesh.cli.known import say_what_is_not_served
+from ortmesh.cli.options import ADDRESS, Address
 from ortmesh.cli.plan import FAMILIES
 from ortmesh.cli.steps import showing_steps
 from ortmesh.config import StoreSettings
@@ -37,13 +39,14 @@ def pull(
     models: Annotated[
         Path | None, typer.Option(help="The store's folder. By default ORTMESH_MODELS, else the user's cache.")
     ] = None,
+    address: Address = ADDRESS,
 ) -> None:
     """Fetch models into the store: checked, resumable, one at a time between processes.
 
     \b
     [bold]Examples[/bold]
       ortmesh pull                      the default set
-      ortmesh pull all-minilm-l6-v2     one model
+      ortmesh pull all-minilm-l6-v2     one model, and those that it works with
       ortmesh pull --family nlp         what one family's service needs
       ortmesh pull --list               what there is
     """
@@ -60,7 +63,7 @@ def pull(
         print_table(_listing(cards, store))
         out.print(LEGEND, style="dim", soft_wrap=True)
         return
-    wanted = cards if names else [card for card in cards if optional or not card.optional]
+    wanted = catalogue.with_companions(cards) if names else [card for card in cards if optional or not card.optional]
     failed: list[str] = []
     for number, card in enumerate(wanted):
         try:
@@ -75,6 +78,8 @@ def pull(
     if failed:
         err.print(Text(f"not fetched: {', '.join(failed)}; `ortmesh pull` goes on where it stopped", style="red"))
         raise typer.Exit(1)
+    if models is None:
+        say_what_is_not_served(sorted({card.family for card in wanted}), address)
 
 
 def _of(families: Sequence[str], cards: list[Card], *, named: bool) -> list[Card]:

@@ -8,10 +8,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 
 from ortmesh.errors import ModelFailed
+from ortmesh.serving.cards import Card
 from ortmesh.serving.loaded import Loaded, load
+from ortmesh.serving.mistakes import no_such
 from ortmesh.serving.model import Model
+from ortmesh.serving.needs import misspelt
 from ortmesh.serving.resident import Resident, trim
 from ortmesh.serving.stop import Stop
 from ortmesh.serving.suspects import Suspects
@@ -33,6 +37,8 @@ class Loader:
         self._loading = 0
         self.checks: dict[str, Check] = {}
         """What a task asks of a model that has been loaded for it, by the task; it may raise, and block."""
+        self.complete = False
+        """True when there are no tasks but those of `checks`."""
 
     async def open(self) -> None:
         """Looks what earlier processes may have died of."""
@@ -91,13 +97,23 @@ class Loader:
             raise ModelFailed(str(panic), resource=("model", model.card.key)) from panic
 
     def _load(self, model: Model, stop: Stop) -> Loaded:
+        self._know_tasks(model.card)
         with self._marked(model):
             loaded = load(model.card, model.folder, self._threads, model.meter, stop=stop, resident=self._resident)
         self._resident.changed()
         model.know(loaded.signature)
         for check in filter(None, map(self.checks.get, model.card.tasks)):
             check(model)
+        if more := misspelt(model):
+            loaded = replace(loaded, note="; ".join(filter(None, (loaded.note, more))))
         return loaded
+
+    def _know_tasks(self, card: Card) -> None:
+        """ModelFailed for a task that nobody here would ever choose the model for."""
+        for task in card.tasks:
+            if self.complete and task not in self.checks:
+                reason = f"the card of {card.key} can't be used: tasks: {task}: {no_such('task', task, self.checks)}"
+                raise ModelFailed(reason, resource=("model", card.key))
 
     def _marked(self, model: Model) -> AbstractContextManager[None]:
         return nullcontext() if self._suspects is None else self._suspects.loading(model.card.key, model.folder)

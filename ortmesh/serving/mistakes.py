@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeGuard, get_args, get_origin
 
 import yaml
@@ -57,6 +57,14 @@ def yaml_in_words(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: it is no YAML: {error.problem}"
 
 
+def no_such(what: str, name: str, names: Collection[str]) -> str:
+    """That there is no such thing of a kind, with the nearest one there is, else with all."""
+    if close := near(name, names):
+        begun = [each for each in close if each.startswith(name.lower())]
+        return f"there is no such {what}; did you mean {' or '.join(begun or close[:1])}?"
+    return f"there is no such {what}; there are {', '.join(names)}"
+
+
 def _in_words(error: ErrorDetails, kind: type[BaseModel], patterns: Mapping[str, str]) -> str:
     key = ".".join(map(str, error["loc"]))
     return f"{key}: {_what(error, kind, patterns)}" if key else _what(error, kind, patterns)
@@ -65,7 +73,7 @@ def _in_words(error: ErrorDetails, kind: type[BaseModel], patterns: Mapping[str,
 def _what(error: ErrorDetails, kind: type[BaseModel], patterns: Mapping[str, str]) -> str:
     match error["type"]:
         case "extra_forbidden":
-            return _no_such_key(str(error["loc"][-1]), _keys_at(kind, error["loc"][:-1]))
+            return no_such("key", str(error["loc"][-1]), _keys_at(kind, error["loc"][:-1]))
         case "missing":
             return "it is missing"
         case "value_error":  # of a validator of ours, in words already
@@ -73,13 +81,6 @@ def _what(error: ErrorDetails, kind: type[BaseModel], patterns: Mapping[str, str
         case "json_invalid":
             return f"it is no JSON: {error['ctx']['error']}"
     return f"found {_shown(error['input'])}, expected {_expected(error, patterns)}"
-
-
-def _no_such_key(key: str, keys: list[str]) -> str:
-    if close := near(key, keys):
-        begun = [each for each in close if each.startswith(key.lower())]
-        return f"there is no such key; did you mean {' or '.join(begun or close[:1])}?"
-    return f"there is no such key; there are {', '.join(keys)}"
 
 
 def _expected(error: ErrorDetails, patterns: Mapping[str, str]) -> str:

@@ -6,11 +6,11 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from ortmesh.errors import ExecutorFailed, ModelFailed, NotReady, OrtmeshError
+from ortmesh.errors import ExecutorFailed, GraphRefuses, ModelFailed, NotReady, OrtmeshError
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Reply
 from ortmesh.serving.answers import Deed, FutureAnswer, Outbox, TracedAnswer
@@ -18,7 +18,7 @@ from ortmesh.serving.batcher import Pile
 from ortmesh.serving.batcher.book import CostBook
 from ortmesh.serving.batcher.policy import ArrivalOrder, BySize, CostAware, Policy
 from ortmesh.serving.cards import Card, must_stay_inside
-from ortmesh.serving.executor.failures import readable
+from ortmesh.serving.executor.failures import failure_of_task, readable
 from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.loaded import Loaded
 from ortmesh.serving.parts import Parts, Splitting
@@ -144,17 +144,28 @@ class Model:
         found: T = kept[2]
         return found
 
-    async def __call__(
-        self, tensors: Tensors, call: Call, *, pad: bool = True, outputs: Collection[str] | None = None
-    ) -> Tensors:
-        """The model's outputs for these tensors, through its batcher. Each has its batch axis, also for one row.
+    @property
+    def looked_at(self) -> list[Hashable]:
+        """What tasks need of it, as far as they have looked, for the card that it has."""
+        return [needs for needs, (card, _, _) in self._checked.items() if card is self.card]
 
-        With `pad` False they share a batch only with tensors of equal shapes. `outputs` names those that are needed:
-        others may be missing, and are not copied from a device.
-        Errors: Overloaded, NotReady (unloading), Expired, Cancelled, ExecutorFailed; BadInput from the graph.
+    async def __call__(self, tensors: Tensors, call: Call, *, outputs: Collection[str] | None = None) -> Tensors:
+        """The model's outputs for the tensors that a task made, through its batcher. Each has its batch axis, also for
+        one row. `outputs` names those that are needed: others may be missing, and are not copied from a device.
+
+        Errors: Overloaded, NotReady (unloading), Expired, Cancelled, ExecutorFailed.
         """
         answer = self._future()
-        self.submit(self.make_item(tensors, answer=answer, call=call, pad=pad, outputs=outputs))
+        self._submit_each((tensors,), (answer,), call, outputs)
+        return await _for_task(answer.future)
+
+    async def infer(self, tensors: Tensors, call: Call, *, outputs: Collection[str] | None) -> Tensors:
+        """The outputs for a caller's own tensors, which share a batch only with tensors of equal shapes.
+
+        Errors: as of a task's; BadInput for what the graph refuses.
+        """
+        answer = self._future()
+        self.submit(self.make_item(tensors, answer=answer, call=call, pad=False, outputs=outputs))
         return await answer.future
 
     async def many(
@@ -163,7 +174,7 @@ class Model:
         """The outputs for several items, in their order: all are admitted or none; the first error is raised."""
         answers = [self._future() for _ in many]
         self._submit_each(many, answers, call, outputs)
-        return list(await asyncio.gather(*(answer.future for answer in answers)))
+        return await _for_task(asyncio.gather(*(answer.future for answer in answers)))
 
     def many_directly(
         self,
@@ -445,3 +456,11 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, ExecutorFailed):
         return error.message
     return readable(error)
+
+
+async def _for_task(outputs: Awaitable[T]) -> T:
+    """The outputs of what a task made. Errors as those of `Model`, in a task's words."""
+    try:
+        return await outputs
+    except GraphRefuses as error:
+        raise failure_of_task(error) from None

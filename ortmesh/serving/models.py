@@ -86,6 +86,11 @@ class Models:
         """
         self._load.checks[task] = check
 
+    def refuse_other_tasks(self) -> None:
+        """Has a model fail whose card names a task that was not named to `require`: a service has bound all of its
+        tasks, and none of them would ever choose it for that. To be called before `start`."""
+        self._load.complete = True
+
     async def start(self) -> None:
         """Begins to load what the store holds and to follow its changes; returns before the models are ready."""
         self._loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -21,6 +22,10 @@ from ortmesh.serving.mistakes import mistakes_in_words
 if TYPE_CHECKING:
     from ortmesh.serving.model import Model
     from ortmesh.serving.models import Models
+
+
+MISSPELT = 0.75
+"""difflib's ratio from which one key may be meant by another."""
 
 
 class Settings(BaseModel):
@@ -86,6 +91,17 @@ def settings(card: Card, kind: type[S]) -> S:
         return kind.model_validate(written)
     except ValidationError as error:
         raise unfit(card, f"preprocessing: {mistakes_in_words(error, kind)}") from None
+
+
+def misspelt(model: Model) -> str:
+    """What a card's `preprocessing` says that no task of its reads, where one reads what is spelt nearly so and has to
+    do without; empty otherwise: a card may say more than tasks read. Once each task has looked at what it needs."""
+    given = model.card.preprocessing
+    kinds = [needs.constants for needs in model.looked_at if isinstance(needs, Needs)]
+    read = {name for kind in kinds for name in kind.model_fields}
+    meant = {key: get_close_matches(key, read - given.keys(), n=1, cutoff=MISSPELT) for key in given.keys() - read}
+    told = [f"preprocessing: {key}: no task reads it; did you mean {near[0]}?" for key, near in meant.items() if near]
+    return "; ".join(sorted(told))
 
 
 def asset(model: Model, load: Callable[[Path], T], file: str) -> T:

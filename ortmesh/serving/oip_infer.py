@@ -52,7 +52,7 @@ class ModelInfer:
             tensors = tensors_of(request, said)
         else:
             tensors = await call.in_pool(tensors_of, request, said)
-        results = await model(tensors, call, pad=False, outputs=_names(outputs, model))
+        results = await model.infer(tensors, call, outputs=_names(outputs, model))
         encoder = Encoder(model, outputs, request.id, said.raw)
         nbytes = encoder.nbytes(results)
         if encoder.plain and nbytes <= DIRECT_BYTES:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Reply
 from ortmesh.serving.answers import Outbox
+from ortmesh.serving.executor.failures import failure_of_task
 from ortmesh.serving.types import Tensors
 
 
@@ -55,7 +56,7 @@ class Together:
     def deliver(self) -> None:
         """Answers, on the loop. A failure to encode is this caller's answer, and so is a deadline that has passed."""
         if self._error is not None:
-            self._reply.fail(self._error)
+            self._reply.fail(failure_of_task(self._error))
             return
         try:
             self._call.check()

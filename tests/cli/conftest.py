@@ -59,7 +59,8 @@ class Mesh(
         vision_pb2_grpc.add_VisionServiceServicer_to_server(_Vision(self), self._server)
         speech_pb2_grpc.add_SpeechServiceServicer_to_server(self, self._server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), self._server)  # it is SERVING at once
+        self.health = HealthServicer()  # it is SERVING at once
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import onnx
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 from onnx import TensorProto, helper
 from rich.console import Console
 
 from ortmesh import catalogue
 from ortmesh.cli import steps
 from ortmesh.models.v1 import models_pb2
-from ortmesh.serving.cards import Card, Quality, Source
+from ortmesh.serving.cards import Card, Quality, Source, read_card
 from ortmesh.serving.digests import sha256_of
 from ortmesh.serving.sources.fetching import Step
 from ortmesh.serving.store import Store
@@ -119,6 +120,41 @@ def test_a_model_that_no_mesh_has_since_its_card_is_wrong_is_told(
     assert f"not usable: {card.parent}: card.yaml: batchin: there is no such key; did you mean batching?" in told
     assert "NOT_FOUND: no model 'double'" in told
     assert "not usable" not in run("models", "show", "other").stderr
+
+
+def test_beside_the_models_of_the_mesh_at_the_usual_place_is_what_it_can_not_have(
+    mesh: Mesh, run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORTMESH_ADDRESS")
+    (store.root / "broken" / "1").mkdir(parents=True)
+    mesh.answers["ListModels"] = models_pb2.ListModelsResponse(models=[model("minilm")])
+    listed = run("models", "list", default_map={"models": {"list": {"address": mesh.address}}})
+    assert "minilm@1" in listed.stdout
+    assert f"not usable: {store.root / 'broken' / '1'}: " in listed.stderr
+    assert "not usable" not in run("models", "list", "--address", mesh.address).stderr
+
+
+def test_a_model_for_which_the_mesh_has_no_service_needs_another_start(
+    mesh: Mesh, run: Run, store: Store, onnx_file: Path
+) -> None:
+    added = run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
+    assert added.exit_code == 0
+    assert f"the mesh at {mesh.address} was started without nlp: end it, and start" in added.stderr
+    mesh.health.set("ortmesh.nlp.v1.NlpService", HealthCheckResponse.NOT_SERVING)
+    assert not run("models", "add", onnx_file, "--name", "double", "--family", "nlp").stderr
+    assert not run("models", "add", onnx_file, "--name", "double", "--family", "nlp", "--address", NOBODY).stderr
+
+
+def test_a_models_card_is_where_it_is_shown(mesh: Mesh, run: Run, store: Store, onnx_file: Path) -> None:
+    """Not where the mesh tells of another one: it serves another store."""
+    run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
+    path = store.folder("double", "1") / "card.yaml"
+    shown = model("double")
+    shown.card_json = read_card(path).model_dump_json()
+    mesh.answers["GetModel"] = shown
+    assert ["card", str(path)] in [line.split() for line in run("models", "show", "double").stdout.splitlines()]
+    shown.card_json = read_card(path).model_copy(update={"description": "x"}).model_dump_json()
+    assert str(path) not in run("models", "show", "double").stdout
 
 
 @pytest.mark.parametrize("command", [("list",), ("show", "minilm")])

@@ -40,3 +40,15 @@ def test_a_model_of_another_family_is_told(run: Run, tmp_path: Path) -> None:
     done = run("pull", "silero-vad", "--family", "nlp", "--models", tmp_path)
     assert done.exit_code == 1
     assert "silero-vad is of the family speech" in done.output
+
+
+def test_a_model_comes_with_those_that_it_works_with(run: Run, store: Store) -> None:
+    """Alone it would be ready, and no picture could be read."""
+    done = run("pull", "ppocr-v6-det", "--models", store.root)
+    assert done.exit_code == 0, done.output
+    assert [line.split()[1] for line in done.output.splitlines()[:3]] == [
+        "ppocr-v6-det@1",
+        "ppocr-v6-rec@1",
+        "ppocr-v6-cls@1",
+    ]
+    assert "3 of 3 models" in done.output

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from ortmesh.errors import ModelFailed
+from ortmesh.errors import ExecutorFailed, ModelFailed
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest, EmbedResponse
 from ortmesh.serving.cards import Card
@@ -29,6 +29,7 @@ from ortmesh_nlp import embed
 from ortmesh_nlp.detect_language import DetectLanguage
 from ortmesh_nlp.embed import Embed
 from ortmesh_nlp.find_entities import FindEntities
+from tests.nlp.test_embed_direct import Waiting
 from tests.serving.graphs import tensor, write
 
 LONG, FLOAT = TensorProto.INT64, TensorProto.FLOAT
@@ -43,7 +44,8 @@ def shelf(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def install(shelf: Store) -> Install:
-    """Installs `mine`, whose vectors are [sum of the ids, how many they are, 0]: far from length 1."""
+    """Installs `mine`, whose vectors are [sum of the ids, how many they are, 0]: far from length 1. It knows so many
+    ids as it has `rows`."""
 
     def made(
         names: Sequence[str] = NAMES,
@@ -51,10 +53,13 @@ def install(shelf: Store) -> Install:
         dimensions: int = 2,
         tokenizer: str | None = "right",
         preprocessing: dict[str, Any] | None = None,
+        tasks: Sequence[str] = ("embed",),
+        rows: int = 1000,
     ) -> None:
         ids, mask, vector = names
         nodes: list[object] = [
-            helper.make_node("ReduceSum", [ids, "last"], ["sum"]),
+            helper.make_node("Gather", ["itself", ids], ["known"]),
+            helper.make_node("ReduceSum", ["known", "last"], ["sum"]),
             helper.make_node("ReduceSum", [mask, "last"], ["count"]),
             helper.make_node("Sub", ["sum", "sum"], ["nothing"]),
             helper.make_node("Concat", ["sum", "count", "nothing"], ["joined"], axis=1),
@@ -63,12 +68,16 @@ def install(shelf: Store) -> Install:
         ]
         shape = [-1, *[1] * (dimensions - 2), 3]
         takes = [tensor(ids, ["n", "length"], kind), tensor(mask, ["n", "length"], kind)]
-        weights: dict[str, object] = {"last": np.array([1]), "shape": np.array(shape)}
+        weights: dict[str, object] = {
+            "last": np.array([1]),
+            "shape": np.array(shape),
+            "itself": np.arange(rows, dtype=helper.tensor_dtype_to_np_dtype(kind)),
+        }
         card = Card.model_validate(
             {
                 "name": "mine",
                 "family": "nlp",
-                "tasks": ["embed"],
+                "tasks": tasks,
                 "files": {"model.onnx": None},
                 "preprocessing": {"max_tokens": 16} if preprocessing is None else preprocessing,
             }
@@ -150,6 +159,58 @@ async def test_what_a_card_gets_wrong_is_told_by_name(
     assert caught.value.message.startswith("the card of mine@1 can't be used: ")
     assert named in caught.value.message
     assert str(shelf.root) not in caught.value.message
+
+
+async def test_a_task_that_is_none_is_told_with_the_one_that_may_be_meant(
+    shelf: Store, install: Install, call: Call
+) -> None:
+    """Else the model would be ready, and no request would ever come to it."""
+    install(tasks=["embedd"])
+
+    def bound(models: Models) -> None:
+        Embed(models)
+        models.refuse_other_tasks()
+
+    await assert_failed(shelf, bound, "embedd", r"tasks: embedd: there is no such task; did you mean embed\?", call)
+
+
+async def test_a_constant_that_is_misspelt_is_told_and_one_that_nobody_reads_is_not(
+    shelf: Store, install: Install
+) -> None:
+    install(preprocessing={"max_tokens": 16, "tokeniser": "tokenizer.json", "dimension": 3})
+    models = Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter())
+    Embed(models)
+    async with models:
+        await models.until_loaded()
+        (model,) = models.list()
+        said = "preprocessing: tokeniser: no task reads it; did you mean tokenizer?"
+        assert (model.state, model.state_reason) == ("READY", said)
+
+
+@pytest.mark.parametrize("way", ["directly", "by the coroutine"])
+async def test_a_tokenizer_of_another_model_is_nothing_that_a_caller_gave(
+    shelf: Store, install: Install, call: Call, way: str
+) -> None:
+    """Its third word has a number that the graph does not know."""
+    install(rows=3)
+    models = Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter())
+    embed = Embed(models)
+    async with models:
+        await models.until_loaded()
+        assert [model.state for model in models.list()] == ["READY"]
+        assert (await embed(EmbedRequest(texts=["one"]), call)).results[0].embedding.values
+        with pytest.raises(
+            ExecutorFailed, match="refuses what the task made of the request; its card or its files may"
+        ):
+            await asked(embed, EmbedRequest(texts=["two"]), call, way)
+
+
+async def asked(embed: Embed, request: EmbedRequest, call: Call, way: str) -> EmbedResponse:
+    if way == "by the coroutine":
+        return await embed(request, call)
+    reply = Waiting()
+    assert embed.direct(request, call, reply)
+    return await asyncio.wait_for(reply.answer, 30)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from ortmesh.serving.host import Host
 from ortmesh.serving.store import Store
 from ortmesh.telemetry import instruments
 from ortmesh.telemetry.series import Labels
+from ortmesh_nlp.service import SERVICE, methods
 from tests.serving import graphs
 from tests.serving.shelf import install
 
@@ -33,5 +34,21 @@ async def test_metrics_tell_on_what_each_model_runs_and_in_which_precision(tmp_p
         assert told(service) == [
             {"model": "double", "version": "1", "provider": "CPUExecutionProvider", "precision": "f16"}
         ]
+    finally:
+        await service.stop()
+
+
+async def test_a_model_for_a_task_that_the_service_has_not_is_not_ready(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    graphs.double(tmp_path / "double")
+    install(store, tmp_path / "double", tasks=["embedd"])
+    settings = ServiceSettings(family="nlp", address="127.0.0.1:0", store=store.root, drain_seconds=0, grace_seconds=1)
+    service = Host(settings, SERVICE, methods)
+    await service.start()
+    try:
+        await service.models.until_loaded()
+        (model,) = service.models.list()
+        assert model.state == "FAILED"
+        assert "tasks: embedd: there is no such task; did you mean embed?" in model.state_reason
     finally:
         await service.stop()

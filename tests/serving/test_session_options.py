@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
 from ortmesh.config import ServiceSettings
 from ortmesh.cpus import cpus
@@ -118,6 +120,32 @@ def test_the_providers_options_are_those_of_the_cpu(tmp_path: Path, opened: Open
     graphs.double(tmp_path)
     load(Card(name="double", family="nlp", runtime=Runtime(require="cpu")), tmp_path, 1, NoMeter())
     assert opened[0].get_provider_options() == {"CPUExecutionProvider": {}}
+
+
+def eights(folder: Path, *, times: int = 1) -> Path:
+    """A graph of [n, 64] unsigned numbers of 8 bits times so many matrices [64, 32] of -127, which are one."""
+    products = [helper.make_node("MatMulInteger", ["x", "w", "", "zero"], [f"y{n}"], f"p{n}") for n in range(times)]
+    weights: dict[str, object] = {"w": np.full((64, 32), -127, np.int8), "zero": np.int8(0)}
+    outputs = [graphs.tensor(f"y{n}", ["n", 32], TensorProto.INT32) for n in range(times)]
+    takes = [graphs.tensor("x", ["n", 64], TensorProto.UINT8)]
+    return graphs.write(folder, list[object](products), takes, outputs, weights)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_sums_of_eight_bits_are_exact_on_every_processor(tmp_path: Path, rows: int) -> None:
+    """Without VNNI two products are added in 16 bits, which these do not fit into."""
+    session = Sessions(Runtime(), threads=1).open(eights(tmp_path))._session
+    (sums,) = session.run(None, {"x": np.full((rows, 64), 255, np.uint8)})
+    assert np.array_equal(sums, np.full((rows, 32), 64 * 255 * -127))
+
+
+def test_a_graph_whose_operators_share_their_weights_opens_on_every_processor(tmp_path: Path) -> None:
+    """Where ONNX Runtime refuses to make shared weights unsigned, the model says that its sums may overflow."""
+    sessions = Sessions(Runtime(), threads=1)
+    session = sessions.open(eights(tmp_path, times=2))._session
+    found = session.run(None, {"x": np.full((1, 64), 1, np.uint8)})
+    assert [sums[0, 0] for sums in found] == [64 * -127] * 2
+    assert sessions.note in ("", "operators share weights of 8 bits: on this processor their sums may overflow")
 
 
 def test_all_sessions_of_a_model_are_opened_alike(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ CHUNK_BYTES = 3200
 
 
 def s16(samples: Samples) -> bytes:
-    """Samples as 16-bit numbers."""
-    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+    """Samples as 16-bit numbers, the same as in a file of them: the nearest."""
+    return np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
 
 
 def cut(content: bytes, size: int = CHUNK_BYTES) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ortmesh.errors import BadInput, Cancelled, ExecutorFailed, OrtmeshError
+from ortmesh.errors import BadInput, Cancelled, ExecutorFailed, GraphRefuses, OrtmeshError
 
 _DEVICE = re.compile(r"CUDA|CUBLAS|CUDNN|TensorRT|device-side|illegal memory access", re.IGNORECASE)
 _MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|cannot allocate|ALLOC_FAILED", re.IGNORECASE)
@@ -17,6 +17,16 @@ _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _PLACE = re.compile(r"\S*/onnxruntime/\S+|\b0x[0-9a-fA-F]+\b")
 _FOLDERS = re.compile(r"(?<!\S)/(?:[^\s/]+/)+")
 """Of an absolute path: where the store lies is no caller's business."""
+
+
+def failure_of_task(error: BaseException) -> BaseException:
+    """The error that the caller of a task gets: it made no tensors, so what a graph refuses is no mistake of its."""
+    if isinstance(error, GraphRefuses):
+        told = (
+            "the model's graph refuses what the task made of the request; its card or its files may be another model's"
+        )
+        return ExecutorFailed(f"{told}: {error.why}")
+    return error
 
 
 class ExecutorBroken(Exception):
@@ -40,7 +50,7 @@ def failure_of(error: Exception, *, on_device: bool) -> OrtmeshError:
     if on_device and _DEVICE.search(text):
         raise ExecutorBroken(readable(error)) from error
     if type(error).__module__.startswith("onnxruntime") or text.startswith(_BOUND):
-        return BadInput("inputs", f"the model's graph refuses these tensors: {readable(error)}")
+        return GraphRefuses(readable(error))
     return ExecutorFailed("the model failed on this request")
 
 
