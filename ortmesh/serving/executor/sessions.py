@@ -209,9 +209,9 @@ class Sessions:
             return stream.name
 
     def fall_back(self, error: Exception) -> bool:
-        """After an error: has sessions that are opened from now on do without what may be at fault: exact sums of 8 bits,
-        recorded runs, or TensorRT unless the card requires it. False where nothing is left to do without, or it was
-        another's fault: there was no memory, or it was interrupted."""
+        """After an error: has sessions that are opened from now on do without what may be at fault, which is exact sums
+        of 8 bits, recorded runs, or TensorRT unless the card requires it. False where nothing is left to do without, or
+        it was another's fault: there was no memory, or it was interrupted."""
         if self._interrupted or lacks_memory(error):
             return False
         if self._exact and _SHARED_WEIGHTS in str(error):
