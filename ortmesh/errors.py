@@ -8,7 +8,7 @@
     ① ②  MalformedMessage, MessageTooLarge, Overloaded (admission), Draining, Expired, Cancelled
     ③    BadInput, OutOfRange, NotFound (the request's own fields, found by the task), NoSpeech
     ④    NotFound (model), NotReady, ModelFailed, Overloaded (the model's queue), Expired, Cancelled
-    ⑤    BadInput (the graph refuses a shape), ExecutorFailed
+    ⑤    BadInput (the graph refuses a caller's own tensors), ExecutorFailed
     answer  ReaderStalled
 
 Each error carries the name of its canonical gRPC code; `ortmesh.front.status` turns it into a status with
@@ -69,14 +69,6 @@ class BadInput(OrtmeshError):
         super().__init__(
             f"{field}: {description}" if field else description, violations=[Violation(field, description)]
         )
-
-
-class GraphRefuses(BadInput):
-    """A graph's own refusal of tensors, which are whose that sent them: a caller's, or a task's that made them."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__("inputs", f"the model's graph refuses these tensors: {why}")
-        self.why = why
 
 
 class OutOfRange(OrtmeshError):

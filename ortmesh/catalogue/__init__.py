@@ -11,6 +11,8 @@ from ortmesh.near import near
 from ortmesh.serving.cards import Card, read_card
 
 CARDS = Path(__file__).with_name("cards")
+COMPANIONS = ("recognizer", "orienter", "speller")
+"""The constants by which tasks find another model beside one."""
 
 
 @cache
@@ -35,12 +37,12 @@ def card(name: str) -> Card:
 
 
 def with_companions(chosen: Iterable[Card]) -> list[Card]:
-    """The cards, each followed by those of the models that it names in its `preprocessing` and can't work without."""
-    every = _by_name()
-    left, found = list(chosen), dict[str, Card]()
+    """The cards, each followed by those of the models that it names in its `preprocessing` to work with."""
+    every, left, found = _by_name(), list(chosen), dict[str, Card]()
     while left:
         each = left.pop(0)
         if each.name not in found:
             found[each.name] = each
-            left[:0] = [every[name] for name in each.preprocessing.values() if isinstance(name, str) and name in every]
+            named = [each.preprocessing.get(key) for key in COMPANIONS]
+            left[:0] = [every[name] for name in named if name in every]
     return list(found.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +13,12 @@ from rich.text import Text
 
 from ortmesh.cli.console import err, fail
 from ortmesh.cli.failures import call_errors_in_words, errors_in_words, not_reached, settings
-from ortmesh.client import Client
+from ortmesh.cli.options import ADDRESS_VARIABLE
+from ortmesh.cli.plan import SERVICES
+from ortmesh.client import DEFAULT_ADDRESS, Client
 from ortmesh.config import StoreSettings
 from ortmesh.models.v1 import models_pb2
 from ortmesh.near import near
-from ortmesh.nlp.v1 import nlp_pb2
-from ortmesh.speech.v1 import speech_pb2
-from ortmesh.vision.v1 import vision_pb2
 
 if TYPE_CHECKING:
     from ortmesh.serving.cards import Card
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 10.0
 LOOK_SECONDS = 2.0
 """For what a command only adds to its answer."""
-SERVICES = {
-    each.full_name.split(".")[1]: each.full_name
-    for module in (nlp_pb2, speech_pb2, vision_pb2)
-    for each in module.DESCRIPTOR.services_by_name.values()
-}
-"""The full names of the families' services."""
 
 
 def from_mesh(address: str, family: str, task: str, *, must: bool) -> list[models_pb2.Model] | None:
@@ -65,39 +59,33 @@ def one_from_mesh(address: str, name: str, *, must: bool) -> models_pb2.Model | 
                 _say_no_mesh(address)
                 return None
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                _say_why_not(name.partition("@")[0])
+                say_what_is_not_usable(open_store(None), name.partition("@")[0])
             raise
 
 
-def say_what_is_not_served(families: Iterable[str], address: str) -> None:
-    """Which of the families that have new models the running mesh was started without. Nothing where none answers."""
-    with grpc.insecure_channel(address) as channel:
+def say_what_is_not_served(families: Iterable[str]) -> None:
+    """Which of the families that have new models this machine's mesh was started without. Nothing where none answers,
+    and where ORTMESH_ADDRESS names another one: that serves another store."""
+    if ADDRESS_VARIABLE in os.environ:
+        return
+    with grpc.insecure_channel(DEFAULT_ADDRESS) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for family in families:
             try:
                 health.Check(health_pb2.HealthCheckRequest(service=SERVICES[family]), timeout=LOOK_SECONDS)
             except grpc.RpcError as error:
-                if error.code() is grpc.StatusCode.NOT_FOUND:
-                    told = f"the mesh at {address} was started without {family}: end it, and start `ortmesh up` again"
-                    err.print(told, style="yellow", soft_wrap=True)
+                if error.code() is not grpc.StatusCode.NOT_FOUND:
+                    return
+                told = f"the running mesh was started without {family}: end it, and start `ortmesh up` again"
+                err.print(told, style="yellow", soft_wrap=True)
 
 
-def say_what_is_not_usable() -> None:
-    """The models of the user's store whose cards can't be read: no service of a mesh knows them."""
-    store = open_store(None)
+def say_what_is_not_usable(store: Store, name: str = "") -> None:
+    """The models of a store whose cards can't be read, or that of the name: no service of a mesh knows them."""
     with errors_in_words():
         store.cards()
     for folder, problem in store.problems.items():
-        _say_unusable(folder, problem)
-
-
-def _say_why_not(name: str) -> None:
-    """Why the mesh may not have a model: a card in the store that can't be read is nobody's."""
-    store = open_store(None)
-    with errors_in_words():
-        store.cards()
-    for folder, problem in store.problems.items():
-        if folder.parent == store.root / name:
+        if not name or folder.parent == store.root / name:
             _say_unusable(folder, problem)
 
 
@@ -147,14 +135,11 @@ def one_from_store(store: Store, name: str) -> models_pb2.Model:
 
 
 def card_file(model: models_pb2.Model, store: Store) -> Path | None:
-    """Where a model's card is edited; None where the store has not the card that the mesh tells of."""
-    from ortmesh.serving.cards import CARD_FILE, Card, read_card
+    """Where a model's card is, if the store has it."""
+    from ortmesh.serving.cards import CARD_FILE
 
     path = store.folder(model.name, model.version) / CARD_FILE
-    try:
-        return path if read_card(path) == Card.model_validate_json(model.card_json) else None
-    except (OSError, ValueError):
-        return None
+    return path if path.is_file() else None
 
 
 def _as_model(card: Card, store: Store) -> models_pb2.Model:

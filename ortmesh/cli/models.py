@@ -54,7 +54,8 @@ def list_models(
         _must_be_family(family)
     must = names_a_mesh(context)
     found = every = None if models else from_mesh(address, family, task, must=must)
-    beside = found is not None and not must
+    if found is not None and not must:  # the mesh of this machine, which may serve the user's store
+        say_what_is_not_usable(open_store(None))
     if found is None:
         every = from_store(open_store(models))
         found = [model for model in every if family in ("", model.family) and (not task or task in model.tasks)]
@@ -67,8 +68,6 @@ def list_models(
         out.print("no models: `ortmesh pull` fetches the default ones")
         return
     _print_list(found)
-    if beside:
-        say_what_is_not_usable()
 
 
 @app.command()
@@ -80,9 +79,11 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one model: its state and tensors, where it is from, what it must not be used for, what its batches cost."""
-    model, measured_on = None if models else one_from_mesh(address, name, must=names_a_mesh(context)), ""
-    store = open_store(models)
+    must = names_a_mesh(context)
+    model, measured_on = None if models else one_from_mesh(address, name, must=must), ""
+    elsewhere = must and model is not None
     if model is None:
+        store = open_store(models)
         model = one_from_store(store, name)
         if (kept := kept_batching(store.folder(model.name, model.version))) is not None:
             measured_on = kept[0]
@@ -91,7 +92,7 @@ def show(
         print_json(model)
         return
     card: dict[str, Any] = json.loads(model.card_json or "{}")
-    print_table(_details(model, card, card_file(model, store)), folds=True)
+    print_table(_details(model, card, None if elsewhere else card_file(model, open_store(models))), folds=True)
     if _engine(card) is not None:  # its tensors and batches are the engine's own: it is called by its tasks
         return
     for kind, tensors in (("takes", model.inputs), ("gives", model.outputs)):
@@ -107,7 +108,6 @@ def add(
     name: Annotated[str, typer.Option(help="Its name in the mesh: lower case, digits, . _ -")],
     family: Annotated[str, typer.Option(help="Whose service runs it: vision, speech or nlp.")],
     version: Annotated[str | None, typer.Option(help="By default the next free whole number.")] = None,
-    address: Address = ADDRESS,
     models: StoreFolder = None,
 ) -> None:
     """Add an ONNX file of your own; a running mesh serves it without a restart.
@@ -136,7 +136,7 @@ def add(
     if card.runtime.engine is not None:
         out.print(f'Then: ortmesh call nlp generate --model {card.name} "Hello"', style="dim")
     if models is None:
-        say_what_is_not_served([family], address)
+        say_what_is_not_served([family])
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 from ortmesh.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, check_target
 
 ADDRESS = DEFAULT_ADDRESS
+ADDRESS_VARIABLE = "ORTMESH_ADDRESS"
 TIMEOUT = DEFAULT_TIMEOUT_SECONDS
 STDIN = Path("-")
 
@@ -41,7 +42,7 @@ def names_a_mesh(context: typer.Context) -> bool:
 
 
 Address = Annotated[
-    str, typer.Option(envvar="ORTMESH_ADDRESS", callback=_address, help="The mesh, HOST:PORT or unix:/path.")
+    str, typer.Option(envvar=ADDRESS_VARIABLE, callback=_address, help="The mesh, HOST:PORT or unix:/path.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for machines.")]
 Model = Annotated[str, typer.Option(help="NAME or NAME@VERSION. By default the task's.", show_default=False)]

@@ -14,7 +14,6 @@ from ortmesh.cli.answers import print_table, table
 from ortmesh.cli.console import err, fail, out
 from ortmesh.cli.failures import errors_in_words, settings
 from ortmesh.cli.known import say_what_is_not_served
-from ortmesh.cli.options import ADDRESS, Address
 from ortmesh.cli.plan import FAMILIES
 from ortmesh.cli.steps import showing_steps
 from ortmesh.config import StoreSettings
@@ -39,7 +38,6 @@ def pull(
     models: Annotated[
         Path | None, typer.Option(help="The store's folder. By default ORTMESH_MODELS, else the user's cache.")
     ] = None,
-    address: Address = ADDRESS,
 ) -> None:
     """Fetch models into the store: checked, resumable, one at a time between processes.
 
@@ -63,11 +61,12 @@ def pull(
         print_table(_listing(cards, store))
         out.print(LEGEND, style="dim", soft_wrap=True)
         return
-    wanted = catalogue.with_companions(cards) if names else [card for card in cards if optional or not card.optional]
+    chosen = [card for card in cards if names or optional or not card.optional]
+    wanted = catalogue.with_companions(chosen)
     failed: list[str] = []
     for number, card in enumerate(wanted):
         try:
-            if not _pull_one(card, store, again):
+            if not _pull_one(card, store, again and card in chosen):
                 failed.append(card.key)
         except IndexUnreachable as error:  # the others would only wait for it as long
             err.print(Text(f"✗ {error}", style="bold red"), soft_wrap=True)
@@ -79,7 +78,7 @@ def pull(
         err.print(Text(f"not fetched: {', '.join(failed)}; `ortmesh pull` goes on where it stopped", style="red"))
         raise typer.Exit(1)
     if models is None:
-        say_what_is_not_served(sorted({card.family for card in wanted}), address)
+        say_what_is_not_served(sorted({card.family for card in wanted}))
 
 
 def _of(families: Sequence[str], cards: list[Card], *, named: bool) -> list[Card]:

@@ -71,7 +71,7 @@ class Host:
             reflection=True,
             trusts_caller=settings.trusts_caller,
         )
-        self.models.refuse_other_tasks()
+        self.models.all_tasks_are_bound()
         self._known: set[str] = set()
         self._told: set[tuple[str, str]] = set()
         self._draining = False

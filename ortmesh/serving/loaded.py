@@ -231,7 +231,7 @@ def _warm_up(card: Card, folder: Path, sessions: Sessions, meter: Meter, residen
     own_sizes = buckets_of(card, pad_sizes=False)
     warm = SessionExecutor(session, signature, limit=card.batching.max_rows, meter=NoMeter(), buckets=every)
     finding = _probe_session(warm, signature, card)
-    sessions.note = sessions.note or warm.note
+    sessions.say(warm.note)
     unused = [session]  # the first executor has it itself, others have it again
     buckets = {Mode.TOGETHER: every, Mode.EQUAL_SIZES: own_sizes}.get(finding.mode)  # else rows of padding would show
 
@@ -284,7 +284,7 @@ def _engine(card: Card, folder: Path, threads: int, meter: Meter, stop: Stop, re
     runtime = card.runtime.model_copy(update={"providers": ["cpu"]})
     there = card.model_copy(update={"runtime": runtime})
     opened = _open(_open_engine, there, folder, meter, resident, stop, threads)
-    opened.sessions.note = note
+    opened.sessions.say(note)
     return opened
 
 
@@ -292,7 +292,7 @@ def _open_engine(card: Card, folder: Path, sessions: Sessions, meter: Meter, res
     """A graph whose texts would depend on each other generates one at a time."""
     opened = EngineExecutor.load(card, folder, sessions, meter=meter)
     dependent = opened.warm_up()
-    sessions.note = sessions.note or opened.note
+    sessions.say(opened.note)
     finding = Finding(Mode.ALONE if dependent else Mode.TOGETHER, dependent, None)
     return _Opened(opened.signature, opened.provider, finding, sessions, lambda limit, book: opened)
 

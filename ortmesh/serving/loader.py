@@ -11,23 +11,21 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 
 from ortmesh.errors import ModelFailed
-from ortmesh.serving.cards import Card
 from ortmesh.serving.loaded import Loaded, load
-from ortmesh.serving.mistakes import no_such
 from ortmesh.serving.model import Model
-from ortmesh.serving.needs import misspelt
 from ortmesh.serving.resident import Resident, trim
 from ortmesh.serving.stop import Stop
 from ortmesh.serving.suspects import Suspects
-
-Check = Callable[[Model], object]
 
 
 class Loader:
     """Belongs to the event loop. `open` it before the first load, `close` it after the last."""
 
-    def __init__(self, threads: int, suspects: Suspects | None) -> None:
+    def __init__(self, threads: int, suspects: Suspects | None, inspect: Callable[[Model], str]) -> None:
+        """`inspect` looks at a model that has been loaded: what it raises is why the model can't be served, what it
+        returns stands in its state. It may block."""
         self._threads = threads
+        self._inspect = inspect
         # Of their own: a model that loads for minutes must not hold up what else goes to threads.
         self._pool = ThreadPoolExecutor(threads + 4, "loader")
         self._resident = Resident()
@@ -35,10 +33,6 @@ class Loader:
         self._apart = asyncio.Lock()
         self._quiet = asyncio.Condition()
         self._loading = 0
-        self.checks: dict[str, Check] = {}
-        """What a task asks of a model that has been loaded for it, by the task; it may raise, and block."""
-        self.complete = False
-        """True when there are no tasks but those of `checks`."""
 
     async def open(self) -> None:
         """Looks what earlier processes may have died of."""
@@ -97,23 +91,12 @@ class Loader:
             raise ModelFailed(str(panic), resource=("model", model.card.key)) from panic
 
     def _load(self, model: Model, stop: Stop) -> Loaded:
-        self._know_tasks(model.card)
         with self._marked(model):
             loaded = load(model.card, model.folder, self._threads, model.meter, stop=stop, resident=self._resident)
         self._resident.changed()
         model.know(loaded.signature)
-        for check in filter(None, map(self.checks.get, model.card.tasks)):
-            check(model)
-        if more := misspelt(model):
-            loaded = replace(loaded, note="; ".join(filter(None, (loaded.note, more))))
-        return loaded
-
-    def _know_tasks(self, card: Card) -> None:
-        """ModelFailed for a task that nobody here would ever choose the model for."""
-        for task in card.tasks:
-            if self.complete and task not in self.checks:
-                reason = f"the card of {card.key} can't be used: tasks: {task}: {no_such('task', task, self.checks)}"
-                raise ModelFailed(reason, resource=("model", card.key))
+        found = self._inspect(model)
+        return replace(loaded, note="; ".join(filter(None, (loaded.note, found))))
 
     def _marked(self, model: Model) -> AbstractContextManager[None]:
         return nullcontext() if self._suspects is None else self._suspects.loading(model.card.key, model.folder)

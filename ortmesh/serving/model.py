@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from ortmesh.errors import ExecutorFailed, GraphRefuses, ModelFailed, NotReady, OrtmeshError
+from ortmesh.errors import BadInput, ExecutorFailed, ModelFailed, NotReady, OrtmeshError
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Reply
 from ortmesh.serving.answers import Deed, FutureAnswer, Outbox, TracedAnswer
@@ -18,7 +18,7 @@ from ortmesh.serving.batcher import Pile
 from ortmesh.serving.batcher.book import CostBook
 from ortmesh.serving.batcher.policy import ArrivalOrder, BySize, CostAware, Policy
 from ortmesh.serving.cards import Card, must_stay_inside
-from ortmesh.serving.executor.failures import failure_of_task, readable
+from ortmesh.serving.executor.failures import not_the_callers, readable
 from ortmesh.serving.executor.session import SessionExecutor
 from ortmesh.serving.loaded import Loaded
 from ortmesh.serving.parts import Parts, Splitting
@@ -146,8 +146,8 @@ class Model:
 
     @property
     def looked_at(self) -> list[Hashable]:
-        """What tasks need of it, as far as they have looked, for the card that it has."""
-        return [needs for needs, (card, _, _) in self._checked.items() if card is self.card]
+        """The needs that tasks have found to be met by the card that it has."""
+        return [needs for needs, (card, _, _) in list(self._checked.items()) if card is self.card]
 
     async def __call__(self, tensors: Tensors, call: Call, *, outputs: Collection[str] | None = None) -> Tensors:
         """The model's outputs for the tensors that a task made, through its batcher. Each has its batch axis, also for
@@ -157,7 +157,7 @@ class Model:
         """
         answer = self._future()
         self._submit_each((tensors,), (answer,), call, outputs)
-        return await _for_task(answer.future)
+        return await self._for_task(answer.future)
 
     async def infer(self, tensors: Tensors, call: Call, *, outputs: Collection[str] | None) -> Tensors:
         """The outputs for a caller's own tensors, which share a batch only with tensors of equal shapes.
@@ -174,7 +174,7 @@ class Model:
         """The outputs for several items, in their order: all are admitted or none; the first error is raised."""
         answers = [self._future() for _ in many]
         self._submit_each(many, answers, call, outputs)
-        return await _for_task(asyncio.gather(*(answer.future for answer in answers)))
+        return await self._for_task(asyncio.gather(*(answer.future for answer in answers)))
 
     def many_directly(
         self,
@@ -190,7 +190,7 @@ class Model:
 
         Raises Overloaded or NotReady when the items are not admitted; later errors go to `reply`.
         """
-        answers = Together(len(many), call, reply, self.outbox, encode).answers()
+        answers = Together(len(many), call, reply, self.outbox, encode, self._in_tasks_words).answers()
         self._submit_each(many, answers, call, outputs)
 
     def submit(self, item: Item) -> None:
@@ -302,6 +302,20 @@ class Model:
         for thread in self._threads:
             await asyncio.to_thread(thread.join, STUCK_SECONDS)
         self._forget()
+
+    async def _for_task(self, outputs: Awaitable[T]) -> T:
+        """What a task waits for. Errors are those of `_in_tasks_words`."""
+        try:
+            return await outputs
+        except BadInput as refusal:
+            raise self._in_tasks_words(refusal) from refusal
+
+    def _in_tasks_words(self, error: BaseException) -> BaseException:
+        """What a task's caller gets. The log has what is no caller's mistake."""
+        if not isinstance(error, BadInput):
+            return error
+        log.error("%s refuses what a task made of a request: %s", self.card.key, error.message)
+        return not_the_callers(error)
 
     def _submit_each(
         self, many: Sequence[Tensors], answers: Sequence[Answer], call: Call, outputs: Collection[str] | None
@@ -456,11 +470,3 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, ExecutorFailed):
         return error.message
     return readable(error)
-
-
-async def _for_task(outputs: Awaitable[T]) -> T:
-    """The outputs of what a task made. Errors as those of `Model`, in a task's words."""
-    try:
-        return await outputs
-    except GraphRefuses as error:
-        raise failure_of_task(error) from None

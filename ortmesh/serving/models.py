@@ -18,7 +18,9 @@ from ortmesh.serving.answers import Outbox
 from ortmesh.serving.cards import Card
 from ortmesh.serving.choice import task_defaults
 from ortmesh.serving.loader import Loader
+from ortmesh.serving.mistakes import no_such
 from ortmesh.serving.model import Model, Spans
+from ortmesh.serving.needs import misspelt, unfit
 from ortmesh.serving.slot import Slot, Wanted
 from ortmesh.serving.store import Installed, Store, pick_default, version_order
 from ortmesh.serving.suspects import Suspects
@@ -57,7 +59,10 @@ class Models:
         self._watchers: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._reconciling = asyncio.Lock()
-        self._load = Loader(threads, suspects)
+        self._load = Loader(threads, suspects, self._inspect)
+        self._checks: dict[str, Callable[[Model], object]] = {}
+        """What a task asks of a model that has been loaded for it, by the task; it may raise, and block."""
+        self._all_bound = False
         self.looked = asyncio.Event()
         """Set once the store was looked at: before, no model is known, not even as unknown."""
         self.lost = asyncio.Event()
@@ -84,12 +89,12 @@ class Models:
 
         To be called before `start`. `check` blocks, in a thread.
         """
-        self._load.checks[task] = check
+        self._checks[task] = check
 
-    def refuse_other_tasks(self) -> None:
-        """Has a model fail whose card names a task that was not named to `require`: a service has bound all of its
-        tasks, and none of them would ever choose it for that. To be called before `start`."""
-        self._load.complete = True
+    def all_tasks_are_bound(self) -> None:
+        """From now on a card's task that was not named to `require` is a mistake: nothing would choose a model for it.
+        To be called before `start`."""
+        self._all_bound = True
 
     async def start(self) -> None:
         """Begins to load what the store holds and to follow its changes; returns before the models are ready."""
@@ -122,6 +127,20 @@ class Models:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(slot.end() for slot in slots))
         self._load.close()
+
+    def _inspect(self, model: Model) -> str:
+        """What its card gets wrong that does not keep it from being served. In a thread.
+
+        ModelFailed when none of its tasks is one of the family's, and of the tasks' checks.
+        """
+        tasks = model.card.tasks
+        unknown = [task for task in tasks if self._all_bound and task not in self._checks]
+        told = [f"tasks: {task}: {no_such('task', task, self._checks)}" for task in unknown]
+        if unknown and unknown == tasks:
+            raise unfit(model.card, "; ".join(told))
+        for check in filter(None, map(self._checks.get, tasks)):
+            check(model)
+        return "; ".join(filter(None, (*told, misspelt(model))))
 
     # What the tasks ask
 

@@ -6,7 +6,7 @@ file: it is neither their mistake nor a bug of ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 MISSPELT = 0.75
-"""difflib's ratio from which one key may be meant by another."""
+"""difflib's ratio from which one key may be meant by another: a letter or two of a word are wrong. Cards say much for
+people alone, as `sample_rate`, which must not be taken for `frame`."""
 
 
 class Settings(BaseModel):
@@ -90,18 +91,26 @@ def settings(card: Card, kind: type[S]) -> S:
     try:
         return kind.model_validate(written)
     except ValidationError as error:
-        raise unfit(card, f"preprocessing: {mistakes_in_words(error, kind)}") from None
+        mistakes = f"preprocessing: {mistakes_in_words(error, kind)}"
+        raise unfit(card, "; ".join(filter(None, (mistakes, _meant(card, kind.model_fields))))) from None
 
 
 def misspelt(model: Model) -> str:
-    """What a card's `preprocessing` says that no task of its reads, where one reads what is spelt nearly so and has to
-    do without; empty otherwise: a card may say more than tasks read. Once each task has looked at what it needs."""
-    given = model.card.preprocessing
+    """What a card's `preprocessing` says that no task of its reads, where one does without what is spelt nearly so.
+    Empty otherwise: a card may say more than tasks read. Once each task has looked at what it needs."""
     kinds = [needs.constants for needs in model.looked_at if isinstance(needs, Needs)]
-    read = {name for kind in kinds for name in kind.model_fields}
-    meant = {key: get_close_matches(key, read - given.keys(), n=1, cutoff=MISSPELT) for key in given.keys() - read}
-    told = [f"preprocessing: {key}: no task reads it; did you mean {near[0]}?" for key, near in meant.items() if near]
-    return "; ".join(sorted(told))
+    return _meant(model.card, {name for kind in kinds for name in kind.model_fields})
+
+
+def _meant(card: Card, read: Collection[str]) -> str:
+    """For the constants that are not among those that are read, which of those that are not given may be meant."""
+    left = [name for name in read if name not in card.preprocessing]
+    meant = {
+        key: get_close_matches(key.lower(), left, n=1, cutoff=MISSPELT) for key in card.preprocessing if key not in read
+    }
+    return "; ".join(
+        f"preprocessing: {key}: no task reads it; did you mean {close[0]}?" for key, close in meant.items() if close
+    )
 
 
 def asset(model: Model, load: Callable[[Path], T], file: str) -> T:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from ortmesh.front.call import Call
 from ortmesh.front.methods import Reply
 from ortmesh.serving.answers import Outbox
-from ortmesh.serving.executor.failures import failure_of_task
 from ortmesh.serving.types import Tensors
 
 
@@ -19,13 +18,21 @@ class Together:
     """Answers a direct call when the last of its items is done, or the first has failed. From any thread."""
 
     def __init__(
-        self, count: int, call: Call, reply: Reply, outbox: Outbox, encode: Callable[[Sequence[Tensors]], bytes]
+        self,
+        count: int,
+        call: Call,
+        reply: Reply,
+        outbox: Outbox,
+        encode: Callable[[Sequence[Tensors]], bytes],
+        in_words: Callable[[BaseException], BaseException] = lambda error: error,
     ) -> None:
-        """`encode` makes the serialized answer of the outputs of all `count` items, in their order; on the loop."""
+        """On the loop `encode` makes the serialized answer of the outputs of all `count` items, in their order, and
+        `in_words` the caller's error of an item's."""
         self._call = call
         self._reply = reply
         self._outbox = outbox
         self._encode = encode
+        self._in_words = in_words
         self._outputs: list[Tensors] = [{}] * count
         self._left = count
         self._error: BaseException | None = None
@@ -56,7 +63,7 @@ class Together:
     def deliver(self) -> None:
         """Answers, on the loop. A failure to encode is this caller's answer, and so is a deadline that has passed."""
         if self._error is not None:
-            self._reply.fail(failure_of_task(self._error))
+            self._reply.fail(self._in_words(self._error))
             return
         try:
             self._call.check()

@@ -24,6 +24,7 @@ from ortmesh.catalogue.recipes import (
     _whisper_files,
     centerface,
     efficientnet_lite0,
+    hibari,
     minilm_l6_v2,
     minilm_l6_v2_f16,
     ppocr_v6_det,
@@ -33,6 +34,8 @@ from ortmesh.catalogue.recipes import (
     whisper_tiny_en,
 )
 from ortmesh.catalogue.recipes._graph import CONTRIB, Array, Graph, float32, int64
+from ortmesh.serving.cards import Runtime
+from ortmesh.serving.executor.sessions import Sessions
 
 RANDOM = np.random.default_rng(0)
 
@@ -668,3 +671,26 @@ def test_whisper_writes_what_a_search_needs_to_know(whisper: Path) -> None:
     assert (facts["suppress"], facts["suppress_at_begin"]) == ([1, 2], [3])
     assert facts["tokens"]["end_of_text"] == 20
     assert facts["tokens"]["first_timestamp"] == facts["tokens"]["no_timestamps"] + 1
+
+
+def test_products_of_eight_bits_share_no_weights_once_hibaris_are_their_own(tmp_path: Path) -> None:
+    """Three products, two of which have no name, of the same weights and zero point."""
+    weights = {"w": RANDOM.integers(-127, 128, (8, 4)).astype(np.int8), "zero": np.int8(3)}
+    nodes = [helper.make_node("MatMulInteger", ["x", "w", "", "zero"], [f"y{n}"]) for n in range(3)]
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", 8])],
+        [helper.make_tensor_value_info(f"y{n}", TensorProto.INT32, ["n", 4]) for n in range(3)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    hibari.unshare(graph)
+    used = [name for node in graph.node for name in node.input if name not in ("", "x")]
+    assert len(used) == len(set(used)) == len(graph.initializer) == 6
+    model = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
+    x = RANDOM.integers(0, 256, (5, 8)).astype(np.uint8)
+    sessions = Sessions(Runtime(), threads=1)
+    for sums in sessions.open(model)._session.run(None, {"x": x}):
+        assert np.array_equal(sums, x.astype(np.int32) @ (weights["w"].astype(np.int32) - 3))
+    assert not sessions.note

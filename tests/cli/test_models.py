@@ -14,9 +14,9 @@ from onnx import TensorProto, helper
 from rich.console import Console
 
 from ortmesh import catalogue
-from ortmesh.cli import steps
+from ortmesh.cli import known, steps
 from ortmesh.models.v1 import models_pb2
-from ortmesh.serving.cards import Card, Quality, Source, read_card
+from ortmesh.serving.cards import Card, Quality, Source
 from ortmesh.serving.digests import sha256_of
 from ortmesh.serving.sources.fetching import Step
 from ortmesh.serving.store import Store
@@ -44,6 +44,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An empty store, where ORTMESH_MODELS says."""
     monkeypatch.setenv("ORTMESH_MODELS", str(tmp_path / "models"))
     return Store(tmp_path / "models")
+
+
+@pytest.fixture
+def here(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The mesh's address, which nobody names: it is this machine's."""
+    monkeypatch.delenv("ORTMESH_ADDRESS")
+    return mesh.address
 
 
 def test_the_meshs_models_are_listed_page_by_page(mesh: Mesh, run: Run) -> None:
@@ -122,39 +129,49 @@ def test_a_model_that_no_mesh_has_since_its_card_is_wrong_is_told(
     assert "not usable" not in run("models", "show", "other").stderr
 
 
-def test_beside_the_models_of_the_mesh_at_the_usual_place_is_what_it_can_not_have(
-    mesh: Mesh, run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("served", [[model("minilm")], []], ids=["others", "none"])
+@pytest.mark.parametrize("which", [(), ("--task", "generate")], ids=["all", "for a task"])
+def test_beside_the_models_of_this_machines_mesh_is_what_it_can_not_have(
+    mesh: Mesh, run: Run, store: Store, here: str, served: list[models_pb2.Model], which: tuple[str, ...]
 ) -> None:
-    monkeypatch.delenv("ORTMESH_ADDRESS")
     (store.root / "broken" / "1").mkdir(parents=True)
-    mesh.answers["ListModels"] = models_pb2.ListModelsResponse(models=[model("minilm")])
-    listed = run("models", "list", default_map={"models": {"list": {"address": mesh.address}}})
-    assert "minilm@1" in listed.stdout
+    mesh.answers["ListModels"] = models_pb2.ListModelsResponse(models=[] if which else served)
+    listed = run("models", "list", *which, default_map={"models": {"list": {"address": here}}})
     assert f"not usable: {store.root / 'broken' / '1'}: " in listed.stderr
-    assert "not usable" not in run("models", "list", "--address", mesh.address).stderr
+    assert "not usable" not in run("models", "list", *which, "--address", here).stderr
 
 
-def test_a_model_for_which_the_mesh_has_no_service_needs_another_start(
-    mesh: Mesh, run: Run, store: Store, onnx_file: Path
+def test_a_model_for_which_this_machines_mesh_has_no_service_needs_another_start(
+    mesh: Mesh, run: Run, store: Store, here: str, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    added = run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
-    assert added.exit_code == 0
-    assert f"the mesh at {mesh.address} was started without nlp: end it, and start" in added.stderr
+    monkeypatch.setattr(known, "DEFAULT_ADDRESS", here)
+    add = ("models", "add", onnx_file, "--name", "double", "--family", "nlp")
+    told = "the running mesh was started without nlp: end it, and start `ortmesh up` again"
+    assert told in run(*add).stderr
+    assert not run(*add, "--models", store.root).stderr
     mesh.health.set("ortmesh.nlp.v1.NlpService", HealthCheckResponse.NOT_SERVING)
+    assert not run(*add).stderr
+    monkeypatch.setattr(known, "DEFAULT_ADDRESS", NOBODY)
+    assert not run(*add).stderr
+
+
+def test_of_a_mesh_that_is_named_nothing_is_told_since_it_serves_another_store(
+    mesh: Mesh, run: Run, store: Store, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "DEFAULT_ADDRESS", mesh.address)
     assert not run("models", "add", onnx_file, "--name", "double", "--family", "nlp").stderr
-    assert not run("models", "add", onnx_file, "--name", "double", "--family", "nlp", "--address", NOBODY).stderr
+    mesh.answers["GetModel"] = model("double")
+    assert str(store.root) not in run("models", "show", "double").stdout
 
 
-def test_a_models_card_is_where_it_is_shown(mesh: Mesh, run: Run, store: Store, onnx_file: Path) -> None:
-    """Not where the mesh tells of another one: it serves another store."""
-    run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
-    path = store.folder("double", "1") / "card.yaml"
-    shown = model("double")
-    shown.card_json = read_card(path).model_dump_json()
-    mesh.answers["GetModel"] = shown
-    assert ["card", str(path)] in [line.split() for line in run("models", "show", "double").stdout.splitlines()]
-    shown.card_json = read_card(path).model_copy(update={"description": "x"}).model_dump_json()
-    assert str(path) not in run("models", "show", "double").stdout
+def test_where_a_models_card_is_is_shown(mesh: Mesh, run: Run, store: Store, here: str, onnx_file: Path) -> None:
+    run("models", "add", onnx_file, "--name", "double", "--family", "nlp", "--version", "1")
+    row = ["card", str(store.folder("double", "1") / "card.yaml")]
+    mesh.answers["GetModel"] = model("double")
+    shown = run("models", "show", "double", default_map={"models": {"show": {"address": here}}}).stdout
+    assert row in [line.split() for line in shown.splitlines()]
+    shown = run("models", "show", "double", "--models", store.root).stdout
+    assert row in [line.split() for line in shown.splitlines()]
 
 
 @pytest.mark.parametrize("command", [("list",), ("show", "minilm")])

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from ortmesh import catalogue
+from ortmesh.cli import known
 from ortmesh.cli.plan import FAMILIES
+from ortmesh.serving import fetch
 from ortmesh.serving.store import Store
-from tests.cli.conftest import Run
+from tests.cli.conftest import Mesh, Run
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -46,9 +48,35 @@ def test_a_model_comes_with_those_that_it_works_with(run: Run, store: Store) -> 
     """Alone it would be ready, and no picture could be read."""
     done = run("pull", "ppocr-v6-det", "--models", store.root)
     assert done.exit_code == 0, done.output
-    assert [line.split()[1] for line in done.output.splitlines()[:3]] == [
-        "ppocr-v6-det@1",
-        "ppocr-v6-rec@1",
-        "ppocr-v6-cls@1",
-    ]
+    named = [line.split()[1] for line in done.output.splitlines()[:3]]
+    assert named == ["ppocr-v6-det@1", "ppocr-v6-rec@1", "ppocr-v6-cls@1"]
     assert "3 of 3 models" in done.output
+
+
+def test_companions_are_those_that_a_card_names_and_come_once() -> None:
+    def names(*chosen: str) -> list[str]:
+        return [card.name for card in catalogue.with_companions(map(catalogue.card, chosen))]
+
+    assert names("hibari", "lid-176", "hibari-spelling") == ["hibari", "hibari-spelling", "lid-176"]
+    assert catalogue.with_companions(catalogue.cards()) == catalogue.with_companions(
+        catalogue.with_companions(catalogue.cards())
+    )
+
+
+def test_a_model_that_comes_along_is_not_made_anew(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its card may have been edited; who names another one did not mean it."""
+    made: dict[str, bool] = {}
+    monkeypatch.setattr(fetch, "pull", lambda card, store, progress, *, again: made.update({card.name: again}))
+    assert run("pull", "hibari", "--again", "--models", store.root).exit_code == 0
+    assert made == {"hibari": True, "hibari-spelling": False}
+
+
+def test_a_mesh_that_was_started_without_the_family_is_told(
+    mesh: Mesh, run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORTMESH_ADDRESS")
+    monkeypatch.setattr(known, "DEFAULT_ADDRESS", mesh.address)
+    monkeypatch.setenv("ORTMESH_MODELS", str(store.root))
+    assert "the running mesh was started without speech: " in run("pull", "silero-vad").stderr

@@ -15,22 +15,9 @@ from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest, EmbedResponse
 from ortmesh.serving.models import Models
 from ortmesh_nlp.embed import DIRECT_CHARACTERS, DIRECT_TEXTS, Embed
 from tests.conftest import FamilyModels
+from tests.nlp.replies import Waiting
 
 SHORT = ["a cat", "the dog sleeps", "How do I reset my password?"]
-
-
-class Waiting:
-    """A reply that is awaited."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.answer: asyncio.Future[EmbedResponse] = self._loop.create_future()
-
-    def finish(self, payload: bytes) -> None:
-        self._loop.call_soon_threadsafe(self.answer.set_result, EmbedResponse.FromString(payload))
-
-    def fail(self, error: BaseException) -> None:
-        self._loop.call_soon_threadsafe(self.answer.set_exception, error)
 
 
 @pytest.fixture

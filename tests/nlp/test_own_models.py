@@ -29,7 +29,7 @@ from ortmesh_nlp import embed
 from ortmesh_nlp.detect_language import DetectLanguage
 from ortmesh_nlp.embed import Embed
 from ortmesh_nlp.find_entities import FindEntities
-from tests.nlp.test_embed_direct import Waiting
+from tests.nlp.replies import Waiting
 from tests.serving.graphs import tensor, write
 
 LONG, FLOAT = TensorProto.INT64, TensorProto.FLOAT
@@ -142,6 +142,10 @@ async def test_a_tokenizer_loads_in_the_pool_once_and_holds_up_no_other_call(
     [
         ({"preprocessing": {}}, "preprocessing: max_tokens: "),
         ({"preprocessing": {"max_tokens": "many"}}, "preprocessing: max_tokens: "),
+        (
+            {"preprocessing": {"Max_token": 16}},
+            "it is missing; preprocessing: Max_token: no task reads it; did you mean",
+        ),
         ({"names": ("ids", *NAMES[1:])}, "takes 'ids', 'attention_mask', and the task gives 'input_ids', "),
         ({"names": (*NAMES[:2], "vector")}, "gives 'vector', and the task needs 'embedding'"),
         ({"kind": TensorProto.INT32}, "its input 'input_ids' is INT32, not INT64"),
@@ -169,9 +173,24 @@ async def test_a_task_that_is_none_is_told_with_the_one_that_may_be_meant(
 
     def bound(models: Models) -> None:
         Embed(models)
-        models.refuse_other_tasks()
+        models.all_tasks_are_bound()
 
     await assert_failed(shelf, bound, "embedd", r"tasks: embedd: there is no such task; did you mean embed\?", call)
+
+
+async def test_a_task_among_others_that_is_none_is_told_beside_what_is_served(shelf: Store, install: Install) -> None:
+    """A card of a later version may know more tasks."""
+    install(tasks=["embed", "translate"])
+    models = Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter())
+    Embed(models)
+    models.all_tasks_are_bound()
+    async with models:
+        await models.until_loaded()
+        (model,) = models.list()
+        assert (model.state, model.state_reason) == (
+            "READY",
+            "tasks: translate: there is no such task; there are embed",
+        )
 
 
 async def test_a_constant_that_is_misspelt_is_told_and_one_that_nobody_reads_is_not(
@@ -200,7 +219,7 @@ async def test_a_tokenizer_of_another_model_is_nothing_that_a_caller_gave(
         assert [model.state for model in models.list()] == ["READY"]
         assert (await embed(EmbedRequest(texts=["one"]), call)).results[0].embedding.values
         with pytest.raises(
-            ExecutorFailed, match="refuses what the task made of the request; its card or its files may"
+            ExecutorFailed, match="refuses what was made of the request; its card or one of its files may"
         ):
             await asked(embed, EmbedRequest(texts=["two"]), call, way)
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from ortmesh.config import ServiceSettings
 from ortmesh.cpus import cpus
 from ortmesh.serving.cards import Card, Runtime
-from ortmesh.serving.executor.sessions import Sessions
+from ortmesh.serving.executor.sessions import EXACT_SUMS, REFUSES_EXACT_SUMS, Sessions
 from ortmesh.serving.loaded import load
 from ortmesh.serving.types import NoMeter
 from tests.serving import graphs
@@ -139,13 +139,37 @@ def test_sums_of_eight_bits_are_exact_on_every_processor(tmp_path: Path, rows: i
     assert np.array_equal(sums, np.full((rows, 32), 64 * 255 * -127))
 
 
-def test_a_graph_whose_operators_share_their_weights_opens_on_every_processor(tmp_path: Path) -> None:
-    """Where ONNX Runtime refuses to make shared weights unsigned, the model says that its sums may overflow."""
+def test_a_graph_for_which_exact_sums_are_refused_is_opened_without_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime refuses where operators share weights, on processors without VNNI."""
+    usual, given = onnxruntime.InferenceSession, list[bool]()
+
+    def refusing(path: str, options: onnxruntime.SessionOptions, **kwargs: Any) -> onnxruntime.InferenceSession:
+        given.append(has_exact_sums(options))
+        if given[-1]:
+            raise RuntimeError(f"graph.cc:4164 AddInitializedOrtValue {REFUSES_EXACT_SUMS}")
+        return usual(path, options, **kwargs)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refusing)
     sessions = Sessions(Runtime(), threads=1)
     session = sessions.open(eights(tmp_path, times=2))._session
     found = session.run(None, {"x": np.full((1, 64), 1, np.uint8)})
     assert [sums[0, 0] for sums in found] == [64 * -127] * 2
-    assert sessions.note in ("", "operators share weights of 8 bits: on this processor their sums may overflow")
+    assert sessions.note.startswith("model.onnx: without exact sums of 8 bits: ")
+    sessions.open(graphs.double(tmp_path))  # another graph of theirs
+    assert given == [True, False, True, False]
+
+
+def has_exact_sums(options: onnxruntime.SessionOptions) -> bool:
+    try:
+        return bool(options.get_session_config_entry(EXACT_SUMS[0]) == EXACT_SUMS[1])
+    except RuntimeError:  # it was not set
+        return False
+
+
+def test_sums_of_eight_bits_are_to_be_exact(options: onnxruntime.SessionOptions) -> None:
+    assert has_exact_sums(options)
 
 
 def test_all_sessions_of_a_model_are_opened_alike(tmp_path: Path) -> None:

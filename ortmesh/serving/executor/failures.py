@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ortmesh.errors import BadInput, Cancelled, ExecutorFailed, GraphRefuses, OrtmeshError
+from ortmesh.errors import BadInput, Cancelled, ExecutorFailed, OrtmeshError
 
 _DEVICE = re.compile(r"CUDA|CUBLAS|CUDNN|TensorRT|device-side|illegal memory access", re.IGNORECASE)
 _MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|cannot allocate|ALLOC_FAILED", re.IGNORECASE)
@@ -19,16 +19,6 @@ _FOLDERS = re.compile(r"(?<!\S)/(?:[^\s/]+/)+")
 """Of an absolute path: where the store lies is no caller's business."""
 
 
-def failure_of_task(error: BaseException) -> BaseException:
-    """The error that the caller of a task gets: it made no tensors, so what a graph refuses is no mistake of its."""
-    if isinstance(error, GraphRefuses):
-        told = (
-            "the model's graph refuses what the task made of the request; its card or its files may be another model's"
-        )
-        return ExecutorFailed(f"{told}: {error.why}")
-    return error
-
-
 class ExecutorBroken(Exception):
     """The executor can't go on: its model becomes not ready and it is made anew."""
 
@@ -37,8 +27,9 @@ def failure_of(error: Exception, *, on_device: bool) -> OrtmeshError:
     """The error that the caller of the one item gets, after it failed alone.
 
     A graph's own refusal of a shape or value arrives as a plain FAIL or RUNTIME_EXCEPTION: what failed alone on a
-    healthy device was sent wrongly. ExecutorBroken is raised when the device failed; a session on the CPU has none
-    (`on_device` False), whatever the names in its graph are.
+    healthy device was made wrongly, by a caller that sends tensors, or for one that does not (`not_the_callers`).
+    ExecutorBroken is raised when the device failed; a session on the CPU has none (`on_device` False), whatever the
+    names in its graph are.
     """
     if isinstance(error, OrtmeshError):
         return error
@@ -50,17 +41,20 @@ def failure_of(error: Exception, *, on_device: bool) -> OrtmeshError:
     if on_device and _DEVICE.search(text):
         raise ExecutorBroken(readable(error)) from error
     if type(error).__module__.startswith("onnxruntime") or text.startswith(_BOUND):
-        return GraphRefuses(readable(error))
+        return BadInput("inputs", f"the model's graph refuses these tensors: {readable(error)}")
     return ExecutorFailed("the model failed on this request")
 
 
 def failure_of_text(error: Exception, *, on_device: bool) -> OrtmeshError:
-    """The error that whoever waits for a text gets. What a graph refuses of a text is nothing that a caller gave.
-    ExecutorBroken as `failure_of` raises it."""
+    """The error that whoever waits for a text gets, who sent no tensors. ExecutorBroken as `failure_of` raises it."""
     failure = failure_of(error, on_device=on_device)
-    if isinstance(failure, BadInput):
-        return ExecutorFailed("the model failed while it generated this text")
-    return failure
+    return not_the_callers(failure) if isinstance(failure, BadInput) else failure
+
+
+def not_the_callers(refusal: BadInput) -> ExecutorFailed:
+    """What a caller gets who sent no tensors, where a model refuses those that were made of the request."""
+    told = "the model refuses what was made of the request; its card or one of its files may not fit its graph"
+    return ExecutorFailed(f"{told}: {refusal.message}")
 
 
 def is_of_device(error: BaseException) -> bool:

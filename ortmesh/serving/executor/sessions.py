@@ -36,11 +36,11 @@ Two such sessions on the same two cores are a little quicker, too (106 steps a s
 own way, to look for a millisecond and after the run, makes them slower (75).
 """
 EXACT_SUMS = ("session.x64quantprecision", "1")
-"""On x86 processors without VNNI ONNX Runtime adds products of 8 bits in 16, where those of signed weights overflow:
-the error of Whisper's encoder was 26 % instead of 10 (its first output beside that of 32 bits, AMD Zen 3). So weights
-are made unsigned there, which takes 15 % longer; elsewhere the setting does nothing."""
-_SHARED_WEIGHTS = "Attempt to replace the existing tensor"
-"""What becomes of that where several operators share their weights."""
+"""On x86 processors without VNNI ONNX Runtime adds products of 8 bits in 16, where those of signed weights overflow.
+With this it makes such weights unsigned there, which takes an eighth longer; elsewhere it does nothing
+(docs/decisions/0026)."""
+REFUSES_EXACT_SUMS = "Attempt to replace the existing tensor"
+"""What ONNX Runtime says where that is to be done for operators that share their weights."""
 GPU = ("cuda", "tensorrt")
 DRIVER = "libcuda.so.1"
 
@@ -130,15 +130,14 @@ class Sessions:
         self._engines = engines
         self._profiles = profiles
         self._records = runtime.records
-        self._exact = True
         self.note = ""
         """What an operator should know of how they were opened."""
         self._loading: onnxruntime.SessionOptions | None = None
         self._opened: list[InterruptibleSession] = []
         self._interrupted = False
 
-    def options(self) -> onnxruntime.SessionOptions:
-        """Threads by the quota, no memory pattern (it grows with every shape that varies)."""
+    def options(self, *, exact: bool = True) -> onnxruntime.SessionOptions:
+        """Threads by the quota, no memory pattern (it grows with every shape that varies), EXACT_SUMS unless told."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
@@ -147,7 +146,7 @@ class Sessions:
         for name, value in SPINNING.items():
             options.add_session_config_entry(name, value)
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-        if self._exact:
+        if exact:
             options.add_session_config_entry(*EXACT_SUMS)
         return options
 
@@ -166,7 +165,7 @@ class Sessions:
         if got == PROVIDERS["cpu"] and stream is not None:
             stream, records = None, False
             if self._names[0] != got:  # else what it does without is noted already
-                self._note(f"on the CPU: {self._names[0]} did not start, the log says why")
+                self.say(f"on the CPU: {self._names[0]} did not start, the log says why")
         session = InterruptibleSession(made, stream, records=records)
         self._opened.append(session)
         if self._interrupted:
@@ -209,15 +208,11 @@ class Sessions:
             return stream.name
 
     def fall_back(self, error: Exception) -> bool:
-        """After an error: has sessions that are opened from now on do without what may be at fault, which is exact sums
-        of 8 bits, recorded runs, or TensorRT unless the card requires it. False where nothing is left to do without, or
-        it was another's fault: there was no memory, or it was interrupted."""
+        """After an error: has sessions that are opened from now on do without what may be at fault, which are recorded
+        runs, or TensorRT unless the card requires it. False where nothing is left to do without, or it was another's
+        fault: there was no memory, or it was interrupted."""
         if self._interrupted or lacks_memory(error):
             return False
-        if self._exact and _SHARED_WEIGHTS in str(error):
-            self._exact = False
-            self._note("operators share weights of 8 bits: on this processor their sums may overflow")
-            return True
         if self._names[0] == PROVIDERS["cuda"] and self._records:
             self._records = False
             without = "its runs are not recorded (CUDA graphs)"
@@ -226,8 +221,13 @@ class Sessions:
             without = "without TensorRT"
         else:
             return False
-        self._note(f"{without}: {readable(error)}")
+        self.say(f"{without}: {readable(error)}")
         return True
+
+    def say(self, note: str) -> None:
+        """Adds to the note, once."""
+        if note not in self.note:
+            self.note = "; ".join(filter(None, (self.note, note)))
 
     def forget(self) -> None:
         """Lets go of those that were opened: others take their place."""
@@ -243,22 +243,22 @@ class Sessions:
         """The providers that are left to try, the preferred one first. ProviderMissing as `providers_of`."""
         return providers_of(self._runtime)
 
-    def _note(self, note: str) -> None:
-        if note not in self.note:  # of another session of these, too
-            self.note = "; ".join(filter(None, (self.note, note)))
-
     def _start(self, path: Path, stream: CudaStream | None) -> tuple[onnxruntime.InferenceSession, bool]:
         """(the session, whether it may record its runs): a graph is served without what it can't be opened with."""
+        exact = True
         while True:
             record = self._records and self._names[0] == PROVIDERS["cuda"]
             try:
-                return self._make(path, self._names, stream, record=record), record
+                return self._make(path, self._names, stream, record=record, exact=exact), record
             except Exception as error:
-                if not self.fall_back(error):
+                if exact and REFUSES_EXACT_SUMS in str(error):
+                    exact = False
+                    self.say(f"{path.name}: without exact sums of 8 bits: {readable(error)}")
+                elif not self.fall_back(error):
                     raise
 
     def _make(
-        self, path: Path, names: Sequence[str], stream: CudaStream | None, *, record: bool
+        self, path: Path, names: Sequence[str], stream: CudaStream | None, *, record: bool, exact: bool
     ) -> onnxruntime.InferenceSession:
         handle = stream.handle if stream is not None else None
         options = {PROVIDERS["cuda"]: cuda_options(self._runtime, stream=handle, record=record)}
@@ -267,7 +267,7 @@ class Sessions:
             engines.mkdir(parents=True, exist_ok=True)
             profiles = self._profiles(path)
             options[PROVIDERS["tensorrt"]] = tensorrt_options(self._runtime, engines, profiles, stream=handle)
-        self._loading = self.options()
+        self._loading = self.options(exact=exact)
         self._loading.set_load_cancellation_flag(self._interrupted)
         providers = as_providers(names, options)
         # Else whatever goes wrong on a GPU, at the start or in a run, has the session made anew on the CPU.
