@@ -21,6 +21,7 @@ from bench.attack import processes
 from bench.attack.caller import call_once
 from bench.attack.door import Door
 from bench.attack.processes import CHECKOUT
+from ortmesh.client import Client
 from ortmesh.config import GatewaySettings
 from ortmesh.models.v1 import models_pb2
 from ortmesh.nlp.v1 import nlp_pb2
@@ -156,13 +157,15 @@ def _folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _running(door: Door, folder: Path, *commands: list[str]) -> Iterator[Target]:
-    """Starts the commands and waits until a good call is answered."""
+    """Starts the commands and waits until a good call is answered and all models are loaded."""
     log = folder / "log"
     with log.open("wb") as out:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         started = [subprocess.Popen(each, stdout=out, stderr=out, env=environment, cwd=CHECKOUT) for each in commands]
         try:
-            _until_ready(door, started, log)
+            _until(lambda: _answers(door), started, log)
+            if door.cheap == CHEAP:
+                _until(lambda: _has_loaded(door), started, log)  # else what loads still would count as an attack's
             yield Target(door, tuple(each.pid for each in started))
         finally:
             for process in reversed(started):
@@ -171,13 +174,23 @@ def _running(door: Door, folder: Path, *commands: list[str]) -> Iterator[Target]
                 process.wait(STOP_SECONDS)
 
 
-def _until_ready(door: Door, started: list[subprocess.Popen[bytes]], log: Path) -> None:
+def _until(holds: Callable[[], bool], started: list[subprocess.Popen[bytes]], log: Path) -> None:
     until = time.monotonic() + START_SECONDS
-    while asyncio.run(call_once(door.address, door.cheap, door.cheap_request, 1.0)).code != "OK":
+    while not holds():
         ended = any(process.poll() is not None for process in started)
         if ended or time.monotonic() > until:
             raise RuntimeError(f"the target did not start:\n{log.read_text()}")
         time.sleep(PAUSE_SECONDS)
+
+
+def _answers(door: Door) -> bool:
+    return asyncio.run(call_once(door.address, door.cheap, door.cheap_request, 1.0)).code == "OK"
+
+
+def _has_loaded(door: Door) -> bool:
+    with Client(door.address) as client:
+        listed = client.models.ListModels(models_pb2.ListModelsRequest())
+    return all(model.state != models_pb2.MODEL_STATE_LOADING for model in listed.models)
 
 
 def free_address() -> str:

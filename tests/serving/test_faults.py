@@ -120,7 +120,7 @@ async def test_nobody_has_a_model_restarted_by_sending_nonsense(tmp_path: Path, 
         model = models.find("lookup")
         for _ in range(50):
             with pytest.raises(BadInput):
-                await model({"ids": np.array([[99]], np.int64)}, call)
+                await model.infer({"ids": np.array([[99]], np.int64)}, call, outputs=None)
         assert model.state == "READY"
         assert faults.opened["lookup"] == 1
 
