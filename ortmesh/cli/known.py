@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,15 +59,15 @@ def one_from_mesh(address: str, name: str, *, must: bool) -> models_pb2.Model | 
             if not_reached(error) and not must:
                 _say_no_mesh(address)
                 return None
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                say_what_is_not_usable(open_store(None), name.partition("@")[0])
+            if error.code() is grpc.StatusCode.NOT_FOUND and not must:
+                say_what_is_not_usable(name.partition("@")[0])
             raise
 
 
 def say_what_is_not_served(families: Iterable[str]) -> None:
     """Which of the families that have new models this machine's mesh was started without. Nothing where none answers,
     and where ORTMESH_ADDRESS names another one: that serves another store."""
-    if ADDRESS_VARIABLE in os.environ:
+    if os.environ.get(ADDRESS_VARIABLE):
         return
     with grpc.insecure_channel(DEFAULT_ADDRESS) as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -80,12 +81,14 @@ def say_what_is_not_served(families: Iterable[str]) -> None:
                 err.print(told, style="yellow", soft_wrap=True)
 
 
-def say_what_is_not_usable(store: Store, name: str = "") -> None:
-    """The models of a store whose cards can't be read, or that of the name: no service of a mesh knows them."""
-    with errors_in_words():
+def say_what_is_not_usable(name: str = "") -> None:
+    """The models of the user's store whose cards can't be read, or that of the name: no service of a mesh knows them.
+    Nothing where the store itself can't be read: a mesh that another user runs has another one."""
+    store = open_store(None)
+    with suppress(OSError):
         store.cards()
     for folder, problem in store.problems.items():
-        if not name or folder.parent == store.root / name:
+        if not name or store.root / name in (folder, folder.parent):
             _say_unusable(folder, problem)
 
 
@@ -135,11 +138,13 @@ def one_from_store(store: Store, name: str) -> models_pb2.Model:
 
 
 def card_file(model: models_pb2.Model, store: Store) -> Path | None:
-    """Where a model's card is, if the store has it."""
+    """Where a model's card is, if the store has it and can be read."""
     from ortmesh.serving.cards import CARD_FILE
 
     path = store.folder(model.name, model.version) / CARD_FILE
-    return path if path.is_file() else None
+    with suppress(OSError):
+        return path if path.is_file() else None
+    return None
 
 
 def _as_model(card: Card, store: Store) -> models_pb2.Model:

@@ -55,7 +55,7 @@ def list_models(
     must = names_a_mesh(context)
     found = every = None if models else from_mesh(address, family, task, must=must)
     if found is not None and not must:  # the mesh of this machine, which may serve the user's store
-        say_what_is_not_usable(open_store(None))
+        say_what_is_not_usable()
     if found is None:
         every = from_store(open_store(models))
         found = [model for model in every if family in ("", model.family) and (not task or task in model.tasks)]

@@ -243,13 +243,6 @@ class Card(Part):
             must_stay_inside(path)
         return value
 
-    @model_validator(mode="after")
-    def _default_for_its_tasks(self) -> Card:
-        for task in self.default_for:
-            if task not in self.tasks:
-                raise ValueError(f"default_for: {task} is not among its tasks")
-        return self
-
     @field_validator("graph", "labels", mode="after")
     @classmethod
     def _file_stays_inside(cls, value: str | None) -> str | None:

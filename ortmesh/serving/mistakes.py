@@ -80,7 +80,7 @@ def _what(error: ErrorDetails, kind: type[BaseModel], patterns: Mapping[str, str
             return str(error["ctx"]["error"])
         case "json_invalid":
             return f"it is no JSON: {error['ctx']['error']}"
-    return f"found {_shown(error['input'])}, expected {_expected(error, patterns)}"
+    return f"found {shown(error['input'])}, expected {_expected(error, patterns)}"
 
 
 def _expected(error: ErrorDetails, patterns: Mapping[str, str]) -> str:
@@ -96,7 +96,7 @@ def _expected(error: ErrorDetails, patterns: Mapping[str, str]) -> str:
     return EXPECTED.get(kind) or error["msg"].removeprefix("Input should be ")
 
 
-def _shown(found: Any) -> str:
+def shown(found: Any) -> str:
     """As JSON, which is YAML too; what JSON does not know, such as a date, without quotes."""
     if found is None:
         return "nothing"

@@ -18,9 +18,9 @@ from ortmesh.serving.answers import Outbox
 from ortmesh.serving.cards import Card
 from ortmesh.serving.choice import task_defaults
 from ortmesh.serving.loader import Loader
-from ortmesh.serving.mistakes import no_such
+from ortmesh.serving.mistakes import MOST_TOLD, no_such, shown
 from ortmesh.serving.model import Model, Spans
-from ortmesh.serving.needs import misspelt, unfit
+from ortmesh.serving.needs import misspelt
 from ortmesh.serving.slot import Slot, Wanted
 from ortmesh.serving.store import Installed, Store, pick_default, version_order
 from ortmesh.serving.suspects import Suspects
@@ -92,8 +92,8 @@ class Models:
         self._checks[task] = check
 
     def all_tasks_are_bound(self) -> None:
-        """From now on a card's task that was not named to `require` is a mistake: nothing would choose a model for it.
-        To be called before `start`."""
+        """From now on a card's task that was not named to `require` is a mistake, which the model's state tells:
+        nothing would choose a model for it. To be called before `start`."""
         self._all_bound = True
 
     async def start(self) -> None:
@@ -129,18 +129,20 @@ class Models:
         self._load.close()
 
     def _inspect(self, model: Model) -> str:
-        """What its card gets wrong that does not keep it from being served. In a thread.
-
-        ModelFailed when none of its tasks is one of the family's, and of the tasks' checks.
-        """
-        tasks = model.card.tasks
-        unknown = [task for task in tasks if self._all_bound and task not in self._checks]
-        told = [f"tasks: {task}: {no_such('task', task, self._checks)}" for task in unknown]
-        if unknown and unknown == tasks:
-            raise unfit(model.card, "; ".join(told))
-        for check in filter(None, map(self._checks.get, tasks)):
+        """What its card gets wrong that does not keep it from being served. In a thread. Errors are those of the tasks'
+        checks."""
+        card = model.card
+        for check in filter(None, map(self._checks.get, card.tasks)):
             check(model)
-        return "; ".join(filter(None, (*told, misspelt(model))))
+        unknown = dict.fromkeys(task for task in card.tasks if not self._knows(task))
+        strange = dict.fromkeys(task for task in card.default_for if task not in card.tasks)
+        told = [f"tasks: {shown(task)}: {no_such(f'task of {self.family}', task, self._checks)}" for task in unknown]
+        told += [f"default_for: {shown(task)} is none of its tasks" for task in strange]
+        more = len(told) - MOST_TOLD
+        return "; ".join(filter(None, (*told[:MOST_TOLD], f"and {more} more" if more > 0 else "", misspelt(model))))
+
+    def _knows(self, task: str) -> bool:
+        return task in self._checks or not self._all_bound
 
     # What the tasks ask
 
@@ -335,7 +337,7 @@ class Models:
                 defaults[name] = serving if serving in ready else ready[-1]
         self._defaults = defaults
         chosen = task_defaults((model.card, model.state == "READY") for model in defaults.values())
-        self._task_defaults = {task: defaults[name] for (_, task), name in chosen.items()}
+        self._task_defaults = {task: defaults[name] for (_, task), name in chosen.items() if self._knows(task)}
         for slot in self._slots.values():
             slot.model.is_default = defaults.get(slot.model.name) is slot.model
             slot.model.default_for = [task for task, model in self._task_defaults.items() if model is slot.model]

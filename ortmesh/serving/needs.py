@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ortmesh.errors import ModelFailed, NotFound
 from ortmesh.front.call import Call
 from ortmesh.serving.cards import Card
-from ortmesh.serving.mistakes import mistakes_in_words
+from ortmesh.serving.mistakes import MOST_TOLD, mistakes_in_words, shown
 
 if TYPE_CHECKING:
     from ortmesh.serving.model import Model
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 MISSPELT = 0.75
 """difflib's ratio from which one key may be meant by another: a letter or two of a word are wrong. Cards say much for
 people alone, as `sample_rate`, which must not be taken for `frame`."""
+
+
+MOST_LOOKED_AT, LONGEST_KEY = 100, 64
+"""Of a card's constants, which may be thousands."""
 
 
 class Settings(BaseModel):
@@ -105,12 +109,12 @@ def misspelt(model: Model) -> str:
 def _meant(card: Card, read: Collection[str]) -> str:
     """For the constants that are not among those that are read, which of those that are not given may be meant."""
     left = [name for name in read if name not in card.preprocessing]
-    meant = {
-        key: get_close_matches(key.lower(), left, n=1, cutoff=MISSPELT) for key in card.preprocessing if key not in read
-    }
-    return "; ".join(
-        f"preprocessing: {key}: no task reads it; did you mean {close[0]}?" for key, close in meant.items() if close
-    )
+    keys = [key for key in card.preprocessing if key not in read and len(key) <= LONGEST_KEY][:MOST_LOOKED_AT]
+    meant = {key: get_close_matches(key.lower(), left, n=1, cutoff=MISSPELT) for key in keys}
+    told = [
+        f"preprocessing: no task reads {shown(key)}; did you mean {near[0]}?" for key, near in meant.items() if near
+    ]
+    return "; ".join(told[:MOST_TOLD])
 
 
 def asset(model: Model, load: Callable[[Path], T], file: str) -> T:

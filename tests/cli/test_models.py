@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import onnx
 import pytest
@@ -116,17 +117,19 @@ def test_a_model_that_the_mesh_does_not_have_is_an_error(mesh: Mesh, run: Run) -
 
 
 def test_a_model_that_no_mesh_has_since_its_card_is_wrong_is_told(
-    mesh: Mesh, run: Run, store: Store, onnx_file: Path
+    mesh: Mesh, run: Run, store: Store, here: str, onnx_file: Path
 ) -> None:
     """Nobody can serve it: which family it is of stands in the card."""
     run("models", "add", onnx_file, "--name", "double", "--family", "nlp")
     card = store.folder("double", "1") / "card.yaml"
     card.write_text(card.read_text() + "batchin: {max_rows: 4}\n")
     mesh.answers["GetModel"] = status("NOT_FOUND", "no model 'double'", info("MODEL_NOT_FOUND"))
-    told = run("models", "show", "double").stderr
+    unnamed = {"models": {"show": {"address": here}}}
+    told = run("models", "show", "double", default_map=unnamed).stderr
     assert f"not usable: {card.parent}: card.yaml: batchin: there is no such key; did you mean batching?" in told
     assert "NOT_FOUND: no model 'double'" in told
-    assert "not usable" not in run("models", "show", "other").stderr
+    assert "not usable" not in run("models", "show", "other", default_map=unnamed).stderr
+    assert "not usable" not in run("models", "show", "double", "--address", here).stderr
 
 
 @pytest.mark.parametrize("served", [[model("minilm")], []], ids=["others", "none"])
@@ -162,6 +165,24 @@ def test_of_a_mesh_that_is_named_nothing_is_told_since_it_serves_another_store(
     assert not run("models", "add", onnx_file, "--name", "double", "--family", "nlp").stderr
     mesh.answers["GetModel"] = model("double")
     assert str(store.root) not in run("models", "show", "double").stdout
+
+
+def test_a_store_that_this_user_can_not_read_keeps_no_mesh_from_being_told_of(
+    mesh: Mesh, run: Run, store: Store, here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's mesh has another store."""
+
+    def forbidden(self: object) -> NoReturn:
+        raise PermissionError("Permission denied")
+
+    mesh.answers["ListModels"] = models_pb2.ListModelsResponse(models=[model("minilm")])
+    mesh.answers["GetModel"] = model("minilm")
+    monkeypatch.setattr(Store, "cards", forbidden)
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    for command in (("list",), ("show", "minilm")):
+        told = run("models", *command, default_map={"models": {command[0]: {"address": here}}})
+        assert told.exit_code == 0, told.output
+        assert "minilm@1" in told.stdout
 
 
 def test_where_a_models_card_is_is_shown(mesh: Mesh, run: Run, store: Store, here: str, onnx_file: Path) -> None:

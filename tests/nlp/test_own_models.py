@@ -54,6 +54,7 @@ def install(shelf: Store) -> Install:
         tokenizer: str | None = "right",
         preprocessing: dict[str, Any] | None = None,
         tasks: Sequence[str] = ("embed",),
+        default_for: Sequence[str] = (),
         rows: int = 1000,
     ) -> None:
         ids, mask, vector = names
@@ -78,6 +79,7 @@ def install(shelf: Store) -> Install:
                 "name": "mine",
                 "family": "nlp",
                 "tasks": tasks,
+                "default_for": default_for,
                 "files": {"model.onnx": None},
                 "preprocessing": {"max_tokens": 16} if preprocessing is None else preprocessing,
             }
@@ -144,7 +146,7 @@ async def test_a_tokenizer_loads_in_the_pool_once_and_holds_up_no_other_call(
         ({"preprocessing": {"max_tokens": "many"}}, "preprocessing: max_tokens: "),
         (
             {"preprocessing": {"Max_token": 16}},
-            "it is missing; preprocessing: Max_token: no task reads it; did you mean",
+            "it is missing; preprocessing: no task reads",
         ),
         ({"names": ("ids", *NAMES[1:])}, "takes 'ids', 'attention_mask', and the task gives 'input_ids', "),
         ({"names": (*NAMES[:2], "vector")}, "gives 'vector', and the task needs 'embedding'"),
@@ -165,32 +167,41 @@ async def test_what_a_card_gets_wrong_is_told_by_name(
     assert str(shelf.root) not in caught.value.message
 
 
-async def test_a_task_that_is_none_is_told_with_the_one_that_may_be_meant(
-    shelf: Store, install: Install, call: Call
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        ({"tasks": ["embedd"]}, 'tasks: "embedd": there is no such task of nlp; did you mean embed?'),
+        ({"tasks": ["embed", "\x1b[1m"]}, 'tasks: "\\u001b[1m": there is no such task of nlp; there are embed'),
+        ({"default_for": ["classify"]}, 'default_for: "classify" is none of its tasks'),
+    ],
+)
+async def test_a_task_that_is_none_is_told_beside_what_is_served(
+    shelf: Store, install: Install, card: dict[str, Any], said: str
 ) -> None:
-    """Else the model would be ready, and no request would ever come to it."""
-    install(tasks=["embedd"])
-
-    def bound(models: Models) -> None:
-        Embed(models)
-        models.all_tasks_are_bound()
-
-    await assert_failed(shelf, bound, "embedd", r"tasks: embedd: there is no such task; did you mean embed\?", call)
-
-
-async def test_a_task_among_others_that_is_none_is_told_beside_what_is_served(shelf: Store, install: Install) -> None:
-    """A card of a later version may know more tasks."""
-    install(tasks=["embed", "translate"])
+    """Its tensors can be called still, and a card of a later version may know more tasks; none of them chooses it."""
+    install(**card)
     models = Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter())
     Embed(models)
     models.all_tasks_are_bound()
     async with models:
         await models.until_loaded()
         (model,) = models.list()
-        assert (model.state, model.state_reason) == (
-            "READY",
-            "tasks: translate: there is no such task; there are embed",
-        )
+        assert (model.state, model.state_reason) == ("READY", said)
+        assert model.default_for == [task for task in model.card.tasks if task == "embed"]
+
+
+async def test_a_card_that_gets_thousands_of_things_wrong_is_told_of_a_few(shelf: Store, install: Install) -> None:
+    wrong = {f"tokeni{number:04}": 1 for number in range(3000)}
+    install(tasks=["embed", *wrong], preprocessing={"max_tokens": 16, **wrong})
+    models = Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter())
+    Embed(models)
+    models.all_tasks_are_bound()
+    async with models:
+        await models.until_loaded()
+        (model,) = models.list()
+        assert model.state == "READY"
+        assert "and 2995 more" in model.state_reason
+        assert len(model.state_reason) < 1000
 
 
 async def test_a_constant_that_is_misspelt_is_told_and_one_that_nobody_reads_is_not(
@@ -202,7 +213,7 @@ async def test_a_constant_that_is_misspelt_is_told_and_one_that_nobody_reads_is_
     async with models:
         await models.until_loaded()
         (model,) = models.list()
-        said = "preprocessing: tokeniser: no task reads it; did you mean tokenizer?"
+        said = 'preprocessing: no task reads "tokeniser"; did you mean tokenizer?'
         assert (model.state, model.state_reason) == ("READY", said)
 
 

@@ -44,7 +44,6 @@ def refusal(folder: Path, text: str) -> str:
         ("inputs: {x: {shared: true}}", "inputs.x: a shared tensor has no batch_axis: write batch_axis: null"),
         ("files: {/a: null}", "card.yaml: files: '/a': paths must stay inside the model's folder"),
         ("description: [" + "x, " * 99 + "]", '"x",…, expected a text'),
-        ("default_for: [embed]", "card.yaml: default_for: embed is not among its tasks"),
         ("tasks: [", "card.yaml: line 4, column 1: it is no YAML: "),
         ("a: b: c", "card.yaml: line 3, column 5: it is no YAML: mapping values are not allowed here"),
     ],

@@ -38,7 +38,7 @@ async def test_metrics_tell_on_what_each_model_runs_and_in_which_precision(tmp_p
         await service.stop()
 
 
-async def test_a_model_for_a_task_that_the_service_has_not_is_not_ready(tmp_path: Path) -> None:
+async def test_a_model_for_a_task_that_the_service_has_not_says_so(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     graphs.double(tmp_path / "double")
     install(store, tmp_path / "double", tasks=["embedd"])
@@ -48,7 +48,7 @@ async def test_a_model_for_a_task_that_the_service_has_not_is_not_ready(tmp_path
     try:
         await service.models.until_loaded()
         (model,) = service.models.list()
-        assert model.state == "FAILED"
-        assert "tasks: embedd: there is no such task; did you mean embed?" in model.state_reason
+        assert 'tasks: "embedd": there is no such task of nlp; did you mean embed?' in model.state_reason
+        assert model.default_for == []
     finally:
         await service.stop()

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from ortmesh.config import ServiceSettings
 from ortmesh.cpus import cpus
 from ortmesh.serving.cards import Card, Runtime
-from ortmesh.serving.executor.sessions import EXACT_SUMS, REFUSES_EXACT_SUMS, Sessions
+from ortmesh.serving.executor.sessions import EXACT_SUMS, Sessions
 from ortmesh.serving.loaded import load
 from ortmesh.serving.types import NoMeter
 from tests.serving import graphs
@@ -142,13 +142,13 @@ def test_sums_of_eight_bits_are_exact_on_every_processor(tmp_path: Path, rows: i
 def test_a_graph_for_which_exact_sums_are_refused_is_opened_without_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ONNX Runtime refuses where operators share weights, on processors without VNNI."""
+    """ONNX Runtime refuses where operators share weights, and others, on processors without VNNI."""
     usual, given = onnxruntime.InferenceSession, list[bool]()
 
     def refusing(path: str, options: onnxruntime.SessionOptions, **kwargs: Any) -> onnxruntime.InferenceSession:
         given.append(has_exact_sums(options))
         if given[-1]:
-            raise RuntimeError(f"graph.cc:4164 AddInitializedOrtValue {REFUSES_EXACT_SUMS}")
+            raise RuntimeError("Attempt to replace the existing tensor")
         return usual(path, options, **kwargs)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", refusing)
@@ -156,9 +156,23 @@ def test_a_graph_for_which_exact_sums_are_refused_is_opened_without_and_says_so(
     session = sessions.open(eights(tmp_path, times=2))._session
     found = session.run(None, {"x": np.full((1, 64), 1, np.uint8)})
     assert [sums[0, 0] for sums in found] == [64 * -127] * 2
-    assert sessions.note.startswith("model.onnx: without exact sums of 8 bits: ")
+    assert sessions.note == "model.onnx: opened without exact sums of 8 bits: Attempt to replace the existing tensor"
     sessions.open(graphs.double(tmp_path))  # another graph of theirs
     assert given == [True, False, True, False]
+
+
+def test_signed_activations_are_served_on_every_processor(tmp_path: Path) -> None:
+    """A product of them that ONNX Runtime fuses has no kernel for weights that were made unsigned."""
+    nodes = [
+        helper.make_node("MatMulInteger", ["x", "w"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["floats", "scale"], ["y"]),
+    ]
+    weights: dict[str, object] = {"w": np.full((64, 32), -127, np.int8), "scale": np.float32(0.5)}
+    takes = [graphs.tensor("x", ["n", 64], TensorProto.INT8)]
+    path = graphs.write(tmp_path, list[object](nodes), takes, [graphs.tensor("y", ["n", 32])], weights)
+    (found,) = Sessions(Runtime(), threads=1).open(path)._session.run(None, {"x": np.full((2, 64), 100, np.int8)})
+    assert np.array_equal(found, np.full((2, 32), 64 * 100 * -127 * 0.5))
 
 
 def has_exact_sums(options: onnxruntime.SessionOptions) -> bool:

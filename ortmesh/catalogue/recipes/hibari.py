@@ -64,7 +64,7 @@ def unshare(graph: onnx.GraphProto) -> None:
             if name in used:
                 copy = graph.initializer.add()
                 copy.CopyFrom(weights[name])
-                node.input[place] = copy.name = f"{name}_{number}"
+                node.input[place] = copy.name = f"{name} of product {number}"
             elif name in weights:
                 used.add(name)
 

@@ -13,7 +13,7 @@ import onnxruntime
 
 from ortmesh.serving.cards import Runtime
 from ortmesh.serving.executor.cuda import CudaFailed, CudaStream, Stream
-from ortmesh.serving.executor.failures import lacks_memory, readable
+from ortmesh.serving.executor.failures import is_of_device, lacks_memory, readable
 from ortmesh.serving.executor.interruptible import InterruptibleSession
 from ortmesh.serving.executor.provider_options import Options, as_providers, cuda_options, tensorrt_options
 from ortmesh.serving.executor.quiet import QUIET
@@ -37,10 +37,8 @@ own way, to look for a millisecond and after the run, makes them slower (75).
 """
 EXACT_SUMS = ("session.x64quantprecision", "1")
 """On x86 processors without VNNI ONNX Runtime adds products of 8 bits in 16, where those of signed weights overflow.
-With this it makes such weights unsigned there, which takes an eighth longer; elsewhere it does nothing
-(docs/decisions/0026)."""
-REFUSES_EXACT_SUMS = "Attempt to replace the existing tensor"
-"""What ONNX Runtime says where that is to be done for operators that share their weights."""
+With this it makes such weights of the outer graph unsigned there, which takes an eighth longer; elsewhere it does
+nothing (docs/decisions/0026)."""
 GPU = ("cuda", "tensorrt")
 DRIVER = "libcuda.so.1"
 
@@ -130,6 +128,7 @@ class Sessions:
         self._engines = engines
         self._profiles = profiles
         self._records = runtime.records
+        self._notes: list[str] = []
         self.note = ""
         """What an operator should know of how they were opened."""
         self._loading: onnxruntime.SessionOptions | None = None
@@ -226,8 +225,9 @@ class Sessions:
 
     def say(self, note: str) -> None:
         """Adds to the note, once."""
-        if note not in self.note:
-            self.note = "; ".join(filter(None, (self.note, note)))
+        if note and note not in self._notes:
+            self._notes.append(note)
+            self.note = "; ".join(self._notes)
 
     def forget(self) -> None:
         """Lets go of those that were opened: others take their place."""
@@ -245,17 +245,29 @@ class Sessions:
 
     def _start(self, path: Path, stream: CudaStream | None) -> tuple[onnxruntime.InferenceSession, bool]:
         """(the session, whether it may record its runs): a graph is served without what it can't be opened with."""
-        exact = True
+        refused: Exception | None = None
+        """What came of opening it with exact sums."""
         while True:
             record = self._records and self._names[0] == PROVIDERS["cuda"]
             try:
-                return self._make(path, self._names, stream, record=record, exact=exact), record
+                made = self._make(path, self._names, stream, record=record, exact=refused is None)
             except Exception as error:
-                if exact and REFUSES_EXACT_SUMS in str(error):
-                    exact = False
-                    self.say(f"{path.name}: without exact sums of 8 bits: {readable(error)}")
-                elif not self.fall_back(error):
+                if refused is None and self._may_be_for_exact_sums(error):
+                    refused = error
+                elif self.fall_back(error):
+                    refused = None
+                else:
                     raise
+                continue
+            if refused is not None:
+                self.say(f"{path.name}: opened without exact sums of 8 bits: {readable(refused)}")
+            return made, record
+
+    def _may_be_for_exact_sums(self, error: Exception) -> bool:
+        """ONNX Runtime can't open every graph so, and says so in many ways: operators that share weights, operators
+        that take signed activations. An engine of TensorRT's is not built twice to find out."""
+        elsewhere = lacks_memory(error) or is_of_device(error) or self._names[0] == PROVIDERS["tensorrt"]
+        return not (elsewhere or self._interrupted)
 
     def _make(
         self, path: Path, names: Sequence[str], stream: CudaStream | None, *, record: bool, exact: bool
