@@ -97,7 +97,7 @@ async def test_tensors_that_do_not_fit_are_named(
     if prefix is not None:
         tensors["prefix"] = prefix
     with pytest.raises(BadInput) as caught:
-        await model(tensors, call)
+        await model.infer(tensors, call, outputs=None)
     assert caught.value.violations[0].field == field
 
 
