@@ -87,13 +87,14 @@ def say_what_is_not_usable(name: str = "") -> None:
     store = open_store(None)
     with suppress(OSError):
         store.cards()
+    say_problems(store, name)
+
+
+def say_problems(store: Store, name: str = "") -> None:
+    """What a store that was looked at could not use, or of the model of the name."""
     for folder, problem in store.problems.items():
         if not name or store.root / name in (folder, folder.parent):
-            _say_unusable(folder, problem)
-
-
-def _say_unusable(folder: Path, problem: str) -> None:
-    err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
+            err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
 
 
 def _say_no_mesh(address: str) -> None:
@@ -113,8 +114,7 @@ def from_store(store: Store) -> list[models_pb2.Model]:
 
     with errors_in_words():
         cards = [card for card, _ in store.cards()]
-    for folder, problem in store.problems.items():
-        _say_unusable(folder, problem)
+    say_problems(store)
     models = [_as_model(card, store) for card in cards]
     defaults = {model.name: model for model in models if model.default_version}
     chosen = task_defaults((card, False) for card, model in zip(cards, models, strict=True) if model.default_version)

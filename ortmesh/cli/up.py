@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from ortmesh.cli.console import err, fail
+from ortmesh.cli.console import fail
 from ortmesh.cli.failures import settings
+from ortmesh.cli.known import say_problems
 from ortmesh.cli.mesh import Mesh, NotStarted
 from ortmesh.cli.plan import MAX_PORT, BadPlan, Task, make_plan, read_families, read_replicas
 from ortmesh.cli.runtime import InUse, claim_port, runtime_folder
@@ -78,6 +78,5 @@ def _installed(store: Path) -> set[Task]:
 
     opened = Store(store)
     found: set[Task] = {(card.family, task) for card, _ in opened.cards() for task in card.tasks or [""]}
-    for folder, problem in opened.problems.items():
-        err.print(Text(f"not usable: {folder}: {problem}", style="yellow"), soft_wrap=True)
+    say_problems(opened)
     return found

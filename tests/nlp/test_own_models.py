@@ -6,7 +6,8 @@ import asyncio
 import re
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ortmesh.errors import ExecutorFailed, ModelFailed
 from ortmesh.front.call import Call
 from ortmesh.nlp.v1.nlp_pb2 import EmbedRequest, EmbedResponse
 from ortmesh.serving.cards import Card
+from ortmesh.serving.model import Model
 from ortmesh.serving.models import Models
 from ortmesh.serving.store import Store
 from ortmesh.serving.tokenizing import load_tokenizer
@@ -167,6 +169,18 @@ async def test_what_a_card_gets_wrong_is_told_by_name(
     assert str(shelf.root) not in caught.value.message
 
 
+@asynccontextmanager
+async def all_bound(shelf: Store) -> AsyncIterator[Model]:
+    """The only model of a service whose one task is Embed."""
+    models = Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter())
+    Embed(models)
+    models.all_tasks_are_bound()
+    async with models:
+        await models.until_loaded()
+        (model,) = models.list()
+        yield model
+
+
 @pytest.mark.parametrize(
     ("card", "said"),
     [
@@ -180,12 +194,7 @@ async def test_a_task_that_is_none_is_told_beside_what_is_served(
 ) -> None:
     """Its tensors can be called still, and a card of a later version may know more tasks; none of them chooses it."""
     install(**card)
-    models = Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter())
-    Embed(models)
-    models.all_tasks_are_bound()
-    async with models:
-        await models.until_loaded()
-        (model,) = models.list()
+    async with all_bound(shelf) as model:
         assert (model.state, model.state_reason) == ("READY", said)
         assert model.default_for == [task for task in model.card.tasks if task == "embed"]
 
@@ -193,12 +202,7 @@ async def test_a_task_that_is_none_is_told_beside_what_is_served(
 async def test_a_card_that_gets_thousands_of_things_wrong_is_told_of_a_few(shelf: Store, install: Install) -> None:
     wrong = {f"tokeni{number:04}": 1 for number in range(3000)}
     install(tasks=["embed", *wrong], preprocessing={"max_tokens": 16, **wrong})
-    models = Models(shelf, "nlp", threads=1, meter=lambda *_: NoMeter())
-    Embed(models)
-    models.all_tasks_are_bound()
-    async with models:
-        await models.until_loaded()
-        (model,) = models.list()
+    async with all_bound(shelf) as model:
         assert model.state == "READY"
         assert "and 2995 more" in model.state_reason
         assert len(model.state_reason) < 1000
